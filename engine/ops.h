@@ -1,0 +1,131 @@
+// The catalogue: every public op, one documented declaration each. Every op throws Error with the caller's line when
+// shapes or types do not fit. Types: f32 and f64 carry gradients; see engine/README.md for what each backend runs.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "engine/graph.h"
+#include "engine/state.h"
+
+namespace ranvier {
+
+// ---- Leaves and plumbing (ops/core.cpp) ----------------------------------------------------------------------------
+
+/// A value the host sets before each run (`Program::set`); names are unique in a trace.
+Tensor input(Graph&, std::string_view name, const Type&, Where where = Where::current());
+/// A tensor whose elements are all `value`.
+Tensor full(Graph&, const Type&, double value, Where where = Where::current());
+/// A tensor of given elements; they travel with the program.
+Tensor constant(Graph&, const Type&, std::span<const std::byte> elements, Where where = Where::current());
+template <class T>
+Tensor constant(Graph& graph, const Shape& shape, std::span<const T> elements, Where where = Where::current()) {
+  return constant(graph, Type{dtype_of<T>(), shape}, std::as_bytes(elements), where);
+}
+/// The value of a state entry at the start of the step; declares the entry at first use.
+Tensor read(Graph&, std::string_view slab, std::string_view name, const Type&, Init init = nullptr,
+            Where where = Where::current());
+/// The value of an entry that exists.
+Tensor read(Graph&, std::string_view slab, std::string_view name, Where where = Where::current());
+/// Gives an entry a new value, seen from the next step on. Assigning an entry twice in a trace is an error.
+void assign(Graph&, std::string_view slab, std::string_view name, Tensor value, Where where = Where::current());
+/// A trainable parameter named by the current scope: entry "<scope>.<name>" of slab "parameters".
+Tensor parameter(Graph&, std::string_view name, const Shape&, Init init, Where where = Where::current());
+/// The element type that models compute in (f32 unless the session says otherwise).
+DType compute_type(const Graph&);
+
+/// The same elements in another shape; one extent may be -1 (inferred). A view: costs nothing.
+Tensor reshape(Tensor, std::span<const int64_t> shape, Where where = Where::current());
+Tensor reshape(Tensor, std::initializer_list<int64_t> shape, Where where = Where::current());
+Tensor reshape(Tensor, const Shape& shape, Where where = Where::current());
+/// All axes from `first` on joined into one.
+Tensor flatten(Tensor, int first = 1, Where where = Where::current());
+/// The value, through which no gradient flows.
+Tensor stop_gradient(Tensor, Where where = Where::current());
+/// Conversion between element types. Gradients flow between floating types only.
+Tensor cast(Tensor, DType, Where where = Where::current());
+
+// ---- Pointwise (ops/elementwise.cpp); operands of different shapes broadcast as in NumPy
+// ------------------------------
+
+Tensor neg(Tensor, Where where = Where::current());
+Tensor exp(Tensor, Where where = Where::current());
+Tensor log(Tensor, Where where = Where::current());
+Tensor sqrt(Tensor, Where where = Where::current());
+/// 1 / sqrt(x).
+Tensor rsqrt(Tensor, Where where = Where::current());
+Tensor tanh(Tensor, Where where = Where::current());
+Tensor sigmoid(Tensor, Where where = Where::current());
+Tensor sin(Tensor, Where where = Where::current());
+Tensor cos(Tensor, Where where = Where::current());
+Tensor erf(Tensor, Where where = Where::current());
+/// |x|; gradient 0 at 0.
+Tensor abs(Tensor, Where where = Where::current());
+/// -1, 0 or 1; gradient 0.
+Tensor sign(Tensor, Where where = Where::current());
+Tensor square(Tensor, Where where = Where::current());
+/// max(x, 0); gradient 0 at 0; NaN stays.
+Tensor relu(Tensor, Where where = Where::current());
+/// x Phi(x) with the exact erf (Hendrycks and Gimpel 2016).
+Tensor gelu(Tensor, Where where = Where::current());
+/// x sigmoid(x).
+Tensor silu(Tensor, Where where = Where::current());
+/// log(1 + exp(x)), without overflow.
+Tensor softplus(Tensor, Where where = Where::current());
+Tensor add(Tensor a, Tensor b, Where where = Where::current());
+Tensor sub(Tensor a, Tensor b, Where where = Where::current());
+Tensor mul(Tensor a, Tensor b, Where where = Where::current());
+Tensor div(Tensor a, Tensor b, Where where = Where::current());
+/// a^b; the gradient with respect to b needs a > 0 (0 elsewhere).
+Tensor pow(Tensor a, Tensor b, Where where = Where::current());
+Tensor pow(Tensor a, double b, Where where = Where::current());
+/// max(a, b); ties give each operand half of the gradient.
+Tensor maximum(Tensor a, Tensor b, Where where = Where::current());
+/// min(a, b); ties give each operand half of the gradient.
+Tensor minimum(Tensor a, Tensor b, Where where = Where::current());
+/// Comparisons give 1 or 0 in the operands' type; not differentiable (gradient 0).
+Tensor equal(Tensor a, Tensor b, Where where = Where::current());
+Tensor less(Tensor a, Tensor b, Where where = Where::current());
+Tensor less_equal(Tensor a, Tensor b, Where where = Where::current());
+Tensor greater(Tensor a, Tensor b, Where where = Where::current());
+Tensor greater_equal(Tensor a, Tensor b, Where where = Where::current());
+/// condition != 0 ? a : b.
+Tensor where(Tensor condition, Tensor a, Tensor b, Where where = Where::current());
+/// min(max(x, low), high); gradient 1 inside and at the limits.
+Tensor clamp(Tensor x, double low, double high, Where where = Where::current());
+
+Tensor operator+(const Located& a, const Located& b);
+Tensor operator-(const Located& a, const Located& b);
+Tensor operator*(const Located& a, const Located& b);
+Tensor operator/(const Located& a, const Located& b);
+Tensor operator+(const Located& a, double b);
+Tensor operator-(const Located& a, double b);
+Tensor operator*(const Located& a, double b);
+Tensor operator/(const Located& a, double b);
+Tensor operator+(double a, const Located& b);
+Tensor operator-(double a, const Located& b);
+Tensor operator*(double a, const Located& b);
+Tensor operator/(double a, const Located& b);
+Tensor operator-(const Located& a);
+
+/// x repeated along axes of extent 1 (and new leading axes) to `shape`.
+Tensor broadcast_to(Tensor x, const Shape& shape, Where where = Where::current());
+/// The adjoint of broadcast_to: x summed down to `shape`.
+Tensor sum_to(Tensor x, const Shape& shape, Where where = Where::current());
+
+// ---- Reductions (ops/reduce.cpp); empty `axes` means all; reduced axes go unless `keep`
+// ------------------------------
+
+Tensor sum(Tensor, std::vector<int> axes = {}, bool keep = false, Where where = Where::current());
+Tensor mean(Tensor, std::vector<int> axes = {}, bool keep = false, Where where = Where::current());
+/// Ties share the gradient equally.
+Tensor max(Tensor, std::vector<int> axes = {}, bool keep = false, Where where = Where::current());
+/// Mean squared deviation; `correction` is subtracted from the count (1 for the unbiased estimate).
+Tensor variance(Tensor, std::vector<int> axes = {}, bool keep = false, int64_t correction = 0,
+                Where where = Where::current());
+/// i32 position of the first maximum along `axis`; not differentiable.
+Tensor argmax(Tensor, int axis = -1, Where where = Where::current());
+
+}  // namespace ranvier

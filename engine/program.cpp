@@ -1,0 +1,221 @@
+// Binding a plan to memory and running it.
+#include "engine/program.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+namespace ranvier {
+namespace {
+
+constexpr size_t canary_bytes = 256;
+constexpr int canary = 0xA5, unwritten = 0xFF;  // 0xFF... is a NaN in every floating type
+
+/// True when the value has an element that is not finite; `at` is the first.
+bool has_nonfinite(const Type& type, const void* data, int64_t& at) {
+  if (type.dtype != DType::f32 && type.dtype != DType::f64) return false;
+  return dispatch_floating(type.dtype, [&]<class T>() {
+    const T* values = static_cast<const T*>(data);
+    for (int64_t i = 0; i < type.shape.numel(); ++i)
+      if (!std::isfinite(values[i])) return at = i, true;
+    return false;
+  });
+}
+
+double element(const Type& type, const void* data, int64_t at) {
+  return type.dtype == DType::f64 ? static_cast<const double*>(data)[at] : static_cast<const float*>(data)[at];
+}
+
+std::string describe(const PlanStep& step) {
+  return fmt::format("{} ({}) at {}", step.label(), step.variant->name, place(step.where));
+}
+
+}  // namespace
+
+void Scratch::reserve(Device device, size_t bytes) {
+  if (bytes <= memory.bytes()) return;
+  memory = Memory();  // let go of the old block first
+  memory = Memory(device, bytes);
+  ++version;
+}
+
+Program::Program(std::shared_ptr<Plan> plan, State& state, std::shared_ptr<Scratch> scratch, const PlanOptions& options)
+    : plan_(std::move(plan)), state_(&state), scratch_(std::move(scratch)), options_(options) {
+  scratch_->reserve(options_.device, plan_->arena_bytes);
+  own_ = Memory(options_.device, plan_->input_bytes + plan_->constant_bytes + plan_->output_bytes);
+  fill_bytes(options_.device, own_.data(), 0, own_.bytes());
+  for (uint32_t s = 0; s < plan_->storages.size(); ++s) {
+    const Storage& storage = plan_->storages[s];
+    if (storage.kind == Storage::Kind::input) inputs_.emplace(storage.name, s);
+    if (storage.kind == Storage::Kind::constant)
+      copy_to_device(options_.device, address(storage), storage.elements.data(), storage.bytes);
+  }
+}
+
+std::byte* Program::address(const Storage& storage) const {
+  auto* own = static_cast<std::byte*>(own_.data());
+  switch (storage.kind) {
+    case Storage::Kind::arena:
+      return static_cast<std::byte*>(scratch_->memory.data()) + storage.offset;
+    case Storage::Kind::input:
+      return own + storage.offset;
+    case Storage::Kind::constant:
+      return own + plan_->input_bytes + storage.offset;
+    case Storage::Kind::output:
+      return own + plan_->input_bytes + plan_->constant_bytes + storage.offset;
+    case Storage::Kind::state:
+      return static_cast<std::byte*>(state_->data(storage.entry));
+  }
+  return nullptr;
+}
+
+void Program::bind() {
+  state_->materialise();
+  if (bound_state_ == state_->version() && bound_scratch_ == scratch_->version) return;
+  storages_.resize(plan_->storages.size());
+  for (size_t s = 0; s < storages_.size(); ++s) storages_[s] = address(plan_->storages[s]);
+  bound_state_ = state_->version();
+  bound_scratch_ = scratch_->version;
+}
+
+void Program::execute(const PlanStep& step, std::span<std::byte* const> storages) {
+  constexpr size_t inline_operands = 16;
+  void* few[inline_operands];
+  std::vector<void*> many;
+  const size_t count = step.in.size() + step.out.size();
+  if (count > inline_operands) many.resize(count);
+  void** operands = count > inline_operands ? many.data() : few;
+  for (size_t i = 0; i < step.in.size(); ++i) operands[i] = storages[plan_->values[step.in[i]].storage];
+  for (size_t k = 0; k < step.out.size(); ++k)
+    operands[step.in.size() + k] = storages[plan_->values[step.out[k]].storage];
+  const NodeView node = step.view();
+  step.variant->run({node,
+                     {operands, step.in.size()},
+                     {operands + step.in.size(), step.out.size()},
+                     step.workspace_bytes ? storages[step.workspace] : nullptr,
+                     step.prepared.get(),
+                     nullptr});
+}
+
+void Program::commit(std::span<std::byte* const> storages) {
+  for (const Commit& commit : plan_->commits)
+    copy_on_device(options_.device, state_->data(commit.entry), storages[plan_->values[commit.value].storage],
+                   plan_->values[commit.value].type.bytes());
+}
+
+void Program::run() {
+  bind();
+  for (int repeat = 0; repeat < repeats_; ++repeat) {
+    for (const PlanStep& step : plan_->steps) execute(step, storages_);
+    commit(storages_);
+  }
+}
+
+void Program::run_profiled(std::vector<StepTime>& times) {
+  bind();
+  if (times.empty()) {
+    for (const PlanStep& step : plan_->steps) {
+      StepTime time{step.label(), step.variant->name};
+      const NodeView node = step.view();
+      time.flops = step.op->flops ? step.op->flops(node) : static_cast<double>(node.out[0].shape.numel());
+      for (const Type& type : step.in_types) time.bytes += type.bytes();
+      for (const Type& type : step.out_types) time.bytes += type.bytes();
+      times.push_back(time);
+    }
+  }
+  using Clock = std::chrono::steady_clock;
+  const auto start = Clock::now();
+  const auto since = [&] { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); };
+  for (size_t s = 0; s < plan_->steps.size(); ++s) {
+    times[s].begin_ms = since();
+    execute(plan_->steps[s], storages_);
+    times[s].milliseconds += since() - times[s].begin_ms;
+  }
+  commit(storages_);
+}
+
+void Program::run_checked() {
+  bind();
+  std::vector<std::byte*> apart = storages_;
+  std::vector<Memory> blocks;
+  for (size_t s = 0; s < apart.size(); ++s) {
+    const Storage& storage = plan_->storages[s];
+    if (storage.kind != Storage::Kind::arena || storage.last < 0) continue;
+    Memory& block = blocks.emplace_back(options_.device, storage.bytes + 2 * canary_bytes);
+    auto* base = static_cast<std::byte*>(block.data());
+    std::memset(base, canary, canary_bytes);
+    std::memset(base + canary_bytes, unwritten, storage.bytes);
+    std::memset(base + canary_bytes + storage.bytes, canary, canary_bytes);
+    apart[s] = base + canary_bytes;
+  }
+  const auto intact = [&] {
+    for (const Memory& block : blocks) {
+      const auto* base = static_cast<const unsigned char*>(block.data());
+      for (size_t i = 0; i < canary_bytes; ++i)
+        if (base[i] != canary || base[block.bytes() - 1 - i] != canary) return false;
+    }
+    return true;
+  };
+  for (const PlanStep& step : plan_->steps) {
+    int64_t at = 0;
+    bool clean_operands = true;
+    for (uint32_t in : step.in)
+      clean_operands &= !has_nonfinite(plan_->values[in].type, apart[plan_->values[in].storage], at);
+    execute(step, apart);
+    if (!intact()) fail("{}: wrote outside its buffers", describe(step));
+    for (size_t k = 0; k < step.out.size(); ++k) {
+      const PlanValue& value = plan_->values[step.out[k]];
+      const void* data = apart[value.storage];
+      if (clean_operands && has_nonfinite(value.type, data, at))
+        fail("{}: output {} element {} is {}", describe(step), k, at, element(value.type, data, at));
+    }
+  }
+  commit(apart);
+}
+
+void Program::set_bytes(std::string_view input, DType dtype, std::span<const std::byte> bytes) {
+  const auto it = inputs_.find(std::string(input));
+  if (it == inputs_.end()) fail("this program has no input named '{}'", input);
+  const Storage& storage = plan_->storages[it->second];
+  for (const PlanValue& value : plan_->values) {
+    if (value.storage != it->second || value.producer >= 0) continue;
+    if (value.type.dtype != dtype || bytes.size() != storage.bytes)
+      fail("input '{}' is {}, got {} elements of {}", input, to_string(value.type), bytes.size() / size_of(dtype),
+           name_of(dtype));
+    break;
+  }
+  copy_to_device(options_.device, address(storage), bytes.data(), bytes.size());
+}
+
+const Type& Program::output_type(size_t index) const {
+  if (index >= plan_->outputs.size()) fail("this program has {} outputs, asked for {}", plan_->outputs.size(), index);
+  return plan_->values[plan_->outputs[index]].type;
+}
+
+void Program::get_bytes(size_t index, DType dtype, std::span<std::byte> bytes) const {
+  const Type& type = output_type(index);
+  if (type.dtype != dtype) fail("output {} is {}, read as {}", index, to_string(type), name_of(dtype));
+  const Storage& storage = plan_->storages[plan_->values[plan_->outputs[index]].storage];
+  copy_to_host(options_.device, bytes.data(), address(storage), bytes.size());
+}
+
+double Program::scalar(size_t index) const {
+  const Type& type = output_type(index);
+  if (type.shape.numel() != 1) fail("output {} is {}, not a scalar", index, to_string(type));
+  return type.dtype == DType::f64 ? get<double>(index)[0] : static_cast<double>(get<float>(index)[0]);
+}
+
+Program compile(Graph& graph, std::span<const Tensor> outputs, const PlanOptions& options,
+                std::shared_ptr<Scratch> scratch) {
+  PlanOptions complete = options;
+  complete.device = graph.state().device();
+  auto plan = std::make_shared<Plan>(make_plan(graph, outputs, complete));
+  for (Storage& storage : plan->storages)  // the graph may go before the program
+    if (storage.kind == Storage::Kind::constant)
+      plan->constants.emplace_back(storage.elements.begin(), storage.elements.end()),
+          storage.elements = plan->constants.back();
+  if (!scratch) scratch = std::make_shared<Scratch>();
+  return Program(std::move(plan), graph.state(), std::move(scratch), complete);
+}
+
+}  // namespace ranvier

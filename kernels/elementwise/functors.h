@@ -1,0 +1,105 @@
+// The arithmetic of every pointwise function, once, as functors over a library of elementary functions.
+#pragma once
+#include <cmath>
+#include <type_traits>
+
+namespace ranvier::kernels::functors {
+
+/// Elementary functions of the C library: what the reference variant uses.
+struct LibraryMath {
+  template <class T>
+  static T exp(T x) {
+    return std::exp(x);
+  }
+  template <class T>
+  static T log(T x) {
+    return std::log(x);
+  }
+  template <class T>
+  static T log1p(T x) {
+    return std::log1p(x);
+  }
+  template <class T>
+  static T tanh(T x) {
+    return std::tanh(x);
+  }
+  template <class T>
+  static T sin(T x) {
+    return std::sin(x);
+  }
+  template <class T>
+  static T cos(T x) {
+    return std::cos(x);
+  }
+  template <class T>
+  static T erf(T x) {
+    return std::erf(x);
+  }
+};
+
+#define RANVIER_UNARY(name, ...) \
+  template <class M>             \
+  struct name {                  \
+    template <class T>           \
+    static T apply(T x) {        \
+      return __VA_ARGS__;        \
+    }                            \
+  };
+#define RANVIER_BINARY(name, ...) \
+  template <class M>              \
+  struct name {                   \
+    template <class T>            \
+    static T apply(T a, T b) {    \
+      return __VA_ARGS__;         \
+    }                             \
+  };
+
+RANVIER_UNARY(neg, -x)
+RANVIER_UNARY(exp, M::exp(x))
+RANVIER_UNARY(log, M::log(x))
+RANVIER_UNARY(sqrt, std::sqrt(x))
+RANVIER_UNARY(rsqrt, T(1) / std::sqrt(x))
+RANVIER_UNARY(tanh, M::tanh(x))
+RANVIER_UNARY(sigmoid, T(1) / (T(1) + M::exp(-x)))
+RANVIER_UNARY(sin, M::sin(x))
+RANVIER_UNARY(cos, M::cos(x))
+RANVIER_UNARY(erf, M::erf(x))
+RANVIER_UNARY(abs, std::abs(x))
+RANVIER_UNARY(sign, T(x > T(0)) - T(x < T(0)))
+RANVIER_UNARY(square, x* x)
+RANVIER_UNARY(relu, x < T(0) ? T(0) : x)  // keeps NaN
+RANVIER_UNARY(gelu, T(0.5) * x * (T(1) + M::erf(x * T(0.70710678118654752440))))
+RANVIER_UNARY(silu, x / (T(1) + M::exp(-x)))
+// max(x, 0) + log(1 + exp(-|x|)): no overflow on either side
+RANVIER_UNARY(softplus, (x > T(0) ? x : T(0)) + M::log1p(M::exp(-std::abs(x))) + (x != x ? x : T(0)))
+
+RANVIER_BINARY(add, a + b)
+RANVIER_BINARY(sub, a - b)
+RANVIER_BINARY(mul, a* b)
+RANVIER_BINARY(div, a / b)
+RANVIER_BINARY(pow, std::pow(a, b))
+RANVIER_BINARY(maximum, (a > b || a != a) ? a : b)  // NaN of either operand survives
+RANVIER_BINARY(minimum, (a < b || a != a) ? a : b)
+RANVIER_BINARY(equal, T(a == b))
+RANVIER_BINARY(less, T(a < b))
+RANVIER_BINARY(less_equal, T(a <= b))
+
+template <class M>
+struct where {
+  template <class T>
+  static T apply(T condition, T a, T b) {
+    return condition != T(0) ? a : b;
+  }
+};
+template <class M>
+struct clamp {
+  template <class T>
+  static T apply(T x, T low, T high) {
+    return x < low ? low : (x > high ? high : x);
+  }
+};
+
+#undef RANVIER_UNARY
+#undef RANVIER_BINARY
+
+}  // namespace ranvier::kernels::functors

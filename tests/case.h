@@ -1,0 +1,220 @@
+// One description of an op case, checked in every mode: gradients of any order against central differences in f64,
+// fused against decomposed, every variant against the reference, canaries around every buffer.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/grad.h"
+#include "engine/ops.h"
+#include "engine/program.h"
+
+namespace ranvier::test {
+
+/// How the elements of an operand are drawn.
+struct Fill {
+  double low = -1, high = 1;
+  double away_from_zero = 0;  ///< keep |x| above this, for functions with a kink or pole at 0
+  bool integers = false;      ///< small integers: any order of summation is exact
+};
+
+/// An operand of a case.
+struct Operand {
+  Shape shape;
+  Fill fill = {};
+  DType dtype = DType::f32;  ///< f32 stands for the floating type of the mode; i32 stays i32
+  bool differentiable = true;
+};
+
+/// One op case: operands and the function that builds the results from them.
+struct OpCase {
+  std::string name;
+  std::vector<Operand> operands;
+  std::function<std::vector<Tensor>(std::vector<Tensor>)> build;
+  bool exact = false;       ///< integer operands give integer results: variants declared exact must agree to the bit
+  double tolerance = 2e-6;  ///< of variants: |d| <= tolerance * (1 + |reference|)
+};
+
+inline OpCase op_case(std::string name, std::vector<Operand> operands, std::function<Tensor(std::vector<Tensor>)> build,
+                      bool exact = false, double tolerance = 2e-6) {
+  return {std::move(name), std::move(operands), [build](std::vector<Tensor> in) { return std::vector{build(in)}; },
+          exact, tolerance};
+}
+
+/// Operand values, the same in every mode.
+inline std::vector<double> draw(const Operand& operand, uint64_t which) {
+  std::vector<double> values(static_cast<size_t>(operand.shape.numel()));
+  uint64_t state = 0x9E3779B97F4A7C15ull * (which + 1);
+  for (double& value : values) {
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    const double u = static_cast<double>(state >> 11) * 0x1p-53;
+    value = operand.fill.low + u * (operand.fill.high - operand.fill.low);
+    if (operand.fill.integers || !is_floating(operand.dtype)) value = std::floor(value);
+    if (std::abs(value) < operand.fill.away_from_zero)
+      value = std::copysign(operand.fill.away_from_zero + std::abs(value), value);
+    if (is_floating(operand.dtype)) value = static_cast<float>(value);  // equal bits in f32 and f64 runs
+  }
+  return values;
+}
+
+inline void set(Program& program, const std::string& name, DType dtype, const std::vector<double>& values) {
+  const auto as = [&]<class T>() {
+    std::vector<T> typed(values.begin(), values.end());
+    program.set<T>(name, typed);
+  };
+  switch (dtype) {
+    case DType::f64:
+      return as.template operator()<double>();
+    case DType::f32:
+      return as.template operator()<float>();
+    case DType::i32:
+      return as.template operator()<int32_t>();
+    case DType::i64:
+      return as.template operator()<int64_t>();
+    case DType::u8:
+      return as.template operator()<uint8_t>();
+    default:
+      FAIL() << "no values of this type in tests";
+  }
+}
+
+inline std::vector<double> get(const Program& program, size_t index) {
+  switch (program.output_type(index).dtype) {
+    case DType::f64:
+      return program.get<double>(index);
+    case DType::f32: {
+      const auto v = program.get<float>(index);
+      return {v.begin(), v.end()};
+    }
+    case DType::i32: {
+      const auto v = program.get<int32_t>(index);
+      return {v.begin(), v.end()};
+    }
+    case DType::i64: {
+      const auto v = program.get<int64_t>(index);
+      return {v.begin(), v.end()};
+    }
+    default: {
+      const auto v = program.get<uint8_t>(index);
+      return {v.begin(), v.end()};
+    }
+  }
+}
+
+inline DType in_mode(DType operand, DType floating) { return is_floating(operand) ? floating : operand; }
+
+/// Inputs "x0", "x1", ... of a trace for a case.
+inline std::vector<Tensor> inputs(Graph& graph, const OpCase& test, DType floating) {
+  std::vector<Tensor> in;
+  for (size_t i = 0; i < test.operands.size(); ++i)
+    in.push_back(
+        input(graph, "x" + std::to_string(i), {in_mode(test.operands[i].dtype, floating), test.operands[i].shape}));
+  return in;
+}
+
+/// Results of a case under plan options.
+inline std::vector<std::vector<double>> evaluate(const OpCase& test, DType floating, const PlanOptions& options) {
+  State state;
+  Graph graph(state, true);
+  const std::vector<Tensor> results = test.build(inputs(graph, test, floating));
+  Program program = compile(graph, results, options);
+  for (size_t i = 0; i < test.operands.size(); ++i)
+    set(program, "x" + std::to_string(i), in_mode(test.operands[i].dtype, floating), draw(test.operands[i], i));
+  program.run_checked();
+  std::vector<std::vector<double>> checked, plain;
+  for (size_t k = 0; k < results.size(); ++k) checked.push_back(get(program, k));
+  program.run();
+  for (size_t k = 0; k < results.size(); ++k) plain.push_back(get(program, k));
+  EXPECT_EQ(checked, plain) << test.name << ": run and run_checked differ";
+  return plain;
+}
+
+inline void expect_close(const std::vector<double>& a, const std::vector<double>& b, double tolerance,
+                         const std::string& what) {
+  ASSERT_EQ(a.size(), b.size()) << what;
+  for (size_t i = 0; i < a.size(); ++i)
+    ASSERT_TRUE(std::abs(a[i] - b[i]) <= tolerance * (1 + std::abs(b[i])))
+        << what << " element " << i << ": " << a[i] << " against " << b[i];
+}
+
+/// A scalar made of random-weighted results, differentiated `order` times (each time contracted with random weights),
+/// against central differences of the order below, in f64. Error / max(1, |g|) at most `tolerance`.
+inline void check_gradients(const OpCase& test, int order, double tolerance = 1e-6) {
+  State state;
+  Graph graph(state, true);
+  const std::vector<Tensor> in = inputs(graph, test, DType::f64);
+  std::vector<Tensor> wrt;
+  std::vector<size_t> wrt_index;
+  for (size_t i = 0; i < in.size(); ++i)
+    if (is_floating(in[i].dtype()) && test.operands[i].differentiable) wrt.push_back(in[i]), wrt_index.push_back(i);
+  uint64_t which = 100;
+  const auto contract = [&](const std::vector<Tensor>& parts) {
+    Tensor total;
+    for (const Tensor& part : parts) {
+      if (!is_floating(part.dtype())) continue;
+      const std::vector<double> weights = draw({part.shape(), {0.5, 1.5}}, which++);
+      const Tensor term = sum(mul(part, constant<double>(graph, part.shape(), weights)));
+      total = total.valid() ? add(total, term) : term;
+    }
+    return total;
+  };
+  Tensor objective = contract(test.build(in));
+  for (int level = 1; level < order; ++level) objective = contract(grad(objective, wrt));
+  std::vector<Tensor> outputs = {objective};
+  for (const Tensor& g : grad(objective, wrt)) outputs.push_back(g);
+  Program program = compile(graph, outputs, {.variants = "reference"});
+  std::vector<std::vector<double>> values;
+  for (size_t i = 0; i < in.size(); ++i) {
+    values.push_back(draw(test.operands[i], i));
+    set(program, "x" + std::to_string(i), in[i].dtype(), values[i]);
+  }
+  program.run();
+  std::vector<std::vector<double>> gradients;
+  for (size_t j = 0; j < wrt.size(); ++j) gradients.push_back(get(program, 1 + j));
+  for (size_t j = 0; j < wrt.size(); ++j) {
+    const size_t i = wrt_index[j];
+    const size_t stride = std::max<size_t>(1, values[i].size() / 24);  // a sample of elements of large operands
+    for (size_t e = 0; e < values[i].size(); e += stride) {
+      const double x = values[i][e], h = 1e-4;
+      const auto at = [&](double shift) {
+        values[i][e] = x + shift;
+        set(program, "x" + std::to_string(i), DType::f64, values[i]);
+        program.run();
+        values[i][e] = x;
+        return program.scalar(0);
+      };
+      // fourth-order central difference: truncation h^4 / 30 f''''', about 1e-17 here
+      const double slope = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
+      set(program, "x" + std::to_string(i), DType::f64, values[i]);
+      const double g = gradients[j][e];
+      ASSERT_TRUE(std::abs(g - slope) / std::max(1.0, std::abs(slope)) <= tolerance)
+          << test.name << " order " << order << " operand " << i << " element " << e << ": " << g << " against "
+          << slope;
+    }
+  }
+}
+
+/// Default variants against the reference in f32 and f64, fused against unfused to the bit, decomposition against op.
+inline void check_variants(const OpCase& test) {
+  for (DType floating : {DType::f32, DType::f64}) {
+    const auto oracle = evaluate(test, floating, {.variants = "reference", .fuse = false});
+    const auto fast = evaluate(test, floating, {.fuse = false});
+    const auto fused = evaluate(test, floating, {});
+    const auto parts = evaluate(test, floating, {.variants = "reference", .decompose = true});
+    for (size_t k = 0; k < oracle.size(); ++k) {
+      const double tolerance = test.exact ? 0 : floating == DType::f32 ? test.tolerance : test.tolerance * 1e-8;
+      expect_close(fast[k], oracle[k], tolerance, test.name + " variant");
+      EXPECT_EQ(fused[k], fast[k]) << test.name << ": fusion changes bits";
+      expect_close(parts[k], oracle[k],
+                   test.exact               ? 0
+                   : floating == DType::f32 ? 20 * test.tolerance
+                                            : 1e-12,
+                   test.name + " decomposition");
+    }
+  }
+}
+
+}  // namespace ranvier::test
