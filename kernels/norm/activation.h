@@ -6,12 +6,26 @@
 namespace ranvier::kernels::norm_detail {
 using simd::Floats;
 
-/// Horner's rule, highest coefficient last in memory.
+/// Terms [First, First + Count) of a polynomial, by Estrin's scheme: halves joined by powers of t, so that the chain of
+/// dependent operations grows with the logarithm of the degree. `powers` holds t, t^2, t^4, t^8, t^16.
+template <int First, int Count, int N>
+RANVIER_INLINE Floats estrin(const float (&coefficients)[N], const Floats (&powers)[5]) {
+  if constexpr (Count == 1) {
+    return simd::splat(coefficients[First]);
+  } else {
+    constexpr int level = Count > 16 ? 4 : Count > 8 ? 3 : Count > 4 ? 2 : Count > 2 ? 1 : 0;
+    constexpr int low = 1 << level;
+    return simd::fma(estrin<First + low, Count - low>(coefficients, powers), powers[level],
+                     estrin<First, low>(coefficients, powers));
+  }
+}
+
+/// Coefficients from the constant one upwards.
 template <int N>
 RANVIER_INLINE Floats polynomial(const float (&coefficients)[N], Floats t) {
-  Floats p = simd::splat(coefficients[N - 1]);
-  for (int i = N - 2; i >= 0; --i) p = simd::fma(p, t, simd::splat(coefficients[i]));
-  return p;
+  Floats powers[5] = {t};
+  for (int i = 1; i < 5; ++i) powers[i] = powers[i - 1] * powers[i - 1];
+  return estrin<0, N>(coefficients, powers);
 }
 
 /// x P(t) with t = 2 (x / limit)^2 - 1 inside |x| <= limit, +-0.5 beyond it; NaN stays NaN. The coefficients are minimax

@@ -9,23 +9,37 @@ struct BlockSums {
   alignas(64) float pivot[simd::lanes], sum[simd::lanes], square[simd::lanes];
 };
 
-template <int U, class Span>
+/// R rows at a time, each with sums of its own, so that additions of U vectors do not wait for each other.
+template <int U, int R, class Span>
 RANVIER_INLINE void block_sums(const float* x, int64_t rows, int64_t stride, Span span, BlockSums* out) {
-  Floats mean[U] = {}, sum[U] = {}, square[U] = {};
-  for (int64_t r = 0; r < rows; ++r)
-    for (int u = 0; u < U; ++u) mean[u] += load(x + r * stride + u * simd::lanes, span);
+  const int64_t whole = rows / R * R;
+  Floats mean[R][U] = {}, sum[R][U] = {}, square[R][U] = {};
+  const auto row = [&](int64_t r, int u) { return load(x + r * stride + u * simd::lanes, span); };
+  for (int64_t r = 0; r < whole; r += R)
+    for (int i = 0; i < R; ++i)
+      for (int u = 0; u < U; ++u) mean[i][u] += row(r + i, u);
+  for (int64_t r = whole; r < rows; ++r)
+    for (int u = 0; u < U; ++u) mean[0][u] += row(r, u);
   const Floats inverse = simd::splat(1.0f / static_cast<float>(rows));
-  for (int u = 0; u < U; ++u) mean[u] *= inverse;
-  for (int64_t r = 0; r < rows; ++r)
-    for (int u = 0; u < U; ++u) {
-      const Floats delta = load(x + r * stride + u * simd::lanes, span) - mean[u];
-      sum[u] += delta;
-      square[u] = simd::fma(delta, delta, square[u]);
-    }
   for (int u = 0; u < U; ++u) {
-    store(out[u].pivot, mean[u], simd::Whole{});
-    store(out[u].sum, sum[u], simd::Whole{});
-    store(out[u].square, square[u], simd::Whole{});
+    for (int i = 1; i < R; ++i) mean[0][u] += mean[i][u];
+    mean[0][u] *= inverse;
+  }
+  const auto add = [&](int64_t r, int i, int u) {
+    const Floats delta = row(r, u) - mean[0][u];
+    sum[i][u] += delta;
+    square[i][u] = simd::fma(delta, delta, square[i][u]);
+  };
+  for (int64_t r = 0; r < whole; r += R)
+    for (int i = 0; i < R; ++i)
+      for (int u = 0; u < U; ++u) add(r + i, i, u);
+  for (int64_t r = whole; r < rows; ++r)
+    for (int u = 0; u < U; ++u) add(r, 0, u);
+  for (int u = 0; u < U; ++u) {
+    for (int i = 1; i < R; ++i) sum[0][u] += sum[i][u], square[0][u] += square[i][u];
+    store(out[u].pivot, mean[0][u], simd::Whole{});
+    store(out[u].sum, sum[0][u], simd::Whole{});
+    store(out[u].square, square[0][u], simd::Whole{});
   }
 }
 
@@ -58,15 +72,15 @@ void add_block(const float* x, int64_t rows, int64_t c, const Partial& partial, 
   };
   int64_t at = 0;
   for (; at + wide * simd::lanes <= c; at += wide * simd::lanes) {
-    block_sums<wide>(x + at, rows, c, simd::Whole{}, sums);
+    block_sums<wide, 2>(x + at, rows, c, simd::Whole{}, sums);
     take(at, wide);
   }
   for (; at + simd::lanes <= c; at += simd::lanes) {
-    block_sums<1>(x + at, rows, c, simd::Whole{}, sums);
+    block_sums<1, 4>(x + at, rows, c, simd::Whole{}, sums);
     take(at, 1);
   }
   if (at == c) return;
-  block_sums<1>(x + at, rows, c, simd::Part{c - at}, sums);
+  block_sums<1, 4>(x + at, rows, c, simd::Part{c - at}, sums);
   take(at, 1);
 }
 
