@@ -1,4 +1,5 @@
-// Buffers with sentinels on both sides, filled with NaN or garbage first, for tests of kernels that must write all and only theirs.
+// Buffers with sentinels on both sides, filled with NaN or garbage first, for tests of kernels that must write all and
+// only theirs.
 #pragma once
 #include <gtest/gtest.h>
 #include <omp.h>

@@ -40,18 +40,29 @@ Results<T> run(const NormDims& d, const Inputs<T>& in) {
   T* z = pool ? pooled.data() : nullptr;
   uint8_t* at = pool ? index.data() : nullptr;
   const NormForward<T> forward{in.x.data(), in.gamma.data(), in.beta.data(), y, mean, variance, rstd, z, at, workspace};
-  const NormBackward<T> backward{d.pool == PoolPlace::before ? nullptr : in.x.data(), z, at, in.dy.data(), in.gamma.data(),
-                                 in.beta.data(), mean, rstd, dx, dgamma, dbeta, workspace};
+  const NormBackward<T> backward{d.pool == PoolPlace::before ? nullptr : in.x.data(),
+                                 z,
+                                 at,
+                                 in.dy.data(),
+                                 in.gamma.data(),
+                                 in.beta.data(),
+                                 mean,
+                                 rstd,
+                                 dx,
+                                 dgamma,
+                                 dbeta,
+                                 workspace};
   NormBackward<T> picking = backward;
   picking.x = in.x.data(), picking.pooled = nullptr, picking.dx = picked_dx, picking.dgamma = picking.dbeta = nullptr;
   const NormEval<T> eval{in.x.data(), in.gamma.data(), in.beta.data(), mean, variance, eval_y, workspace};
   if constexpr (Fast) {
-    cpu::norm_forward(d, forward), cpu::norm_backward(d, backward), cpu::norm_backward(d, picking), cpu::norm_eval(d, eval);
+    cpu::norm_forward(d, forward), cpu::norm_backward(d, backward), cpu::norm_backward(d, picking),
+        cpu::norm_eval(d, eval);
   } else {
     reference::norm_forward(d, forward), reference::norm_backward(d, backward), reference::norm_backward(d, picking);
     reference::norm_eval(d, eval);
   }
-  return {y.values(),  mean.values(),   variance.values(), rstd.values(),      pooled.values(), dx.values(),
+  return {y.values(),      mean.values(),  variance.values(),  rstd.values(),   pooled.values(), dx.values(),
           dgamma.values(), dbeta.values(), picked_dx.values(), eval_y.values(), index.values()};
 }
 
@@ -233,8 +244,9 @@ TEST(Norm, BackwardMayWriteOverItsInput) {
     const auto want = run<true>(d, in);
     Guarded<uint8_t> workspace(static_cast<int64_t>(norm_workspace(d)));
     const bool pooled = pool != PoolPlace::none;
-    cpu::norm_backward(d, {in.x.data(), nullptr, pooled ? want.index.data() : nullptr, in.dy.data(), in.gamma.data(),
-                           in.beta.data(), want.mean.data(), want.rstd.data(), in.x.data(), nullptr, nullptr, workspace});
+    cpu::norm_backward(
+        d, {in.x.data(), nullptr, pooled ? want.index.data() : nullptr, in.dy.data(), in.gamma.data(), in.beta.data(),
+            want.mean.data(), want.rstd.data(), in.x.data(), nullptr, nullptr, workspace});
     expect_same_bits(in.x, want.picked_dx, "dx over x");
   }
 }
@@ -246,13 +258,15 @@ TEST(Norm, ForwardWithoutSavedWinnersGivesTheSameOutput) {
     const auto want = run<true>(d, in);
     Guarded<float> y(d.out_rows() * d.c), mean(d.c), variance(d.c), rstd(d.c);
     Guarded<uint8_t> workspace(static_cast<int64_t>(norm_workspace(d)));
-    cpu::norm_forward(d, {in.x.data(), in.gamma.data(), in.beta.data(), y, mean, variance, rstd, nullptr, nullptr, workspace});
+    cpu::norm_forward(
+        d, {in.x.data(), in.gamma.data(), in.beta.data(), y, mean, variance, rstd, nullptr, nullptr, workspace});
     expect_same_bits(y.values(), want.y, "y");
   }
 }
 
 TEST(Norm, ActivationsOverTheWholeRange) {
-  // The affine map is the identity, so the pass shows the activation and, through dy = 1 in eval-like statistics, no more.
+  // The affine map is the identity, so the pass shows the activation and, through dy = 1 in eval-like statistics, no
+  // more.
   for (const Activation act : {Activation::gelu, Activation::silu}) {
     const NormDims d{1, 1, 20001, 1, 0, act, PoolPlace::none};
     std::vector<float> x(20001), zero(1, 0), one(1, 1);
@@ -261,7 +275,8 @@ TEST(Norm, ActivationsOverTheWholeRange) {
     Guarded<uint8_t> workspace(static_cast<int64_t>(norm_workspace(d)));
     cpu::norm_eval(d, {x.data(), nullptr, nullptr, zero.data(), one.data(), y, workspace});
     for (int i = 0; i < 20001; ++i) {
-      const double v = x[i], want = act == Activation::gelu ? v / 2 * std::erfc(-v / std::sqrt(2.0)) : v / (1 + std::exp(-v));
+      const double v = x[i],
+                   want = act == Activation::gelu ? v / 2 * std::erfc(-v / std::sqrt(2.0)) : v / (1 + std::exp(-v));
       ASSERT_TRUE(std::abs(y[i] - want) <= 2.4e-7 * std::max(1.0, std::abs(v))) << v << " gives " << y[i];
     }
   }

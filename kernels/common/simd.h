@@ -8,7 +8,8 @@
 #include <immintrin.h>
 #endif
 
-// Wide vectors only ever pass through inlined functions here, so the calling convention that GCC warns of is never used.
+// Wide vectors only ever pass through inlined functions here, so the calling convention that GCC warns of is never
+// used.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
 namespace ranvier::kernels::simd {
@@ -41,7 +42,7 @@ RANVIER_INLINE Floats load(const float* from, Part part) {
   return _mm512_maskz_loadu_ps(__mmask16((1u << part.count) - 1), from);
 #else
   Floats v{};
-  for (int64_t i = 0; i < part.count; ++i) v[i] = from[i];
+  std::memcpy(&v, from, static_cast<size_t>(part.count) * sizeof(float));
   return v;
 #endif
 }
@@ -50,8 +51,22 @@ RANVIER_INLINE void store(float* to, Floats v, Part part) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(to, __mmask16((1u << part.count) - 1), v);
 #else
-  for (int64_t i = 0; i < part.count; ++i) to[i] = v[i];
+  std::memcpy(to, &v, static_cast<size_t>(part.count) * sizeof(float));
 #endif
+}
+
+/// Bit patterns, unchanged.
+RANVIER_INLINE Ints bits(Floats a) { return reinterpret_cast<Ints>(a); }
+RANVIER_INLINE Floats from_bits(Ints a) { return reinterpret_cast<Floats>(a); }
+
+/// Moves of 32-bit integers; their bits travel as floats do.
+template <class Span>
+RANVIER_INLINE Ints load(const int32_t* from, Span span) {
+  return bits(load(reinterpret_cast<const float*>(from), span));
+}
+template <class Span>
+RANVIER_INLINE void store(int32_t* to, Ints v, Span span) {
+  store(reinterpret_cast<float*>(to), from_bits(v), span);
 }
 
 RANVIER_INLINE Ints load_bytes(const uint8_t* from, Whole) {
@@ -98,9 +113,6 @@ RANVIER_INLINE Floats sqrt(Floats a) {
 #endif
 }
 
-/// Bit patterns, unchanged.
-RANVIER_INLINE Ints bits(Floats a) { return reinterpret_cast<Ints>(a); }
-RANVIER_INLINE Floats from_bits(Ints a) { return reinterpret_cast<Floats>(a); }
 RANVIER_INLINE Floats abs(Floats a) { return from_bits(bits(a) & 0x7fffffff); }
 /// Magnitude of `a`, sign of `s`.
 RANVIER_INLINE Floats copysign(Floats a, Floats s) {

@@ -1,74 +1,39 @@
 // Activations and their derivatives on sixteen-lane vectors, for the passes that fuse them with normalisation.
 #pragma once
-#include "kernels/common/simd.h"
+#include "kernels/common/simd_math.h"
 #include "kernels/norm/norm.h"
 
 namespace ranvier::kernels::norm_detail {
 using simd::Floats;
 
-/// Terms [First, First + Count) of a polynomial, by Estrin's scheme: halves joined by powers of t, so that the chain of
-/// dependent operations grows with the logarithm of the degree. `powers` holds t, t^2, t^4, t^8, t^16.
-template <int First, int Count, int N>
-RANVIER_INLINE Floats estrin(const float (&coefficients)[N], const Floats (&powers)[5]) {
-  if constexpr (Count == 1) {
-    return simd::splat(coefficients[First]);
-  } else {
-    constexpr int level = Count > 16 ? 4 : Count > 8 ? 3 : Count > 4 ? 2 : Count > 2 ? 1 : 0;
-    constexpr int low = 1 << level;
-    return simd::fma(estrin<First + low, Count - low>(coefficients, powers), powers[level],
-                     estrin<First, low>(coefficients, powers));
-  }
-}
-
-/// Coefficients from the constant one upwards.
-template <int N>
-RANVIER_INLINE Floats polynomial(const float (&coefficients)[N], Floats t) {
-  Floats powers[5] = {t};
-  for (int i = 1; i < 5; ++i) powers[i] = powers[i - 1] * powers[i - 1];
-  return estrin<0, N>(coefficients, powers);
-}
-
-/// x P(t) with t = 2 (x / limit)^2 - 1 inside |x| <= limit, +-0.5 beyond it; NaN stays NaN. The coefficients are minimax
-/// fits (Lawson iteration), well conditioned because t runs over [-1, 1].
+/// x P(t) with t = 2 (x / limit)^2 - 1 inside |x| <= limit, +-0.5 beyond it; NaN stays NaN. The coefficients are
+/// minimax fits (Lawson iteration), well conditioned because t runs over [-1, 1].
 template <int N>
 RANVIER_INLINE Floats saturating_odd(const float (&coefficients)[N], float limit, Floats x) {
   const Floats t = simd::fma(x * x, simd::splat(2 / (limit * limit)), simd::splat(-1));
-  const Floats inside = x * polynomial(coefficients, t);
+  const Floats inside = x * simd::polynomial(coefficients, t);
   return simd::abs(x) > limit ? simd::copysign(simd::splat(0.5f), x) : inside;
 }
 
 /// Phi(x) - 1/2 = erf(x / sqrt 2) / 2: absolute error at most 1.3e-7.
 RANVIER_INLINE Floats normal_cdf_minus_half(Floats x) {
-  static constexpr float p[] = {0.12855193f,     -0.0641724765f,  0.0477369875f,  -0.0387872681f,   0.0320817493f,
-                                -0.0261124596f,  0.0202879366f,   -0.0146714021f, 0.0104687586f,    -0.00767460419f,
-                                0.00423616543f,  -0.00122945907f, 0.00102400861f, -0.00136880996f, 0.000538028427f};
+  static constexpr float p[] = {0.12855193f,    -0.0641724765f,  0.0477369875f,  -0.0387872681f,  0.0320817493f,
+                                -0.0261124596f, 0.0202879366f,   -0.0146714021f, 0.0104687586f,   -0.00767460419f,
+                                0.00423616543f, -0.00122945907f, 0.00102400861f, -0.00136880996f, 0.000538028427f};
   return saturating_odd(p, 5.5f, x);
 }
 
 /// d gelu / dx - 1/2 = Phi(x) - 1/2 + x phi(x): absolute error at most 2e-7.
 RANVIER_INLINE Floats gelu_slope_minus_half(Floats x) {
-  static constexpr float p[] = {0.123071827f,   -0.0622814074f,  0.0493672229f, -0.0472942367f, 0.0517064817f,
-                                -0.0595244132f, 0.0667546317f,   -0.070578441f, 0.0693848729f,  -0.0593585037f,
-                                0.0431634262f,  -0.0349299125f,  0.0316925459f, -0.0162186194f, 0.00106250006f,
-                                -0.0028332721f, 0.00621696515f,  -0.00244512432f};
+  static constexpr float p[] = {0.123071827f,   -0.0622814074f, 0.0493672229f,  -0.0472942367f, 0.0517064817f,
+                                -0.0595244132f, 0.0667546317f,  -0.070578441f,  0.0693848729f,  -0.0593585037f,
+                                0.0431634262f,  -0.0349299125f, 0.0316925459f,  -0.0162186194f, 0.00106250006f,
+                                -0.0028332721f, 0.00621696515f, -0.00244512432f};
   return saturating_odd(p, 5.75f, x);
 }
 
-/// exp(x) for x <= 0: relative error about 1e-7 down to -87, where it levels off near 1e-38; NaN stays NaN.
-RANVIER_INLINE Floats exp_of_negative(Floats x) {
-  x = x < -87.0f ? simd::splat(-87.0f) : x;
-  const Floats shift = simd::splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
-  const Floats shifted = simd::fma(x, simd::splat(1.44269504f), shift);
-  const Floats n = shifted - shift;
-  Floats r = simd::fma(n, simd::splat(-0.693145752f), x);  // ln 2 in two parts
-  r = simd::fma(n, simd::splat(-1.42860677e-6f), r);
-  static constexpr float taylor[] = {1, 1, 0.5f, 1.0f / 6, 1.0f / 24, 1.0f / 120, 1.0f / 720};
-  const Floats p = polynomial(taylor, r);
-  return simd::from_bits(simd::bits(p) + (simd::bits(shifted) << 23));
-}
-
 RANVIER_INLINE Floats sigmoid(Floats x) {
-  const Floats e = exp_of_negative(-simd::abs(x));
+  const Floats e = simd::exp_of_negative(-simd::abs(x));
   const Floats one = simd::splat(1);
   return (x < 0.0f ? e : one) / (one + e);
 }

@@ -20,9 +20,11 @@ RANVIER_INLINE void load_window(const float* x, const int64_t (&steps)[4], Span 
   for (int i = 0; i < 4; ++i) values[i] = load(x + steps[i], span);
 }
 
-/// Adds sums of g and of g (x - mean) over `rows` rows to the shard's; `winner(r, c, span)` gives the x that made the output.
+/// Adds sums of g and of g (x - mean) over `rows` rows to the shard's; `winner(r, c, span)` gives the x that made the
+/// output.
 template <Activation A, class WinnerOf>
-void reduce_block(const NormDims& d, const Channels& p, int64_t rows, const float* dy, const Partial& sums, WinnerOf winner) {
+void reduce_block(const NormDims& d, const Channels& p, int64_t rows, const float* dy, const Partial& sums,
+                  WinnerOf winner) {
   simd::for_channels(d.c, [&](int64_t c, auto span) {
     Floats g_sum{}, hat_sum{};
     for (int64_t r = 0; r < rows; ++r) {
@@ -38,8 +40,8 @@ void reduce_block(const NormDims& d, const Channels& p, int64_t rows, const floa
 
 /// Sums over outputs [first, last), in rows of outputs, where the winners lie in memory one after another.
 template <Activation A>
-void reduce_rows(const NormDims& d, const Channels& p, const float* x, const float* dy, const Partial& sums, int64_t first,
-                 int64_t last) {
+void reduce_rows(const NormDims& d, const Channels& p, const float* x, const float* dy, const Partial& sums,
+                 int64_t first, int64_t last) {
   constexpr int64_t block = 64;
   for (int64_t r = first; r < last; r += block)
     reduce_block<A>(d, p, std::min(block, last - r), dy + r * d.c, sums,
@@ -48,8 +50,8 @@ void reduce_rows(const NormDims& d, const Channels& p, const float* x, const flo
 
 /// The same over map rows of windows, the winners being picked from x.
 template <Activation A>
-void reduce_windows(const NormDims& d, const NormBackward<float>& a, const Channels& p, const Partial& sums, int64_t first,
-                    int64_t last) {
+void reduce_windows(const NormDims& d, const NormBackward<float>& a, const Channels& p, const Partial& sums,
+                    int64_t first, int64_t last) {
   const int64_t steps[4] = {0, d.c, d.w * d.c, d.w * d.c + d.c}, out_row = d.out_w() * d.c;
   for (int64_t o = first; o < last; ++o) {
     const float* x = a.x + (o / d.out_h() * d.h + o % d.out_h() * 2) * d.w * d.c;
@@ -117,7 +119,8 @@ void write_rows(const NormDims& d, const NormBackward<float>& a, const Channels&
   });
 }
 
-/// dx of the windows of one output row: all four members move with the statistics (`after`), or the winner alone (`before`).
+/// dx of the windows of one output row: all four members move with the statistics (`after`), or the winner alone
+/// (`before`).
 template <Activation A, PoolPlace P>
 void write_windows(const NormDims& d, const NormBackward<float>& a, const Channels& p, int64_t in, int64_t out) {
   const int64_t steps[4] = {0, d.c, d.w * d.c, d.w * d.c + d.c};
@@ -176,9 +179,12 @@ void backward(const NormDims& d, const NormBackward<float>& a, const Scratch& s)
   const int64_t shards = reduce<A>(d, a, s);
   finish_sums(d, a, s, shards);
   switch (d.pool) {
-    case PoolPlace::none: return write_rows<A>(d, a, s.channels);
-    case PoolPlace::before: return write_maps<A, PoolPlace::before>(d, a, s.channels);
-    case PoolPlace::after: return write_maps<A, PoolPlace::after>(d, a, s.channels);
+    case PoolPlace::none:
+      return write_rows<A>(d, a, s.channels);
+    case PoolPlace::before:
+      return write_maps<A, PoolPlace::before>(d, a, s.channels);
+    case PoolPlace::after:
+      return write_maps<A, PoolPlace::after>(d, a, s.channels);
   }
 }
 

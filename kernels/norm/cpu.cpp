@@ -1,4 +1,5 @@
-// Fast f32 batch norm with fused activation and 2x2 max-pool: channel vectors, each pass as few trips to memory as it can.
+// Fast f32 batch norm with fused activation and 2x2 max-pool: channel vectors, each pass as few trips to memory as it
+// can.
 #include <algorithm>
 #include <cmath>
 
@@ -70,9 +71,9 @@ void pool_units(const NormDims& d, const Units& units, const Channels& p, const 
   for (int64_t u = first; u < last; ++u) {
     if (!units.whole(u)) continue;
     const int64_t to = units.out_row(u) * d.out_w() * d.c;
-    pool_row<O, A, Apply>(d, p, x + units.in_row(u) * d.w * d.c,
-                          {out.y ? out.y + to : nullptr, out.pooled ? out.pooled + to : nullptr,
-                           out.index ? out.index + to : nullptr});
+    pool_row<O, A, Apply>(
+        d, p, x + units.in_row(u) * d.w * d.c,
+        {out.y ? out.y + to : nullptr, out.pooled ? out.pooled + to : nullptr, out.index ? out.index + to : nullptr});
   }
 }
 
@@ -127,7 +128,8 @@ void pool_all(const NormDims& d, const Channels& p, const float* x, const Window
 template <Activation A>
 void finish_forward(const NormDims& d, const NormForward<float>& a, const Channels& p) {
   if (d.pool == PoolPlace::none) return apply<A>(d, p, d.in_rows(), a.x, a.y);
-  if (d.pool == PoolPlace::after && !monotone(A)) return pool_all<Order::activated, A>(d, p, a.x, {a.y, a.pooled, a.index});
+  if (d.pool == PoolPlace::after && !monotone(A))
+    return pool_all<Order::activated, A>(d, p, a.x, {a.y, a.pooled, a.index});
   apply<A>(d, p, d.out_rows(), a.pooled ? a.pooled : a.y, a.y);
 }
 

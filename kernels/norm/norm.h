@@ -33,16 +33,16 @@ void validate(const NormDims& dims);
 /// y = act((x - mean) rstd gamma + beta) with the pool where the dims put it.
 template <class T>
 struct NormForward {
-  const T* x;                  // (n, h, w, c)
-  const T* gamma;              // (c), null for 1
-  const T* beta;               // (c), null for 0
-  T* y;                        // (n, out_h, out_w, c)
-  T* mean;                     // (c)
-  T* variance;                 // (c)
-  T* rstd;                     // (c)
-  T* pooled = nullptr;         // (n, out_h, out_w, c): x at the winner of each window; pooled forms only, null to skip
-  uint8_t* index = nullptr;    // (n, out_h, out_w, c): winner 0..3, row-major in its window; pooled forms only
-  void* workspace = nullptr;   // norm_workspace(dims) bytes, aligned to 64
+  const T* x;                 // (n, h, w, c)
+  const T* gamma;             // (c), null for 1
+  const T* beta;              // (c), null for 0
+  T* y;                       // (n, out_h, out_w, c)
+  T* mean;                    // (c)
+  T* variance;                // (c)
+  T* rstd;                    // (c)
+  T* pooled = nullptr;        // (n, out_h, out_w, c): x at the winner of each window; pooled forms only, null to skip
+  uint8_t* index = nullptr;   // (n, out_h, out_w, c): winner 0..3, row-major in its window; pooled forms only
+  void* workspace = nullptr;  // norm_workspace(dims) bytes, aligned to 64
 };
 
 /// Forward with given statistics (evaluation).
@@ -60,17 +60,17 @@ struct NormEval {
 /// Gradient of the training forward, through the batch statistics too.
 template <class T>
 struct NormBackward {
-  const T* x;             // (n, h, w, c); may be null where pool is `before` and `pooled` is given
-  const T* pooled;        // what the forward wrote, or null: then it is picked from x at `index`, at the cost of a pass
-  const uint8_t* index;   // what the forward wrote; pooled forms only
-  const T* dy;            // (n, out_h, out_w, c)
-  const T* gamma;         // (c), null for 1
-  const T* beta;          // (c), null for 0
-  const T* mean;          // (c)
-  const T* rstd;          // (c)
-  T* dx;                  // (n, h, w, c), written everywhere. May be x itself, and with pool none dy itself
-  T* dgamma;              // (c), null to skip
-  T* dbeta;               // (c), null to skip
+  const T* x;            // (n, h, w, c); may be null where pool is `before` and `pooled` is given
+  const T* pooled;       // what the forward wrote, or null: then it is picked from x at `index`, at the cost of a pass
+  const uint8_t* index;  // what the forward wrote; pooled forms only
+  const T* dy;           // (n, out_h, out_w, c)
+  const T* gamma;        // (c), null for 1
+  const T* beta;         // (c), null for 0
+  const T* mean;         // (c)
+  const T* rstd;         // (c)
+  T* dx;                 // (n, h, w, c), written everywhere. May be x itself, and with pool none dy itself
+  T* dgamma;             // (c), null to skip
+  T* dbeta;              // (c), null to skip
   void* workspace = nullptr;
 };
 
@@ -78,10 +78,10 @@ struct NormBackward {
 size_t norm_workspace(const NormDims& dims);
 
 // Winners. Of equal values the first in row-major order wins, a NaN beats every number and the last NaN wins (as in
-// PyTorch). With pool `after` and no activation or relu, order is that of x times the sign of gamma, which relu's and the
-// rounding's plateaus do not flatten: there the winner may differ from one found on y, never the value of y.
-// Statistics are exact to a few ulp also where the mean is far greater than the deviation. (x - mean) is taken first, so y
-// loses no more than the rounding of the stored mean: about 6e-8 |mean| rstd.
+// PyTorch). With pool `after` and no activation or relu, order is that of x times the sign of gamma, which relu's and
+// the rounding's plateaus do not flatten: there the winner may differ from one found on y, never the value of y.
+// Statistics are exact to a few ulp also where the mean is far greater than the deviation. (x - mean) is taken first,
+// so y loses no more than the rounding of the stored mean: about 6e-8 |mean| rstd.
 
 namespace reference {
 template <class T>
@@ -99,7 +99,8 @@ void norm_backward(const NormDims& dims, const NormBackward<float>& args);
 }  // namespace cpu
 
 /// Exponential averages of the statistics, c values each: running = (1 - momentum) running + momentum batch, where the
-/// batch variance is made unbiased by rows / (rows - 1), as PyTorch does (rows = 1 leaves it biased). `next` may be `running`.
+/// batch variance is made unbiased by rows / (rows - 1), as PyTorch does (rows = 1 leaves it biased). `next` may be
+/// `running`.
 template <class T>
 void norm_running_update(int64_t c, int64_t rows, T momentum, const T* mean, const T* variance, const T* running_mean,
                          const T* running_variance, T* next_mean, T* next_variance);

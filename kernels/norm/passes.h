@@ -18,10 +18,14 @@ constexpr bool monotone(Activation act) { return act == Activation::none || act 
 template <class Body>
 void with_activation(Activation act, Body&& body) {
   switch (act) {
-    case Activation::none: return body(std::integral_constant<Activation, Activation::none>{});
-    case Activation::relu: return body(std::integral_constant<Activation, Activation::relu>{});
-    case Activation::gelu: return body(std::integral_constant<Activation, Activation::gelu>{});
-    case Activation::silu: return body(std::integral_constant<Activation, Activation::silu>{});
+    case Activation::none:
+      return body(std::integral_constant<Activation, Activation::none>{});
+    case Activation::relu:
+      return body(std::integral_constant<Activation, Activation::relu>{});
+    case Activation::gelu:
+      return body(std::integral_constant<Activation, Activation::gelu>{});
+    case Activation::silu:
+      return body(std::integral_constant<Activation, Activation::silu>{});
   }
 }
 
@@ -30,8 +34,8 @@ inline int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / t
 /// Shards of a pass over `rows` rows of c floats: pieces of about 64 KiB, that two threads balance and a cache holds.
 inline int64_t row_shards(int64_t rows, int64_t c) { return shard_count(rows, std::max<int64_t>(16384 / c, 1)); }
 
-/// The pieces that passes over x are cut into: single positions without a pool; with one, pairs of map rows, of which the
-/// last of an image is a single row where an odd height is kept (`after`, whose statistics include it).
+/// The pieces that passes over x are cut into: single positions without a pool; with one, pairs of map rows, of which
+/// the last of an image is a single row where an odd height is kept (`after`, whose statistics include it).
 struct Units {
   explicit Units(const NormDims& d) {
     const bool pooled = d.pool != PoolPlace::none;
@@ -96,7 +100,8 @@ struct Scratch {
     std::fill_n(channels.sign, padded, 1.0f);
     for (int64_t c = 0; c < d.c && gamma; ++c) channels.sign[c] = float(gamma[c] > 0) - float(gamma[c] < 0);
   }
-  void set_affine(const NormDims& d, const float* mean, const float* rstd, const float* gamma, const float* beta) const {
+  void set_affine(const NormDims& d, const float* mean, const float* rstd, const float* gamma,
+                  const float* beta) const {
     for (float* p : {channels.mean, channels.scale, channels.beta}) std::fill_n(p, padded, 0.0f);
     for (int64_t c = 0; c < d.c; ++c) {
       channels.mean[c] = mean[c];
@@ -109,8 +114,8 @@ struct Scratch {
   double* partials_ = nullptr;
 };
 
-/// Adds one block of rows (in cache) to a shard's sums: the block's own mean is taken first and squares are of distances
-/// from it, so that f32 sums lose nothing to a mean far from zero; blocks are joined in f64.
+/// Adds one block of rows (in cache) to a shard's sums: the block's own mean is taken first and squares are of
+/// distances from it, so that f32 sums lose nothing to a mean far from zero; blocks are joined in f64.
 void add_block(const float* x, int64_t rows, int64_t c, const Partial& partial, bool first);
 
 /// Adds a vector of f32 block sums to f64 ones.

@@ -12,10 +12,14 @@ namespace {
 template <class T>
 T activate(Activation act, T v) {
   switch (act) {
-    case Activation::relu: return v < 0 ? T(0) : v;
-    case Activation::gelu: return v * T(0.5) * std::erfc(-v * T(0.70710678118654752440));
-    case Activation::silu: return v / (1 + std::exp(-v));
-    case Activation::none: break;
+    case Activation::relu:
+      return v < 0 ? T(0) : v;
+    case Activation::gelu:
+      return v * T(0.5) * std::erfc(-v * T(0.70710678118654752440));
+    case Activation::silu:
+      return v / (1 + std::exp(-v));
+    case Activation::none:
+      break;
   }
   return v;
 }
@@ -23,7 +27,8 @@ T activate(Activation act, T v) {
 template <class T>
 T slope(Activation act, T v) {
   switch (act) {
-    case Activation::relu: return v <= 0 ? T(0) : T(1);
+    case Activation::relu:
+      return v <= 0 ? T(0) : T(1);
     case Activation::gelu:
       return T(0.5) * std::erfc(-v * T(0.70710678118654752440)) +
              v * std::exp(-v * v / 2) * T(0.39894228040143267794);  // Phi(v) + v phi(v)
@@ -31,7 +36,8 @@ T slope(Activation act, T v) {
       const T s = 1 / (1 + std::exp(-v));
       return s * (1 + v * (1 - s));
     }
-    case Activation::none: break;
+    case Activation::none:
+      break;
   }
   return T(1);
 }
@@ -99,8 +105,8 @@ void normalise(const NormDims& d, const T* x, const Channel<T>& channel, int64_t
     int64_t from = row * d.c + c;
     if (d.pool != PoolPlace::none) {
       const auto at = window(d, row, c);
-      const uint8_t best = d.pool == PoolPlace::before ? winner(at, x, [](T v) { return v; })
-                                                       : winner_after(d, at, x, channel);
+      const uint8_t best =
+          d.pool == PoolPlace::before ? winner(at, x, [](T v) { return v; }) : winner_after(d, at, x, channel);
       from = at[best];
       if (pooled) pooled[row * d.c + c] = x[from];
       if (index) index[row * d.c + c] = best;
@@ -213,8 +219,8 @@ void norm_running_update(int64_t c, int64_t rows, T momentum, const T* mean, con
     next_variance[i] = (1 - momentum) * running_variance[i] + momentum * (variance[i] * unbiased);
   }
 }
-template void norm_running_update(int64_t, int64_t, float, const float*, const float*, const float*, const float*, float*,
-                                  float*);
+template void norm_running_update(int64_t, int64_t, float, const float*, const float*, const float*, const float*,
+                                  float*, float*);
 template void norm_running_update(int64_t, int64_t, double, const double*, const double*, const double*, const double*,
                                   double*, double*);
 

@@ -1,4 +1,5 @@
-// Mean and variance per channel: f32 inside blocks that fit the first cache, f64 between blocks and shards, in fixed order.
+// Mean and variance per channel: f32 inside blocks that fit the first cache, f64 between blocks and shards, in fixed
+// order.
 #include "kernels/norm/passes.h"
 
 namespace ranvier::kernels::norm_detail {
