@@ -103,7 +103,8 @@ std::vector<uint8_t> gunzip(std::span<const uint8_t> file, std::string_view name
   if (file[2] != 8) throw std::runtime_error(fmt::format("{}: gzip method {} is not deflate", name, file[2]));
   const std::optional<size_t> header = gzip_header_size(file);
   if (!header || *header + 8 > file.size()) throw truncated();
-  const std::span<const uint8_t> deflated = file.subspan(*header, file.size() - *header - 8);
+  // The trailer stays on: this inflate wants 16 bits in hand for the last symbol, and reports corruption without them.
+  const std::span<const uint8_t> deflated = file.subspan(*header);
   const int64_t size = little_endian32(file, file.size() - 4);
   // Deflate cannot do better than 1032 to 1, so a larger claim is a lie, found before any memory is taken for it.
   if (size > limit || size > static_cast<int64_t>(deflated.size()) * 1032 + 1032) {

@@ -17,8 +17,8 @@ std::vector<int64_t> permutation(int64_t n, uint64_t seed, std::string_view stre
 /// The images of `data` in the order of permutation(size, seed, "shuffle", 0). Statistics are kept.
 Dataset shuffled(const Dataset& data, uint64_t seed);
 
-/// The first `count` images of shuffled(data, seed), all of them if there are fewer. Statistics are kept: they are those
-/// of the whole training set. Throws if count < 1.
+/// The first `count` images of shuffled(data, seed), all of them if there are fewer. Statistics are kept: they are
+/// those of the whole training set. Throws if count < 1.
 Dataset limited(const Dataset& data, int64_t count, uint64_t seed);
 
 /// Copies images and labels at `indices` into (indices.size(), H, W, C) and (indices.size()).

@@ -45,8 +45,8 @@ using Open = std::function<std::optional<Source>(const std::string& file, int64_
         fmt::format("{}: truncated at offset {} in record {}: {} records of {} bytes make {} bytes", name, size,
                     size / cifar10_record_bytes, records, cifar10_record_bytes, expected));
   }
-  throw std::runtime_error(fmt::format("{}: {} bytes too many from offset {}: {} records of {} bytes make {} bytes", name,
-                                       size - expected, expected, records, cifar10_record_bytes, expected));
+  throw std::runtime_error(fmt::format("{}: {} bytes too many from offset {}: {} records of {} bytes make {} bytes",
+                                       name, size - expected, expected, records, cifar10_record_bytes, expected));
 }
 
 std::vector<std::string> lines(std::span<const uint8_t> bytes) {
@@ -106,8 +106,8 @@ Splits read_release(const Open& open, const std::string& where) {
   for (const char* file : train_files) read(file, splits.train);
   read(test_file, splits.test);
   if (splits.train.size() == 0 || splits.test.size() == 0) {
-    throw std::runtime_error(fmt::format("{}: no images ({} training, {} test)", where, splits.train.size(),
-                                         splits.test.size()));
+    throw std::runtime_error(
+        fmt::format("{}: no images ({} training, {} test)", where, splits.train.size(), splits.test.size()));
   }
   splits.train.name = splits.test.name =
       splits.train.classes == cifar10_classes() ? "CIFAR-10" : "binary batches of " + where;
@@ -207,7 +207,10 @@ std::vector<std::string> parse_cifar10_classes(std::span<const uint8_t> bytes, s
 }
 
 Splits parse_cifar10_archive(std::span<const uint8_t> bytes, std::string_view name) {
-  const std::vector<uint8_t> tar = gunzip(bytes, name);
+  return parse_cifar10_release(gunzip(bytes, name), name);
+}
+
+Splits parse_cifar10_release(std::span<const uint8_t> tar, std::string_view name) {
   std::map<std::string, Source> files;
   for (const auto& [path, content] : tar_files(tar, name)) {
     const std::string file = fs::path(path).filename().string();

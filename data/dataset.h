@@ -19,7 +19,8 @@ struct Dataset {
   std::vector<uint8_t> images;       ///< (N, H, W, C)
   std::vector<int32_t> labels;       ///< (N), each in [0, classes.size())
   int64_t height = 32, width = 32, channels = 3;
-  /// Mean and population standard deviation of the *training* pixels in [0, 1], per channel: normalise both splits by it.
+  /// Mean and population standard deviation of the *training* pixels in [0, 1], per channel: normalise both splits by
+  /// it.
   std::array<float, 3> mean{}, std{};
 
   /// Number of images N.

@@ -117,8 +117,8 @@ void download(const std::string& url, const fs::path& archive, const FetchOption
   const std::string wrong = mismatch(part, options);
   if (!wrong.empty()) {
     fs::remove(part, ignored);
-    throw std::runtime_error(
-        fmt::format("cannot fetch {}: {}{}; deleted {}", url, wrong, before > 0 ? " after resuming" : "", part.string()));
+    throw std::runtime_error(fmt::format("cannot fetch {}: {}{}; deleted {}", url, wrong,
+                                         before > 0 ? " after resuming" : "", part.string()));
   }
   put_in_place(part, archive);
 }
@@ -163,9 +163,10 @@ fs::path from_path(const fs::path& from, const fs::path& cache, const FetchOptio
     return archive;
   }
   if (cifar10_batches_folder(from).empty()) {
-    throw std::runtime_error(fmt::format("{}: holds neither {} nor data_batch_1.bin (an image folder is imported, not "
-                                         "fetched)",
-                                         from.string(), cifar10_archive_name));
+    throw std::runtime_error(
+        fmt::format("{}: holds neither {} nor data_batch_1.bin (an image folder is imported, not "
+                    "fetched)",
+                    from.string(), cifar10_archive_name));
   }
   const fs::path to = cache / cifar10_folder_name;
   if (fs::equivalent(cifar10_batches_folder(from), to, code)) return to;

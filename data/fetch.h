@@ -26,15 +26,15 @@ struct FetchOptions {
   /// Size in bytes and md5 of the archive; what differs is not kept.
   int64_t bytes = cifar10_archive_bytes;
   std::string md5 = cifar10_archive_md5;
-  int connect_timeout_s = 5;   ///< give up when no connection stands by then
-  int stall_timeout_s = 30;    ///< give up when nothing arrives for so long
-  bool progress = true;        ///< let curl draw its bar, if standard error is a terminal
+  int connect_timeout_s = 5;  ///< give up when no connection stands by then
+  int stall_timeout_s = 30;   ///< give up when nothing arrives for so long
+  bool progress = true;       ///< let curl draw its bar, if standard error is a terminal
   /// Receives one line at a time about what is being done.
   std::function<void(const std::string&)> log = [](const std::string&) {};
 };
 
-/// Fetches into the cache and returns the path to open: the archive, or the folder of binary batches when `from` is one.
-/// A good archive that is there already is returned untouched, as long as `from` is an address. A download goes to
+/// Fetches into the cache and returns the path to open: the archive, or the folder of binary batches when `from` is
+/// one. A good archive that is there already is returned untouched, as long as `from` is an address. A download goes to
 /// `cifar-10-binary.tar.gz.part`: an interrupted one stays there and the next call resumes it; one that is whole but
 /// wrong is deleted. An earlier good file is replaced only by rename, after size and md5 are right. Throws
 /// std::runtime_error with one line: no curl, no connection, an HTTP error, a short or wrong file, a full disk.

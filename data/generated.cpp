@@ -52,13 +52,13 @@ struct Point {
 // What an image shows; drawn once, then asked for every pixel.
 struct Scene {
   Colour ground, figure, obstacle;
-  int centre_x, centre_y;       // of the figure
-  int direction_x, direction_y;  // unit vector of its first axis
-  int radius;                   // of a shape
-  int period;                   // of a texture
-  int share;                    // ring's hole, cross's arm, dot's size: 1/256 of its size
-  int noise;                    // largest change of a channel
-  int light_x, light_y;         // change of brightness per pixel, 1/16 steps
+  int centre_x, centre_y;                     // of the figure
+  int direction_x, direction_y;               // unit vector of its first axis
+  int radius;                                 // of a shape
+  int period;                                 // of a texture
+  int share;                                  // ring's hole, cross's arm, dot's size: 1/256 of its size
+  int noise;                                  // largest change of a channel
+  int light_x, light_y;                       // change of brightness per pixel, 1/16 steps
   int obstacle_x, obstacle_y, obstacle_side;  // pixels
   std::array<int, 100> lattice;               // values of the blobs at lattice points, 0 to 255
 
@@ -217,7 +217,8 @@ Dataset draw_split(std::string_view stream, uint64_t seed, int64_t per_class) {
     const int64_t end = kernels::shard_begin(count, shards, shard + 1);
     for (int64_t i = kernels::shard_begin(count, shards, shard); i < end; ++i) {
       data.labels[static_cast<size_t>(i)] = static_cast<int32_t>(i % classes);
-      draw_image(i % classes, {seed, stream_hash, static_cast<uint64_t>(i)}, data.images.data() + i * data.image_bytes());
+      draw_image(i % classes, {seed, stream_hash, static_cast<uint64_t>(i)},
+                 data.images.data() + i * data.image_bytes());
     }
   });
   return data;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "data/archive.h"
 #include "data/files.h"
 #include "data/stb.h"
 
@@ -37,6 +38,39 @@ bool jpeg_is_whole(std::span<const uint8_t> file) {
     at += 2 + size_t{file[at + 2]} * 256 + file[at + 3];
   }
   return false;
+}
+
+uint32_t big_endian32(std::span<const uint8_t> bytes, size_t at) {
+  return uint32_t{bytes[at]} << 24 | uint32_t{bytes[at + 1]} << 16 | uint32_t{bytes[at + 2]} << 8 |
+         uint32_t{bytes[at + 3]};
+}
+
+// What is wrong with the chunks of a PNG (ISO/IEC 15948, 5), empty if nothing: every one whole up to IEND, and those
+// needed to decode it (an upper-case first letter) known and with the right CRC. stb_image checks none of that.
+std::string png_defect(std::span<const uint8_t> file) {
+  for (size_t at = 8;;) {
+    if (at + 12 > file.size() || big_endian32(file, at) > file.size() - at - 12) {
+      return fmt::format("the PNG is truncated in the chunk at offset {} of {} bytes", at, file.size());
+    }
+    const size_t length = big_endian32(file, at);
+    const std::string_view type(reinterpret_cast<const char*>(file.data()) + at + 4, 4);
+    const bool critical = type[0] >= 'A' && type[0] <= 'Z';
+    if (critical && type != "IHDR" && type != "PLTE" && type != "IDAT" && type != "IEND") {
+      return fmt::format("the PNG has an unknown chunk at offset {}", at);
+    }
+    if (critical && crc32(file.subspan(at + 4, 4 + length)) != big_endian32(file, at + 8 + length)) {
+      return fmt::format("the PNG is corrupt: wrong CRC of the chunk {} at offset {}", type, at);
+    }
+    if (type == "IEND") return {};
+    at += 12 + length;
+  }
+}
+
+// What is wrong with a file as a whole, empty if nothing.
+std::string defect(std::span<const uint8_t> file) {
+  if (is_png(file)) return png_defect(file);
+  if (jpeg_is_whole(file)) return {};
+  return fmt::format("the JPEG is truncated: no end-of-image marker in {} bytes", file.size());
 }
 
 // The taps of one output position: out = sum over k of weight[k] * in[first + k], weights adding up to 1 << 16.
@@ -100,21 +134,20 @@ std::vector<uint32_t> resize_rows(const Image& image, int64_t width) {
 Image decode_image(std::span<const uint8_t> file, std::string_view name, int64_t pixel_limit) {
   if (file.empty()) throw std::runtime_error(fmt::format("{}: the file is empty", name));
   if (!is_jpeg(file) && !is_png(file)) throw std::runtime_error(fmt::format("{}: neither a JPEG nor a PNG file", name));
-  const ImageSize size = stb_image_size(file);
+  std::string error;
+  const ImageSize size = stb_image_size(file, error);
   if (size.height < 1 || size.width < 1) {
-    throw std::runtime_error(fmt::format("{}: the image header is corrupt", name));
+    throw std::runtime_error(fmt::format("{}: the image header is corrupt: {}", name, error));
   }
   if (size.height > pixel_limit / size.width) {
     throw std::runtime_error(
         fmt::format("{}: {} x {} pixels, more than the limit of {}", name, size.width, size.height, pixel_limit));
   }
-  if (is_jpeg(file) && !jpeg_is_whole(file)) {
-    throw std::runtime_error(
-        fmt::format("{}: the JPEG is truncated: no end-of-image marker in {} bytes", name, file.size()));
+  if (const std::string wrong = defect(file); !wrong.empty()) {
+    throw std::runtime_error(fmt::format("{}: {}", name, wrong));
   }
   Image image;
   ImageSize decoded;
-  std::string error;
   if (!stb_decode(file, image.pixels, decoded, error)) {
     throw std::runtime_error(fmt::format("{}: the image is corrupt: {}", name, error));
   }

@@ -19,8 +19,9 @@ struct Image {
 inline constexpr int64_t default_pixel_limit = 100'000'000;
 
 /// Decodes the bytes of a JPEG or PNG file to RGB (grey is repeated, alpha dropped, 16-bit cut to 8). Throws
-/// std::runtime_error that begins with `name`: an empty file, another format, a truncated JPEG (stb_image would fill
-/// the rest with grey), more than `pixel_limit` pixels, or what stb_image says.
+/// std::runtime_error that begins with `name`: an empty file, another format, more than `pixel_limit` pixels, a
+/// truncated JPEG (stb_image would fill the rest with grey), a truncated PNG or one with a wrong CRC, or what stb_image
+/// says.
 Image decode_image(std::span<const uint8_t> file, std::string_view name, int64_t pixel_limit = default_pixel_limit);
 
 /// Reads and decodes a JPEG or PNG of any size.

@@ -39,9 +39,10 @@ std::vector<std::string> sorted_names(const fs::path& folder, Keep keep) {
 std::vector<std::string> class_names(const fs::path& folder, std::string_view split) {
   std::error_code code;
   if (!fs::is_directory(folder / split, code)) {
-    throw std::runtime_error(fmt::format("{}: no folder '{}' in it (an image folder holds train/<class>/*.jpg or *.png "
-                                         "and test/<class>/...)",
-                                         folder.string(), split));
+    throw std::runtime_error(
+        fmt::format("{}: no folder '{}' in it (an image folder holds train/<class>/*.jpg or *.png "
+                    "and test/<class>/...)",
+                    folder.string(), split));
   }
   return sorted_names(folder / split, [](const fs::directory_entry& entry) {
     std::error_code ignored;
@@ -117,8 +118,8 @@ Dataset read_split(const fs::path& folder, const std::vector<std::string>& class
 Splits image_folder(const fs::path& folder, int64_t height, int64_t width) {
   const std::vector<std::string> classes = class_names(folder, "train");
   if (classes.size() < 2) {
-    throw std::runtime_error(fmt::format("{}: {} class folders, at least 2 are needed", (folder / "train").string(),
-                                         classes.size()));
+    throw std::runtime_error(
+        fmt::format("{}: {} class folders, at least 2 are needed", (folder / "train").string(), classes.size()));
   }
   check_same_classes(folder, classes, class_names(folder, "test"));
   Splits splits;

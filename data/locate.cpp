@@ -47,9 +47,10 @@ Splits open(const fs::path& path) {
   if (!cifar10_batches_folder(path).empty()) return cifar10(path);
   if (fs::is_directory(path / "train", code) || fs::is_directory(path / "test", code)) return image_folder(path);
   if (fs::exists(path / cifar10_archive_name, code)) return cifar10(path / cifar10_archive_name);
-  throw std::runtime_error(fmt::format("{}: no data set: neither train/ and test/ with a folder per class, nor "
-                                       "data_batch_1.bin, nor {}",
-                                       path.string(), cifar10_archive_name));
+  throw std::runtime_error(
+      fmt::format("{}: no data set: neither train/ and test/ with a folder per class, nor "
+                  "data_batch_1.bin, nor {}",
+                  path.string(), cifar10_archive_name));
 }
 
 Splits locate(const LocateOptions& options) {

@@ -90,8 +90,7 @@ std::string md5(std::span<const uint8_t> bytes) {
 std::string md5_file(const std::filesystem::path& path) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), &std::fclose);
   const auto fail = [&] {
-    return std::runtime_error(
-        fmt::format("cannot read {}: {}", path.string(), std::generic_category().message(errno)));
+    return std::runtime_error(fmt::format("cannot read {}: {}", path.string(), std::generic_category().message(errno)));
   };
   if (!file) throw fail();
   Md5 digest;

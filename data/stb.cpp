@@ -34,23 +34,34 @@ constexpr size_t allocation_limit = size_t{1} << 30;
 
 namespace ranvier::data {
 
-ImageSize stb_image_size(std::span<const uint8_t> file) {
+namespace {
+
+std::string failure(std::span<const uint8_t> file) {
+  const char* reason = file.size() > INT_MAX ? "the file is too large" : stbi_failure_reason();
+  return reason ? reason : "unknown reason";
+}
+
+}  // namespace
+
+ImageSize stb_image_size(std::span<const uint8_t> file, std::string& error) {
   int width = 0, height = 0, channels = 0;
-  if (file.size() > INT_MAX) return {};
-  if (!stbi_info_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &channels)) return {};
+  if (file.size() > INT_MAX ||
+      !stbi_info_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &channels)) {
+    error = failure(file);
+    return {};
+  }
   return {height, width};
 }
 
 bool stb_decode(std::span<const uint8_t> file, std::vector<uint8_t>& rgb, ImageSize& size, std::string& error) {
   int width = 0, height = 0, channels = 0;
-  const std::unique_ptr<stbi_uc, decltype(&std::free)> pixels(
-      file.size() > INT_MAX
-          ? nullptr
-          : stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &channels, 3),
-      &std::free);
+  stbi_uc* memory = nullptr;
+  if (file.size() <= INT_MAX) {
+    memory = stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &channels, 3);
+  }
+  const std::unique_ptr<stbi_uc, decltype(&std::free)> pixels(memory, &std::free);
   if (!pixels) {
-    const char* reason = file.size() > INT_MAX ? "the file is too large" : stbi_failure_reason();
-    error = reason ? reason : "unknown reason";
+    error = failure(file);
     return false;
   }
   size = {height, width};

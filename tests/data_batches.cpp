@@ -58,12 +58,15 @@ TEST(Philox, KnownAnswers) {
 
 TEST(Permutation, SortsByPhiloxKeyThenIndex) {
   for (const int64_t n : {0, 1, 2, 3, 5, 7, 64, 1001}) {
-    EXPECT_EQ(permutation(n, 0x0123456789abcdefu, "batches", 3), expected_permutation(n, 0x0123456789abcdefu, "batches", 3));
+    EXPECT_EQ(permutation(n, 0x0123456789abcdefu, "batches", 3),
+              expected_permutation(n, 0x0123456789abcdefu, "batches", 3));
     EXPECT_EQ(permutation(n, 1, "shuffle", 0), expected_permutation(n, 1, "shuffle", 0));
   }
 }
 
-TEST(Permutation, GoldenOrder) { EXPECT_EQ(permutation(10, 1, "batches", 0), (std::vector<int64_t>{8, 7, 5, 6, 2, 9, 1, 0, 3, 4})); }
+TEST(Permutation, GoldenOrder) {
+  EXPECT_EQ(permutation(10, 1, "batches", 0), (std::vector<int64_t>{8, 7, 5, 6, 2, 9, 1, 0, 3, 4}));
+}
 
 TEST(Permutation, DependsOnSeedStreamAndStep) {
   const auto base = permutation(100, 1, "batches", 0);
@@ -133,7 +136,8 @@ TEST(Batches, LoadGathersImagesAndLabels) {
       const int64_t index = std::min<int64_t>(b * 4 + static_cast<int64_t>(i), 10);
       EXPECT_EQ(batch.indices[i], index);
       EXPECT_EQ(batch.labels[i], index % 3);
-      for (size_t p = 0; p < 12; ++p) EXPECT_EQ(batch.images[i * 12 + p], static_cast<uint8_t>(index * 16 + static_cast<int64_t>(p)));
+      for (size_t p = 0; p < 12; ++p)
+        EXPECT_EQ(batch.images[i * 12 + p], static_cast<uint8_t>(index * 16 + static_cast<int64_t>(p)));
     }
   }
   EXPECT_THROW(batches.load(numbered(12), 0, batch), std::runtime_error);

@@ -172,8 +172,8 @@ TEST_F(BadCifar10, Truncated) {
 
 TEST_F(BadCifar10, Oversized) {
   testing::write(path("test_batch.bin"), record(1, 1) + "x");
-  EXPECT_EQ(error(), path("test_batch.bin") +
-                         ": 1 bytes too many from offset 3073: 1 records of 3073 bytes make 3073 bytes");
+  EXPECT_EQ(error(),
+            path("test_batch.bin") + ": 1 bytes too many from offset 3073: 1 records of 3073 bytes make 3073 bytes");
 }
 
 TEST_F(BadCifar10, WithoutCountsABatchHasTenThousandRecords) {
@@ -227,7 +227,8 @@ class Archive : public ::testing::Test {
     write_small(folder_.path / "cifar-10-batches-bin");
     archive_ = folder_.path / "cifar-10-binary.tar.gz";
     const ProcessResult tar = run_program(
-        {"tar", "--format=ustar", "-C", folder_.path.string(), "-czf", archive_.string(), "cifar-10-batches-bin"}, true);
+        {"tar", "--format=ustar", "-C", folder_.path.string(), "-czf", archive_.string(), "cifar-10-batches-bin"},
+        true);
     if (tar.status != 0) throw std::runtime_error("tar failed");
     bytes_ = testing::read(archive_);
   }
@@ -250,11 +251,25 @@ TEST_F(Archive, GivesWhatTheFolderGives) {
 TEST_F(Archive, GnuAndPosixFormatsTooAndGzipHeadersWithAName) {
   for (const char* format : {"--format=gnu", "--format=posix", "--format=v7"}) {
     const auto tar = folder_.path / "x.tar";
-    ASSERT_EQ(run_program({"tar", format, "-C", folder_.path.string(), "-cf", tar.string(), "cifar-10-batches-bin"}, true)
-                  .status,
-              0);
+    ASSERT_EQ(
+        run_program({"tar", format, "-C", folder_.path.string(), "-cf", tar.string(), "cifar-10-batches-bin"}, true)
+            .status,
+        0);
     ASSERT_EQ(run_program({"gzip", "-f", "-9", tar.string()}, true).status, 0);
     EXPECT_EQ(cifar10(folder_.path / "x.tar.gz").train.size(), 10) << format;
+  }
+}
+
+// The last symbol of the stream falls on every bit of a byte as the text grows.
+TEST_F(Archive, GunzipOfManyLengths) {
+  std::string text;
+  for (int length = 0; length < 60; ++length) {
+    const auto file = folder_.path / "text";
+    testing::write(file, text);
+    ASSERT_EQ(run_program({"gzip", "-kf", file.string()}, true).status, 0);
+    const std::vector<uint8_t> out = gunzip(bytes_of(testing::read(file.string() + ".gz")), "text.gz");
+    EXPECT_EQ(std::string(out.begin(), out.end()), text);
+    text += static_cast<char>('a' + length * length % 26);
   }
 }
 
@@ -286,9 +301,9 @@ TEST_F(Archive, OtherFilesAreRefused) {
 
 TEST_F(Archive, WrongContentsNameTheInnerFile) {
   testing::write(folder_.path / "cifar-10-batches-bin" / "data_batch_2.bin", record(1, 1) + record(77, 1));
-  ASSERT_EQ(run_program({"tar", "-C", folder_.path.string(), "-czf", archive_.string(), "cifar-10-batches-bin"}, true)
-                .status,
-            0);
+  ASSERT_EQ(
+      run_program({"tar", "-C", folder_.path.string(), "-czf", archive_.string(), "cifar-10-batches-bin"}, true).status,
+      0);
   EXPECT_EQ(error_of([&] { cifar10(archive_); }),
             archive_.string() +
                 ":cifar-10-batches-bin/data_batch_2.bin: label 77 at offset 3073 (record 1), expected 0 to 9");

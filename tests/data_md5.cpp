@@ -10,9 +10,7 @@
 namespace ranvier::data {
 namespace {
 
-std::string of(const std::string& text) {
-  return md5({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
-}
+std::string of(const std::string& text) { return md5({reinterpret_cast<const uint8_t*>(text.data()), text.size()}); }
 
 TEST(Md5, VectorsOfRfc1321) {
   EXPECT_EQ(of(""), "d41d8cd98f00b204e9800998ecf8427e");
