@@ -1,12 +1,9 @@
 // Optimizer updates, the global norm and schedules as ops.
 #include "kernels/optim/optim.h"
 
-#include <cmath>
-#include <cstring>
-#include <numbers>
-
 #include "engine/op.h"
 #include "engine/ops.h"
+#include "kernels/optim/schedule.h"
 
 namespace ranvier {
 namespace {
@@ -134,9 +131,8 @@ const OpDef norm_op{
 
 // ---- schedules ----
 struct ScheduleAttrs {
-  static constexpr int most = 8;
-  double at[most], value[most];
-  int64_t count, cosine, f64;
+  kernels::LrSchedule schedule;
+  int64_t f64;
 };
 
 std::vector<Type> infer_schedule(std::span<const Type> in, const Attrs& bytes) {
@@ -144,21 +140,10 @@ std::vector<Type> infer_schedule(std::span<const Type> in, const Attrs& bytes) {
   return {{bytes.as<ScheduleAttrs>().f64 ? DType::f64 : DType::f32, {}}};
 }
 
-double evaluate(const ScheduleAttrs& s, double step) {
-  if (step <= s.at[0]) return s.value[0];
-  for (int64_t i = 1; i < s.count; ++i) {
-    if (step >= s.at[i]) continue;
-    const double t = (step - s.at[i - 1]) / (s.at[i] - s.at[i - 1]);
-    const double weight = s.cosine && s.value[i] < s.value[i - 1] ? 0.5 - 0.5 * std::cos(std::numbers::pi * t) : t;
-    return s.value[i - 1] + weight * (s.value[i] - s.value[i - 1]);
-  }
-  return s.value[s.count - 1];
-}
-
 void run_schedule(const Call& call) {
-  const double value = evaluate(call.node.attrs<ScheduleAttrs>(), static_cast<double>(call.in<int64_t>(0)[0]));
-  if (call.node.out[0].dtype == DType::f64) call.out<double>(0)[0] = value;
-  else call.out<float>(0)[0] = static_cast<float>(value);
+  dispatch_floating(call.node.out[0].dtype, [&]<class T>() {
+    kernels::learning_rate<T>(call.node.attrs<ScheduleAttrs>().schedule, call.in<int64_t>(0), call.out<T>(0));
+  });
 }
 
 constexpr Variant schedule_variants[] = {{.name = "cpu", .run = run_schedule}};
@@ -208,16 +193,15 @@ Tensor global_norm(std::span<const Tensor> tensors, Where where) {
 
 Tensor scheduled(Tensor step, std::span<const double> at, std::span<const double> value, bool cosine, DType dtype,
                  Where where) {
+  if (at.size() != value.size()) fail_at(where, "schedule: {} places for {} values", at.size(), value.size());
+  std::vector<kernels::SchedulePoint> points;
+  for (size_t i = 0; i < at.size(); ++i) points.push_back({at[i], value[i], cosine && i && value[i] < value[i - 1]});
   ScheduleAttrs attrs{};
-  if (at.empty() || at.size() != value.size() || at.size() > ScheduleAttrs::most)
-    fail_at(where, "schedule: needs 1 to {} points, got {} places and {} values", ScheduleAttrs::most, at.size(), value.size());
-  for (size_t i = 0; i < at.size(); ++i) {
-    if (i && !(at[i] > at[i - 1])) fail_at(where, "schedule: places must grow, {} follows {}", at[i], at[i - 1]);
-    attrs.at[i] = at[i];
-    attrs.value[i] = value[i];
+  try {
+    attrs.schedule = kernels::piecewise_schedule(points.data(), static_cast<int>(points.size()));
+  } catch (const std::runtime_error& error) {
+    fail_at(where, "schedule: {}", error.what());
   }
-  attrs.count = static_cast<int64_t>(at.size());
-  attrs.cosine = cosine;
   attrs.f64 = dtype == DType::f64;
   return step.graph->emit(schedule_op, Attrs::of(attrs), std::span(&step, 1), where);
 }
