@@ -27,7 +27,7 @@ Rates for batch 32 (the recipe's are for 2000), factor 1 - t/20 at step t:
     Order of a Muon step:  buf = m buf + g;  u = g + m buf;  w *= sqrt(K) / |w|;  w -= rate NS(u as K x 9 C_in).
     NS, three times after X = u / (|u| + 1e-7):  A = X X^T;  X = a X + (b A + c A^2) X  with (3.4445, -4.7750, 2.0315).
 
-    speednet.py              write speednet.json beside this file (10 minutes with the reference BLAS, one with OpenBLAS)
+    speednet.py              write speednet.json beside this file (four minutes with the reference BLAS)
     speednet.py --check      check the backward pass against central differences at step 0, write nothing
     speednet.py --torch      compare the losses in speednet.json with PyTorch in f64
 """
@@ -54,8 +54,9 @@ FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "speednet.json")
 
 def whitening(images):
     """Eigenvalues, falling, and the 12 filters v / sqrt(lambda + 5e-4) as rows, in the order (r, s, c)."""
-    p = ref.patches(images, 2, 2, 0).reshape(-1, 12)
-    values, vectors = np.linalg.eigh(p.T @ p / len(p))
+    p = ref.patches(images, 2, 2, 0).reshape(len(images), -1, 12)
+    moments = (p.transpose(0, 2, 1) @ p).sum(0) / (len(images) * p.shape[1])  # by picture first: less rounding
+    values, vectors = np.linalg.eigh(moments)
     values, vectors = values[::-1], vectors.T[::-1]
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(1)[:, None], 1)
     return values, vectors * np.sign(largest) / np.sqrt(values + 5e-4)[:, None]
