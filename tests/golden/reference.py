@@ -1,4 +1,4 @@
-"""Plain numpy layers in f64 with hand-written backward passes, and the fixed pictures and weights, for the golden training runs.
+"""Plain numpy layers in f64 with hand-written backward passes, and the pictures and weights of the golden runs.
 
 Everything a run starts from is computed from formulas, so that a test in another language can compute the same bits.
 
@@ -13,21 +13,21 @@ Labels
 Pictures, u8, (n, y, x, c) with y, x = 0 .. 31 and c = 0 .. 2, in integer arithmetic only
     byte(name, step, element) = bits(name, step, element) >> 24.
     A grid has 5 x 9 nodes (i, j): rows of nodes lie 8 pixels apart, columns 4 pixels, the outermost on the border.
-    T(i, j) = byte("golden.class", step label(n), element (9 i + j) 4 + c)                shared by the pictures of a class
-    G(i, j) = 3 byte("golden.image", step n, element (9 i + j) 4 + 3) + byte("golden.image", step n, element (9 i + j) 4 + c)
-    Between nodes both are interpolated linearly and scaled by 32: with i = y div 8, r = y mod 8, j = x div 4, s = x mod 4,
+    T(i, j) = byte("golden.class", step label(n), element (9 i + j) 4 + c), shared by the pictures of a class
+    G(i, j) = 3 B(3) + B(c) with B(k) = byte("golden.image", step n, element (9 i + j) 4 + k)
+    Between nodes both are linear and scaled by 32: with i = y div 8, r = y mod 8, j = x div 4, s = x mod 4,
     up(A)(y, x) = (8-r) (4-s) A(i, j) + (8-r) s A(i, j+1) + r (4-s) A(i+1, j) + r s A(i+1, j+1).
     F(y, x) = byte("golden.noise", step n, element (32 y + x) 3 + c), weighted with f = (600, 400, 800) per channel.
     sum = 102 up(T) + 26 up(G) + f F - (318240 + 255 f / 2);  pixel = min(max(sum, 0), 255 * 4096) div 4096.
-    The grid is finer across than down and the noise differs between channels, so the 12 eigenvalues of the 2 x 2 patches
-    lie well apart.
+    The grid is finer across than down and the noise differs between channels, so the 12 eigenvalues of the 2 x 2
+    patches lie well apart.
 
 Normalised picture: (pixel / 255 - mean) / std, where mean and std are f32 constants widened to f64.
 
 Initial weights
-    uniform_parameter(name, shape, bound): element e in row-major order of the stored shape, (K, R, S, C) for a convolution,
-    is f32((2 uniform(name, step 0, element e) - 1) * bound), computed in f64 and rounded to f32 once. Every other initial
-    value is rounded to f32 too, so runs in f32 and f64 start from the same numbers.
+    uniform_parameter(name, shape, bound): element e in row-major order of the stored shape, (K, R, S, C) for a
+    convolution, is f32((2 uniform(name, step 0, element e) - 1) * bound), computed in f64 and rounded to f32 once.
+    Every other initial value is rounded to f32 too, so runs in f32 and f64 start from the same numbers.
 """
 import json
 import math
@@ -260,7 +260,7 @@ def summary(x):
 def common_facts(images, label):
     """What fixes the inputs: enough to find a mistake in a second implementation of the formulas."""
     return {
-        "philox_bits": {name: [int(b) for b in bits(name, 3, np.arange(6))] for name in ("golden.image", "head.weight")},
+        "bits_step3": {name: bits(name, 3, np.arange(6)).tolist() for name in ("golden.image", "head.weight")},
         "labels": label.tolist(),
         "pictures_fnv1a64": fingerprint(images),
         "first_picture_row": images[0, 0, :8].ravel().tolist(),

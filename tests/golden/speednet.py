@@ -1,28 +1,30 @@
 #!/usr/bin/python3
 """Golden run of `speednet`: its first 20 training steps at batch 32 in f64, numpy only, written to speednet.json.
 
-Pictures, labels and initial draws are the formulas of reference.py; step t trains on pictures 32 t .. 32 t + 31, with no
-augmentation. The network, its initial weights, losses and optimizers are the airbench94_muon recipe (K. Jordan 2024):
+Pictures, labels and initial draws are the formulas of reference.py; step t trains on pictures 32 t .. 32 t + 31, with
+no augmentation. The network, its initial weights, losses and optimizers are the airbench94_muon recipe (K. Jordan
+2024):
 
     whiten   conv 2x2, 3 -> 24, no padding, bias; then GELU with the exact erf
-    group g  conv1 3x3 pad 1 -> max-pool 2 (floor) -> norm1 -> GELU -> conv2 3x3 pad 1 -> norm2 -> GELU; widths 64, 256, 256
+    group g  conv1 3x3 pad 1 -> max-pool 2 (floor) -> norm1 -> GELU -> conv2 3x3 pad 1 -> norm2 -> GELU;
+             widths 64, 256, 256
     head     max-pool 3 -> flatten -> linear 256 -> 10 without bias -> divided by 256
     norm     batch norm with weight 1 (not trained), bias from 0, eps 1e-12; running <- 0.6 running + 0.4 batch
 
-    whiten.weight, frozen: eigenvectors v of the uncentred second moment of all 2x2x3 patches of all 640 normalised pictures,
-    v / sqrt(lambda + 5e-4) by falling eigenvalue, then their negatives; of each v the component of largest magnitude (the
-    first of equals) is positive. A patch is ordered (r, s, c), as the stored filter is.
-    whiten.bias U(+-1/sqrt 12); convolutions U(+-1/sqrt(9 C_in)), their first C_in filters then replaced by the identity;
-    head.weight U(+-1/16), divided by its own unbiased standard deviation. All rounded to f32.
+    whiten.weight, frozen: eigenvectors v of the uncentred second moment of all 2x2x3 patches of all 640 normalised
+    pictures, v / sqrt(lambda + 5e-4) by falling eigenvalue, then their negatives; of each v the component of largest
+    magnitude (the first of equals) is positive. A patch is ordered (r, s, c), as the stored filter is.
+    whiten.bias U(+-1/sqrt 12); convolutions U(+-1/sqrt(9 C_in)), their first C_in filters then replaced by the
+    identity; head.weight U(+-1/16), divided by its own unbiased standard deviation. All rounded to f32.
 
 Loss: cross-entropy with label smoothing 0.2, summed over the batch.
 
 Rates for batch 32 (the recipe's are for 2000), factor 1 - t/20 at step t:
-    SGD with Nesterov momentum .85: whiten.bias .053, norm biases .053, head .67, unchanged: the loss is a sum, so an unchanged
-    rate already is the linear scaling by batch size. Decay is 2e-6 * 32 / rate, the recipe's own formula.
-    whiten.bias has factor 1 - t/8 and stops after step 7: no gradient, no update, its momentum forgotten.
-    Muon with momentum .6: .24 * sqrt(32/2000), rounded to .03: its step does not depend on the gradient's size, so it takes
-    the square-root scaling.
+    SGD with Nesterov momentum .85: whiten.bias .053, norm biases .053, head .67, as in the recipe: the loss is a sum,
+    so an unchanged rate already is the linear scaling by batch size. Decay is 2e-6 * 32 / rate, the recipe's formula.
+    whiten.bias has factor 1 - t/8 instead and stops after step 7: no update from step 8 on.
+    Muon with momentum .6: .24 * sqrt(32/2000), rounded to .03: its step does not depend on the gradient's size, so it
+    takes the square-root scaling.
     Order of an SGD step:  g += decay p;  buf = m buf + g;  p -= rate (g + m buf).
     Order of a Muon step:  buf = m buf + g;  u = g + m buf;  w *= sqrt(K) / |w|;  w -= rate NS(u as K x 9 C_in).
     NS, three times after X = u / (|u| + 1e-7):  A = X X^T;  X = a X + (b A + c A^2) X  with (3.4445, -4.7750, 2.0315).
@@ -135,7 +137,7 @@ def backward(p, tape, dy):
 
 
 def predict(p, norms, images, views):
-    """Evaluation logits from one view, or from six: the picture and its mirror, each also moved to two opposite corners."""
+    """Evaluation logits from one view, or from six: picture and mirror, each also moved to two opposite corners."""
 
     def both(x):
         return 0.5 * (forward(p, norms, x, False)[0] + forward(p, norms, x[:, :, ::-1], False)[0])
@@ -238,7 +240,7 @@ def check():
 
 
 def compare_with_torch():
-    """The same 20 steps with torch's own layers, gradients and SGD; only the initial weights and Muon come from here."""
+    """The same 20 steps with torch's layers, gradients and SGD; only the initial weights and Muon come from here."""
     import torch
     from torch.nn import functional as f
 

@@ -1,16 +1,16 @@
 #!/usr/bin/python3
 """Golden run of `tiny`: its first 10 training steps at batch 16 in f64, numpy only, written to tiny.json.
 
-Pictures, labels and initial draws are the formulas of reference.py; step t trains on pictures 16 t .. 16 t + 15, with no
-augmentation.
+Pictures, labels and initial draws are the formulas of reference.py; step t trains on pictures 16 t .. 16 t + 15, with
+no augmentation.
 
     block b   conv 3x3 pad 1 without bias -> batch norm -> relu -> max-pool 2; widths 32, 64, 128
     head      flatten (4, 4, 128) in the order (y, x, channel) -> linear 2048 -> 10 with bias
     norm      weight from 1 and bias from 0, both trained; eps 1e-5; running <- 0.9 running + 0.1 batch
     initial   convolutions U(+-1/sqrt(9 C_in)), head.weight and head.bias U(+-1/sqrt 2048)
 
-Loss: mean cross-entropy. SGD with Nesterov momentum .9 at rate .0125 (the .1 of batch 128, scaled linearly; .1 itself lets
-the loss jump to 51 and amplifies rounding), decay 5e-4 on every parameter:
+Loss: mean cross-entropy. SGD with Nesterov momentum .9 at rate .0125 (the .1 of batch 128, scaled linearly; .1 itself
+lets the loss jump to 51 and amplifies rounding), decay 5e-4 on every parameter:
 g += decay p;  buf = .9 buf + g;  p -= rate (g + .9 buf).
 
     tiny.py              write tiny.json beside this file

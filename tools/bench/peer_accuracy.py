@@ -4,8 +4,8 @@
 Recipe: 3 epochs of batch 128, the last partial batch dropped; pictures normalised with the training set's own mean and
 standard deviation, mirrored at random and not otherwise augmented; SGD with Nesterov momentum .9, decay 5e-4 on every
 parameter, rate up to .1 over the first 20 % of the steps and down to 0 over the rest; f32, PyTorch's default weights.
---data is a folder train/<class>/*.jpg|png and test/<class>/*.jpg|png of 32 x 32 pictures, classes in alphabetical order.
-"""
+--data is a folder train/<class>/*.jpg|png and test/<class>/*.jpg|png of 32 x 32 pictures, classes in alphabetical
+order. """
 import argparse
 import json
 import os

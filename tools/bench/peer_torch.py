@@ -2,9 +2,9 @@
 """PyTorch on the CPU training `tiny` or `speednet`: images per second, one JSON line per batch size.
 
 A timed step does all a training step does: gather a batch of u8 pictures by a random permutation, mirror half of them,
-normalise, forward, loss, backward and SGD with Nesterov momentum; f32, channels_last. The pictures are random bytes: speed
-does not depend on them. cpu_over_wall is process time over wall time: below the number of threads, something else ran.
-"""
+normalise, forward, loss, backward and SGD with Nesterov momentum; f32, channels_last. The pictures are random bytes:
+speed does not depend on them. cpu_over_wall is process time over wall time: below the number of threads, something else
+ran. """
 import argparse
 import json
 import sys

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """Training speed of `ranvier` beside PyTorch on this CPU, interleaved run by run; prints a Markdown table.
 
-For each batch size the two programs take turns, `--repeats` times, so that a slow minute of the machine meets both. A run
-whose process time is less than 1.9 times its wall time shared the two cores with something else: it is refused, said so,
-and repeated a few times. A batch size with too few accepted runs is marked and takes no part. Each side stands at its best
-batch, as the median of its accepted runs. Exits 1 if a side has no accepted batch size.
+For each batch size the two programs take turns, `--repeats` times, so that a slow minute of the machine meets both. A
+run whose process time is less than 1.9 times its wall time shared the two cores with something else: it is refused,
+said so, and repeated a few times. A batch size with too few accepted runs is marked and takes no part. Each side stands
+at its best batch, as the median of its accepted runs. Exits 1 if a side has no accepted batch size.
 """
 import argparse
 import json
