@@ -34,24 +34,34 @@ constexpr uint64_t stream_hash(std::string_view name) {
   return hash;
 }
 
-/// Ten rounds on a raw counter and key, as the paper defines them. Round r uses key + r * (0x9E3779B9, 0xBB67AE85).
+constexpr int kRounds = 10;
+
+/// One round on the counter words.
+RANVIER_HD_INLINE void round(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3, uint32_t key0, uint32_t key1) {
+  const uint64_t product0 = uint64_t{0xD2511F53u} * c0, product1 = uint64_t{0xCD9E8D57u} * c2;
+  c0 = static_cast<uint32_t>(product1 >> 32) ^ c1 ^ key0;
+  c2 = static_cast<uint32_t>(product0 >> 32) ^ c3 ^ key1;
+  c1 = static_cast<uint32_t>(product1);
+  c3 = static_cast<uint32_t>(product0);
+}
+
+/// The key of the next round: Weyl sequences of the golden ratio and of sqrt(3) - 1.
+RANVIER_HD_INLINE void next_key(uint32_t& key0, uint32_t& key1) {
+  key0 += 0x9E3779B9u;
+  key1 += 0xBB67AE85u;
+}
+
+/// Ten rounds on a raw counter and key, as the paper defines them.
 RANVIER_HD_INLINE Words philox4x32(Words counter, uint32_t key0, uint32_t key1) {
-  uint32_t c0 = counter.word[0], c1 = counter.word[1], c2 = counter.word[2], c3 = counter.word[3];
+  Words w = counter;
 #if defined(__CUDACC__)
 #pragma unroll
-#else
-#pragma GCC unroll 10
 #endif
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = uint64_t{0xD2511F53u} * c0, product1 = uint64_t{0xCD9E8D57u} * c2;
-    c0 = static_cast<uint32_t>(product1 >> 32) ^ c1 ^ key0;
-    c2 = static_cast<uint32_t>(product0 >> 32) ^ c3 ^ key1;
-    c1 = static_cast<uint32_t>(product1);
-    c3 = static_cast<uint32_t>(product0);
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
+  for (int i = 0; i < kRounds; ++i) {
+    round(w.word[0], w.word[1], w.word[2], w.word[3], key0, key1);
+    next_key(key0, key1);
   }
-  return {{c0, c1, c2, c3}};
+  return w;
 }
 
 /// The four words of block `block` of a draw.
