@@ -1,7 +1,9 @@
 // Host memory and copies, device choice and description.
 #include "engine/device.h"
 
+#if defined(_OPENMP)
 #include <omp.h>
+#endif
 
 #include <cstdlib>
 #include <cstring>
@@ -69,9 +71,17 @@ void fill_bytes(Device, void* to, int byte, size_t bytes, Stream) {
 
 void set_threads(int threads) {
   if (threads < 0) fail("--threads {}: must be 0 (all cores) or more", threads);
+#if defined(_OPENMP)
   omp_set_num_threads(threads ? threads : static_cast<int>(std::thread::hardware_concurrency()));
+#endif
 }
 
-int threads() { return omp_get_max_threads(); }
+int threads() {
+#if defined(_OPENMP)
+  return omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
 
 }  // namespace ranvier

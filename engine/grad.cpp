@@ -85,18 +85,6 @@ class Sweep {
     }
   }
 
-  void through_decomposition(Vjp& rule) {
-    std::vector<Tensor> ys, dys, wrt;
-    const std::vector<Tensor> parts = decomposed(graph_, rule.id());
-    for (uint32_t k = 0; k < parts.size(); ++k)
-      if (rule.has_g(k)) ys.push_back(parts[k]), dys.push_back(rule.g(k));
-    std::vector<size_t> index;
-    for (size_t i = 0; i < rule.inputs(); ++i)
-      if (rule.needs(i)) wrt.push_back(rule.x(i)), index.push_back(i);
-    const std::vector<Tensor> gs = Sweep(graph_, wrt, true, where_).run(ys, dys);
-    for (size_t j = 0; j < index.size(); ++j) rule.result_[index[j]] = gs[j];
-  }
-
   Tensor gradient_of(const Tensor& w) {
     if (w.value.node < gradients_.size() && !gradients_[w.value.node].empty())
       if (const auto& slot = gradients_[w.value.node][w.value.out]) return *slot;
@@ -112,6 +100,18 @@ class Sweep {
 };
 
 }  // namespace
+
+void vjp_through_decomposition(Vjp& rule) {
+  std::vector<Tensor> ys, dys, wrt;
+  const std::vector<Tensor> parts = decomposed(rule.graph(), rule.id());
+  for (uint32_t k = 0; k < parts.size(); ++k)
+    if (rule.has_g(k)) ys.push_back(parts[k]), dys.push_back(rule.g(k));
+  std::vector<size_t> index;
+  for (size_t i = 0; i < rule.inputs(); ++i)
+    if (rule.needs(i)) wrt.push_back(rule.x(i)), index.push_back(i);
+  const std::vector<Tensor> gs = Sweep(rule.graph(), wrt, true, rule.node().where).run(ys, dys);
+  for (size_t j = 0; j < index.size(); ++j) rule.in(index[j], [&] { return gs[j]; });
+}
 
 Tensor Vjp::g(uint32_t k) {
   if (g_.size() <= k) g_.resize(k + 1);

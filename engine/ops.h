@@ -9,6 +9,8 @@
 
 #include "engine/graph.h"
 #include "engine/state.h"
+#include "kernels/augment/augment.h"
+#include "kernels/norm/norm.h"
 
 namespace ranvier {
 
@@ -128,6 +130,89 @@ Tensor variance(Tensor, std::vector<int> axes = {}, bool keep = false, int64_t c
 /// i32 position of the first maximum along `axis`; not differentiable.
 Tensor argmax(Tensor, int axis = -1, Where where = Where::current());
 
+// ---- Matrix products and convolution (ops/matmul.cpp, ops/conv2d.cpp) ------------------------------------------------
+
+/// op(a) op(b) over the last two axes, (..., m, k) (..., k, n) -> (..., m, n); batch extents must be equal. A flag says
+/// that an operand is stored transposed.
+Tensor matmul(Tensor a, Tensor b, bool transpose_a = false, bool transpose_b = false, Where where = Where::current());
+
+struct Conv2dOptions {
+  int64_t stride = 1;
+  int64_t padding = 0;
+};
+/// Cross-correlation: x (N, H, W, C), w (K, R, S, C) -> (N, P, Q, K). No groups, no dilation.
+Tensor conv2d(Tensor x, Tensor w, Conv2dOptions options = {}, Where where = Where::current());
+
+// ---- Normalisation (ops/norm.cpp) ------------------------------------------------------------------------------------
+
+using kernels::Activation;
+using kernels::PoolPlace;
+
+struct BatchNormOptions {
+  double eps = 1e-5;
+  Activation activation = Activation::none;
+  PoolPlace pool = PoolPlace::none;  ///< a 2x2 max-pool (floor) before the statistics or after the activation
+};
+struct BatchNormResult {
+  Tensor y, mean, variance;  ///< statistics of this batch, variance biased
+  int64_t rows;              ///< values a channel that they were taken over
+};
+/// Batch normalisation with batch statistics over (N, H, W) of x (N, H, W, C) (Ioffe and Szegedy 2015), activation and
+/// pool in one op. Without gamma the scale is 1.
+BatchNormResult batch_norm(Tensor x, std::optional<Tensor> gamma, Tensor beta, BatchNormOptions options = {},
+                           Where where = Where::current());
+/// The same with given statistics.
+Tensor batch_norm_eval(Tensor x, std::optional<Tensor> gamma, Tensor beta, Tensor mean, Tensor variance,
+                       BatchNormOptions options = {}, Where where = Where::current());
+
+// ---- Loss (ops/loss.cpp) ---------------------------------------------------------------------------------------------
+
+struct CrossEntropyOptions {
+  double label_smoothing = 0;           ///< target = (1 - s) onehot + s / classes
+  std::optional<Tensor> valid = {};     ///< i32 scalar: rows from there on are padding and count nothing
+};
+/// Loss of each sample: logits (N, classes), labels i32 (N) -> (N). A label outside the classes gives NaN.
+Tensor softmax_cross_entropy(Tensor logits, Tensor labels, CrossEntropyOptions options = {}, Where where = Where::current());
+/// Its mean over the batch.
+Tensor cross_entropy(Tensor logits, Tensor labels, CrossEntropyOptions options = {}, Where where = Where::current());
+/// 1 for every sample whose label has the greatest logit, else 0: (N). Not differentiable.
+Tensor correct(Tensor logits, Tensor labels, std::optional<Tensor> valid = {}, Where where = Where::current());
+/// exp(x) / sum exp(x) along an axis.
+Tensor softmax(Tensor logits, int axis = -1, Where where = Where::current());
+
+// ---- Optimizers (ops/optim.cpp): one op for all tensors of a rule ------------------------------------------------------
+
+struct SgdOptions {
+  double momentum, nesterov, weight_decay;
+};
+struct SgdResult {
+  std::vector<Tensor> parameters, momentum;
+};
+/// m' = momentum m + g + decay p; p' = p - lr (nesterov ? g + decay p + momentum m' : m'). `lr` and `scale` (of the
+/// gradients) are scalars. Not differentiable, like every op of this section.
+SgdResult sgd(std::span<const Tensor> parameters, std::span<const Tensor> momentum, std::span<const Tensor> gradients,
+              Tensor lr, SgdOptions options, std::optional<Tensor> scale = {}, Where where = Where::current());
+
+struct AdamWOptions {
+  double beta1, beta2, eps, weight_decay;
+};
+struct AdamWResult {
+  std::vector<Tensor> parameters, momentum, second_moment;
+};
+/// Decoupled decay and bias correction; `step` is an i64 scalar, updates done before this one.
+AdamWResult adamw(std::span<const Tensor> parameters, std::span<const Tensor> momentum,
+                  std::span<const Tensor> second_moment, std::span<const Tensor> gradients, Tensor lr, Tensor step,
+                  AdamWOptions options, std::optional<Tensor> scale = {}, Where where = Where::current());
+
+/// sqrt of the sum of squares over all the tensors: a scalar, summed in f64 in a fixed order.
+Tensor global_norm(std::span<const Tensor> tensors, Where where = Where::current());
+/// A value looked up at the i64 scalar `step`: lines (or half cosines) between the points (at, value), at most 16.
+Tensor scheduled(Tensor step, std::span<const double> at, std::span<const double> value, bool cosine, DType dtype,
+                 Where where = Where::current());
+/// u (rows, cols) with its singular values pushed to about 1 (Jordan et al. 2024): X = u / (|u| + 1e-7), then
+/// X <- a X + (b A + c A^2) X with A = X X^T, on the side of fewer rows.
+Tensor newton_schulz(Tensor u, int iterations, Where where = Where::current());
+
 // ---- Moving elements (ops/index.cpp); any element type, except where sums are formed -------------------------------
 
 /// Axis k of the result is axis order[k] of x.
@@ -166,6 +251,10 @@ Tensor max_pool(Tensor x, int64_t window = 2, int64_t stride = 0, int64_t pad = 
 /// Mean of each window. With `count_pad`, padding counts as zeros; without it, only positions inside the map count.
 Tensor avg_pool(Tensor x, int64_t window = 2, int64_t stride = 0, int64_t pad = 0, bool count_pad = true,
                 Where where = Where::current());
+/// x at max_pool's index (its output 1), for windows side by side (stride the window, no padding).
+Tensor pool_take(Tensor x, Tensor index, int64_t window, Where where = Where::current());
+/// max_pool's index over maps of this width as the winner's place in its window, u8, row-major; windows side by side.
+Tensor window_position(Tensor index, int64_t width, int64_t window, Where where = Where::current());
 /// Mean over each map, (n, c).
 Tensor global_avg_pool(Tensor x, Where where = Where::current());
 
@@ -175,8 +264,10 @@ Tensor global_avg_pool(Tensor x, Where where = Where::current());
 
 /// {seed, step} of the session, i64 (2): entry "rng" of slab "session". It starts as the state's seed and step 0.
 Tensor rng(Graph&, Where where = Where::current());
-/// {seed, step + 1}, for a training step to assign.
+/// {seed, step + 1}.
 Tensor advance(Tensor rng, Where where = Where::current());
+/// Assigns `advance(rng)` to the session: the next step draws anew. Once a training step.
+void advance_rng(Graph&, Where where = Where::current());
 /// U[low, high), of the compute type unless said otherwise (f32 or f64). Rounding may give `high`, not on [0, 1).
 Tensor uniform(Graph&, std::string_view name, const Shape& shape, double low = 0, double high = 1,
                std::optional<DType> dtype = {}, Where where = Where::current());
@@ -201,11 +292,13 @@ Tensor dropout(Tensor x, double p, std::string_view name = "dropout", Where wher
 // Gradients flow to floating images. What is random returns x itself in a trace that is not for training.
 
 /// What a shifted image shows beyond its border: 0, or the mirror image without repeating the edge.
-enum class Border : uint8_t { zero, reflect };
+using kernels::Border;
 
 /// (x / 255 - mean[c]) / deviation[c] of u8 images, in the compute type unless said otherwise; one value a channel, at
 /// most 8.
-Tensor normalize(Tensor x, const std::vector<double>& mean, const std::vector<double>& deviation,
+Tensor normalize(Tensor x, std::span<const double> mean, std::span<const double> deviation,
+                 std::optional<DType> dtype = {}, Where where = Where::current());
+Tensor normalize(Tensor x, std::span<const float> mean, std::span<const float> deviation,
                  std::optional<DType> dtype = {}, Where where = Where::current());
 /// Image n mirrored left-right where flags[n] is not 0; flags are u8 (n).
 Tensor flip(Tensor x, Tensor flags, Where where = Where::current());

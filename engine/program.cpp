@@ -44,9 +44,11 @@ Program::Program(std::shared_ptr<Plan> plan, State& state, std::shared_ptr<Scrat
   scratch_->reserve(options_.device, plan_->arena_bytes);
   own_ = Memory(options_.device, plan_->input_bytes + plan_->constant_bytes + plan_->output_bytes);
   fill_bytes(options_.device, own_.data(), 0, own_.bytes());
-  for (uint32_t s = 0; s < plan_->storages.size(); ++s) {
-    const Storage& storage = plan_->storages[s];
-    if (storage.kind == Storage::Kind::input) inputs_.emplace(storage.name, s);
+  for (uint32_t v = static_cast<uint32_t>(plan_->values.size()); v-- > 0;) {  // views come later: the input itself stays
+    const Storage& storage = plan_->storages[plan_->values[v].storage];
+    if (storage.kind == Storage::Kind::input) inputs_[storage.name] = v;
+  }
+  for (const Storage& storage : plan_->storages) {
     if (storage.kind == Storage::Kind::constant)
       copy_to_device(options_.device, address(storage), storage.elements.data(), storage.bytes);
   }
@@ -173,17 +175,20 @@ void Program::run_checked() {
   commit(apart);
 }
 
-void Program::set_bytes(std::string_view input, DType dtype, std::span<const std::byte> bytes) {
+uint32_t Program::input_value(std::string_view input) const {
   const auto it = inputs_.find(std::string(input));
   if (it == inputs_.end()) fail("this program has no input named '{}'", input);
-  const Storage& storage = plan_->storages[it->second];
-  for (const PlanValue& value : plan_->values) {
-    if (value.storage != it->second || value.producer >= 0) continue;
-    if (value.type.dtype != dtype || bytes.size() != storage.bytes)
-      fail("input '{}' is {}, got {} elements of {}", input, to_string(value.type), bytes.size() / size_of(dtype),
-           name_of(dtype));
-    break;
-  }
+  return it->second;
+}
+
+const Type& Program::input_type(std::string_view input) const { return plan_->values[input_value(input)].type; }
+
+void Program::set_bytes(std::string_view input, DType dtype, std::span<const std::byte> bytes) {
+  const PlanValue& value = plan_->values[input_value(input)];
+  const Storage& storage = plan_->storages[value.storage];
+  if (value.type.dtype != dtype || bytes.size() != storage.bytes)
+    fail("input '{}' is {}, got {} elements of {}", input, to_string(value.type), bytes.size() / size_of(dtype),
+         name_of(dtype));
   copy_to_device(options_.device, address(storage), bytes.data(), bytes.size());
 }
 

@@ -49,6 +49,7 @@ class Program {
   /// The value of a scalar output (f32 or f64).
   double scalar(size_t index) const;
   const Type& output_type(size_t index) const;
+  const Type& input_type(std::string_view input) const;
   size_t outputs() const { return plan_->outputs.size(); }
 
   /// Executes every step, then the assignments that could not be done in place.
@@ -70,6 +71,7 @@ class Program {
   void execute(const PlanStep& step, std::span<std::byte* const> storages);
   void commit(std::span<std::byte* const> storages);
   void set_bytes(std::string_view input, DType dtype, std::span<const std::byte> bytes);
+  uint32_t input_value(std::string_view input) const;
   void get_bytes(size_t index, DType dtype, std::span<std::byte> bytes) const;
 
   std::shared_ptr<Plan> plan_;

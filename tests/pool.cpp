@@ -114,6 +114,21 @@ TEST(Pool, GlobalAverage) {
   check_variants(test);
 }
 
+TEST(Pool, TakeAndWindowPosition) {
+  State state;
+  Graph graph(state);
+  const Tensor x = input(graph, "x", {DType::f32, {1, 5, 7, 1}}), index = max_pool(x, 2).output(1);
+  Program program =
+      compile(graph, std::vector{pool_take(x * 2.0, index, 2), max_pool(x, 2) * 2.0, window_position(index, 7, 2)});
+  std::vector<float> values(35, 0.0f);
+  for (int at : {0, 3, 11, 12, 21, 16, 25}) values[static_cast<size_t>(at)] = 1.0f + static_cast<float>(at);
+  program.set<float>("x", values);
+  program.run_checked();
+  EXPECT_EQ(program.get<float>(0), program.get<float>(1));
+  // windows of rows (0,1) win at 0, 3, 11|12 -> places 0, 1, 2 of (11: row 1 column 4), then rows (2,3)
+  EXPECT_EQ(program.get<uint8_t>(2), (std::vector<uint8_t>{0, 1, 3, 2, 0, 2}));
+}
+
 TEST(Pool, BadWindowsNameTheLine) {
   State state;
   Graph graph(state);

@@ -165,6 +165,33 @@ const OpDef avg_unpool_op{.name = "avg_unpool",
                           .variants = avg_unpool_variants,
                           .flops = window_flops};
 
+// ---- from a position in the map to one in the window ----
+
+struct Position {
+  int64_t width = 0, window = 0;
+};
+
+std::vector<Type> infer_position(std::span<const Type> in, const Attrs& attrs) {
+  const auto [width, window] = attrs.as<Position>();
+  if (in[0].dtype != DType::i32) fail("the index is not i32");
+  if (width < 1 || window < 1 || window > 16) fail("no places of windows of {} in maps {} wide", window, width);
+  return {{DType::u8, in[0].shape}};
+}
+
+void run_position(const Call& call) {
+  const auto [width, window] = call.node.attrs<Position>();
+  const auto* index = call.in<int32_t>(0);
+  auto* place = call.out<uint8_t>(0);
+  for (int64_t e = 0; e < call.node.in[0].shape.numel(); ++e)
+    place[e] = static_cast<uint8_t>(index[e] / width % window * window + index[e] % width % window);
+}
+
+constexpr Variant position_variants[] = {{.name = "reference", .run = run_position}};
+constexpr OpDef position_op{.name = "window_position",
+                            .infer = infer_position,
+                            .variants = position_variants,
+                            .smoothness = Smoothness::none};
+
 Tensor pool(const OpDef& op, Tensor x, int64_t window, int64_t stride, int64_t pad, bool count_pad, const Where& at) {
   PoolAttrs attrs{window, stride == 0 ? window : stride, pad, count_pad ? 1 : 0, 0, 0};
   if (const Shape shape = x.shape(); shape.rank() == 4) attrs.h = shape[1], attrs.w = shape[2];
@@ -179,6 +206,17 @@ Tensor max_pool(Tensor x, int64_t window, int64_t stride, int64_t pad, Where whe
 
 Tensor avg_pool(Tensor x, int64_t window, int64_t stride, int64_t pad, bool count_pad, Where where) {
   return pool(avg_pool_op, x, window, stride, pad, count_pad, where);
+}
+
+Tensor pool_take(Tensor x, Tensor index, int64_t window, Where where) {
+  PoolAttrs attrs{window, window, 0, 0, 0, 0};
+  if (const Shape shape = x.shape(); shape.rank() == 4) attrs.h = shape[1], attrs.w = shape[2];
+  const Tensor in[] = {x, index};
+  return x.graph->emit(pool_take_op, Attrs::of(attrs), in, where);
+}
+
+Tensor window_position(Tensor index, int64_t width, int64_t window, Where where) {
+  return index.graph->emit(position_op, Attrs::of(Position{width, window}), std::span(&index, 1), where);
 }
 
 Tensor global_avg_pool(Tensor x, Where where) {

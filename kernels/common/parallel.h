@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cstdint>
 
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
 namespace ranvier::kernels {
 
 /// Number of shards that cut `work` units into pieces of about `grain`, at most `most`: a function of the shape only.
@@ -23,6 +27,24 @@ void parallel_for(int64_t shards, Body&& body) {
   }
 #pragma omp parallel for schedule(static)
   for (int64_t shard = 0; shard < shards; ++shard) body(shard);
+}
+
+/// The same with scratch memory: calls `body(shard, slot)` on a team of at most `slots` threads, where no two bodies
+/// that run at once share a slot. A slot is memory to work in and nothing else: a body may depend on nothing it finds
+/// there.
+template <class Body>
+void parallel_for_slots(int64_t shards, int64_t slots, Body&& body) {
+  if (shards <= 1) {
+    if (shards == 1) body(int64_t{0}, int64_t{0});
+    return;
+  }
+#if defined(_OPENMP)
+  const int threads = static_cast<int>(std::min<int64_t>(std::min(shards, slots), omp_get_max_threads()));
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t shard = 0; shard < shards; ++shard) body(shard, int64_t{omp_get_thread_num()});
+#else
+  for (int64_t shard = 0; shard < shards; ++shard) body(shard, int64_t{0});
+#endif
 }
 
 }  // namespace ranvier::kernels

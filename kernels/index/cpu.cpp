@@ -71,8 +71,24 @@ int64_t one_hot(int64_t n, int64_t classes, const I* labels, T* y) {
   return first_bad(n, labels, classes);
 }
 
+namespace {
+
+template <class T>
+void argmax_last(int64_t outer, int64_t axis, const T* x, int32_t* y) {
+  for_rows(outer, axis, [&](int64_t row) {
+    const T* v = x + row * axis;
+    int64_t best = 0;
+    for (int64_t k = 1; k < axis && v[best] == v[best]; ++k)
+      if (!(v[k] <= v[best])) best = k;
+    y[row] = static_cast<int32_t>(best);
+  });
+}
+
+}  // namespace
+
 template <class T>
 void argmax(int64_t outer, int64_t axis, int64_t inner, const T* x, int32_t* y) {
+  if (inner == 1) return argmax_last(outer, axis, x, y);
   constexpr int64_t band = 64;  // lanes carried along the axis side by side
   const int64_t bands = (inner + band - 1) / band;
   for_rows(outer * bands, axis * std::min(inner, band), [&](int64_t row) {
@@ -109,54 +125,56 @@ void concat(const ConcatDims& d, size_t element, const void* const* x, void* y) 
 
 namespace {
 
-/// The positions of y along one axis that mirror to position i of x, ascending.
-struct Mirrors {
-  int64_t at[3];
-  int count = 0;
-  Mirrors(int64_t i, int64_t extent, int64_t before, int64_t padded) {
-    if (i > 0 && i <= before) at[count++] = before - i;
-    at[count++] = before + i;
-    const int64_t behind = before + 2 * (extent - 1) - i;
-    if (i < extent - 1 && behind < padded) at[count++] = behind;
-  }
-};
-
-/// Adds the rows (axes before `axis` chosen already, last axis free) of dy that mirror onto one row of dx.
 template <class T>
-void add_mirrored(const PadDims& d, const int64_t* position, int axis, int64_t base, const T* dy, T* dx) {
-  const int last = d.x.rank - 1;
-  if (axis == last) {
-    const int64_t extent = d.x.d[last], padded = d.y.d[last], before = d.before[last];
-    const T* from = dy + base * padded;
-    if (extent == padded) {
+void add(int64_t count, const T* from, T* to) {
 #pragma omp simd
-      for (int64_t i = 0; i < extent; ++i) dx[i] += from[i];
-      return;
-    }
-    for (int64_t i = 0; i < extent; ++i) {
-      const Mirrors m(i, extent, before, padded);
-      for (int k = 0; k < m.count; ++k) dx[i] += from[m.at[k]];
-    }
-    return;
-  }
-  const Mirrors m(position[axis], d.x.d[axis], d.before[axis], d.y.d[axis]);
-  for (int k = 0; k < m.count; ++k) add_mirrored(d, position, axis + 1, base * d.y.d[axis] + m.at[k], dy, dx);
+  for (int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
 
 }  // namespace
 
+/// Reflect padding seen as rows: the last axis that is padded, times a block of the unpadded axes behind it.
+template <class T>
+struct MirroredRows {
+  const PadDims& d;
+  int rank;
+  int64_t block, extent, padded, before;
+
+  explicit MirroredRows(const PadDims& dims) : d(dims) {
+    rank = merge_tail(
+        d.x, [&](int k) { return d.x.d[k] == d.y.d[k]; }, block);
+    extent = rank ? d.x.d[rank - 1] : 1, padded = rank ? d.y.d[rank - 1] : 1, before = rank ? d.before[rank - 1] : 0;
+  }
+
+  /// Adds one row of dy to the row of dx that it mirrors to: what folds in front, what lies inside, what folds behind.
+  void add_row(const T* dy, T* dx) const {
+    for (int64_t i = 1; i <= before; ++i) add(block, dy + (before - i) * block, dx + i * block);
+    add(extent * block, dy + before * block, dx);
+    for (int64_t i = before + extent; i < padded; ++i)
+      add(block, dy + i * block, dx + (before + 2 * (extent - 1) - i) * block);
+  }
+
+  /// Adds every row of dy that mirrors to the row of dx at `position`, in the order of dy; `base` counts rows of the
+  /// axes before `axis`.
+  void add_rows(const int64_t* position, int axis, int64_t base, const T* dy, T* dx) const {
+    if (axis >= rank - 1) return add_row(dy + base * padded * block, dx);
+    const int64_t i = position[axis], last = d.x.d[axis] - 1, front = d.before[axis], size = d.y.d[axis];
+    const auto from = [&](int64_t at) { add_rows(position, axis + 1, base * size + at, dy, dx); };
+    if (i > 0 && i <= front) from(front - i);
+    from(front + i);
+    if (i < last && front + 2 * last - i < size) from(front + 2 * last - i);
+  }
+};
+
 template <class T>
 void pad_reflect_adjoint(const PadDims& d, const T* dy, T* dx) {
-  if (d.x.rank == 0) {
-    *dx = *dy;
-    return;
-  }
-  const int64_t row_size = d.x.d[d.x.rank - 1];
+  const MirroredRows<T> m(d);
+  const int64_t row_size = m.extent * m.block;
   for_rows(row_size ? d.x.count() / row_size : 0, row_size, [&](int64_t row) {
     int64_t position[max_rank], rest = row;
-    for (int k = d.x.rank - 1; k-- > 0; rest /= d.x.d[k]) position[k] = rest % d.x.d[k];
+    for (int k = m.rank - 1; k-- > 0; rest /= d.x.d[k]) position[k] = rest % d.x.d[k];
     std::fill_n(dx + row * row_size, row_size, T(0));
-    add_mirrored(d, position, 0, 0, dy, dx + row * row_size);
+    m.add_rows(position, 0, 0, dy, dx + row * row_size);
   });
 }
 

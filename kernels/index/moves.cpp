@@ -10,15 +10,6 @@
 namespace ranvier::kernels::cpu {
 namespace {
 
-/// Trailing axes for which `whole(k)` holds, taken together as one block of elements: returns the axes that remain.
-template <class Whole>
-int merge_tail(const Dims& dims, Whole whole, int64_t& block) {
-  int rank = dims.rank;
-  block = 1;
-  while (rank > 1 && whole(rank - 1)) block *= dims.d[--rank];
-  return rank;
-}
-
 template <class T>
 void step_loop(int64_t count, const char* from, int64_t from_step, char* to, int64_t to_step) {
   for (int64_t i = 0; i < count; ++i) std::memcpy(to + i * to_step, from + i * from_step, sizeof(T));

@@ -96,9 +96,12 @@ void avg_pool(const PoolDims& d, const float* x, float* y) {
 }
 
 void avg_unpool(const PoolDims& d, const float* dy, float* dx) {
+  const bool uniform = d.count_pad || d.pad == 0;
+  const float everywhere = 1.0f / static_cast<float>(d.r * d.s);
   sum_windows(d, dx, [&](int64_t out, int64_t, int64_t p, int64_t q, auto span) {
-    const float weight =
-        average_weight<float>(d, covered(p, d.stride, d.pad, d.r, d.h), covered(q, d.stride, d.pad, d.s, d.w));
+    const float weight = uniform ? everywhere
+                                 : average_weight<float>(d, covered(p, d.stride, d.pad, d.r, d.h),
+                                                         covered(q, d.stride, d.pad, d.s, d.w));
     return load(dy + out, span) * weight;
   });
 }

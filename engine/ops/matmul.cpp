@@ -1,0 +1,101 @@
+// Matrix products: two transpose flags make the family closed under differentiation.
+#include "kernels/matmul/matmul.h"
+
+#include "engine/op.h"
+#include "engine/ops.h"
+
+namespace ranvier {
+namespace {
+
+using kernels::MatmulDims;
+
+/// Attributes; the batch extents are the operands' own.
+struct MatmulAttrs {
+  int64_t transpose_a, transpose_b;
+};
+
+MatmulDims dims_of(std::span<const Type> in, const MatmulAttrs& attrs) {
+  const Shape& a = in[0].shape;
+  const Shape& b = in[1].shape;
+  int64_t batch = 1;
+  for (int axis = 0; axis + 2 < a.rank(); ++axis) batch *= a[axis];
+  return {batch,
+          attrs.transpose_a ? a[-1] : a[-2],
+          attrs.transpose_b ? b[-2] : b[-1],
+          attrs.transpose_a ? a[-2] : a[-1],
+          attrs.transpose_a != 0,
+          attrs.transpose_b != 0};
+}
+
+std::vector<Type> infer(std::span<const Type> in, const Attrs& bytes) {
+  const auto& attrs = bytes.as<MatmulAttrs>();
+  const Shape& a = in[0].shape;
+  const Shape& b = in[1].shape;
+  if (in[0].dtype != in[1].dtype || !is_floating(in[0].dtype)) fail("operands must have one floating type");
+  if (a.rank() < 2 || a.rank() != b.rank()) fail("operands must have one rank, at least 2");
+  Shape out;
+  for (int axis = 0; axis + 2 < a.rank(); ++axis) {
+    if (a[axis] != b[axis]) fail("batch extents differ");
+    out.push_back(a[axis]);
+  }
+  const MatmulDims dims = dims_of(in, attrs);
+  const int64_t inner_b = attrs.transpose_b ? b[-1] : b[-2];
+  if (dims.k != inner_b) fail("inner extents {} and {} differ", dims.k, inner_b);
+  out.push_back(dims.m);
+  out.push_back(dims.n);
+  return {{in[0].dtype, out}};
+}
+
+void vjp(Vjp& v) {
+  const auto attrs = v.attrs<MatmulAttrs>();
+  const bool ta = attrs.transpose_a, tb = attrs.transpose_b;
+  v.in(0, [&] { return ta ? matmul(v.x(1), v.g(), tb, true) : matmul(v.g(), v.x(1), false, !tb); });
+  v.in(1, [&] { return tb ? matmul(v.g(), v.x(0), true, ta) : matmul(v.x(0), v.g(), !ta, false); });
+}
+
+MatmulDims dims_of(const NodeView& node) { return dims_of(node.in, node.attrs<MatmulAttrs>()); }
+bool is_f32(const NodeView& node) { return node.in[0].dtype == DType::f32; }
+double flops(const NodeView& node) {
+  const MatmulDims d = dims_of(node);
+  return 2.0 * static_cast<double>(d.batch * d.m) * static_cast<double>(d.n * d.k);
+}
+
+void run_native(const Call& call) {
+  dispatch_floating(call.node.in[0].dtype, [&]<class T>() {
+    kernels::matmul_native<T>(dims_of(call.node), call.in<T>(0), call.in<T>(1), call.out<T>(0), call.workspace);
+  });
+}
+size_t native_workspace(const NodeView& node, const void*) {
+  return dispatch_floating(node.in[0].dtype,
+                           [&]<class T>() { return kernels::matmul_native_workspace<T>(dims_of(node)); });
+}
+void run_reference(const Call& call) {
+  dispatch_floating(call.node.in[0].dtype, [&]<class T>() {
+    kernels::matmul_reference<T>(dims_of(call.node), call.in<T>(0), call.in<T>(1), call.out<T>(0));
+  });
+}
+#if defined(RANVIER_HAS_ONEDNN)
+void run_onednn(const Call& call) {
+  kernels::matmul_onednn(dims_of(call.node), call.in<float>(0), call.in<float>(1), call.out<float>(0), call.workspace);
+}
+size_t onednn_workspace(const NodeView& node, const void*) { return kernels::matmul_onednn_workspace(dims_of(node)); }
+#endif
+
+constexpr Variant variants[] = {
+#if defined(RANVIER_HAS_ONEDNN)
+    {.name = "onednn", .run = run_onednn, .supports = is_f32, .workspace = onednn_workspace},
+#endif
+    {.name = "native", .run = run_native, .workspace = native_workspace},
+    {.name = "reference", .run = run_reference},
+};
+
+const OpDef matmul_op{.name = "matmul", .infer = infer, .vjp = vjp, .variants = variants, .flops = flops};
+
+}  // namespace
+
+Tensor matmul(Tensor a, Tensor b, bool transpose_a, bool transpose_b, Where where) {
+  const Tensor in[] = {a, b};
+  return a.graph->emit(matmul_op, Attrs::of(MatmulAttrs{transpose_a, transpose_b}), in, where);
+}
+
+}  // namespace ranvier

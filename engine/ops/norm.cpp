@@ -1,0 +1,264 @@
+// Batch normalisation with its activation and 2x2 max-pool as one op (the passes over memory decide its speed), and the
+// same in primitive ops.
+#include "kernels/norm/norm.h"
+
+#include "engine/grad.h"
+#include "engine/op.h"
+#include "engine/ops.h"
+
+namespace ranvier {
+namespace {
+
+using kernels::Activation;
+using kernels::NormDims;
+using kernels::PoolPlace;
+
+/// Inputs of the forward: x, beta, then gamma where it has one. Outputs: y, mean, variance, rstd, and for pooled forms
+/// the values at the winners and their u8 window index.
+struct NormAttrs {
+  int64_t n, h, w, c;
+  double eps;
+  int64_t act, pool, gamma;
+
+  NormDims dims() const {
+    return {n, h, w, c, eps, static_cast<Activation>(act), static_cast<PoolPlace>(pool)};
+  }
+  bool pooled() const { return dims().pool != PoolPlace::none; }
+};
+
+Shape y_shape(const NormDims& d) { return {d.n, d.out_h(), d.out_w(), d.c}; }
+
+void check(std::span<const Type> in, const NormAttrs& attrs) {
+  for (const Type& type : in)
+    if (type.dtype != in[0].dtype || !is_floating(type.dtype)) fail("operands must have one floating type");
+  for (size_t i = 1; i < in.size(); ++i)
+    if (in[i].shape != Shape{attrs.c}) fail("gamma, beta and statistics must have one value a channel, {}", attrs.c);
+}
+
+std::vector<Type> infer_train(std::span<const Type> in, const Attrs& bytes) {
+  const auto& attrs = bytes.as<NormAttrs>();
+  check(in, attrs);
+  const DType t = in[0].dtype;
+  const Type stat{t, {attrs.c}}, y{t, y_shape(attrs.dims())};
+  std::vector<Type> out = {y, stat, stat, stat};
+  if (attrs.pooled()) out.push_back(y), out.push_back({DType::u8, y.shape});
+  return out;
+}
+
+std::vector<Type> infer_eval(std::span<const Type> in, const Attrs& bytes) {
+  const auto& attrs = bytes.as<NormAttrs>();
+  check(in, attrs);
+  return {{in[0].dtype, y_shape(attrs.dims())}};
+}
+
+// Inputs of the gradient: x, dy, beta, mean, rstd, then gamma where it has one, then pooled and index where it pools.
+std::vector<Type> infer_grad(std::span<const Type> in, const Attrs& bytes) {
+  const auto& attrs = bytes.as<NormAttrs>();
+  const Type stat{in[0].dtype, {attrs.c}};
+  return {{in[0].dtype, {attrs.n, attrs.h, attrs.w, attrs.c}}, stat, stat};
+}
+
+template <class T, class Kernel>
+void train_as(const Call& call, Kernel&& kernel) {
+  const auto& attrs = call.node.attrs<NormAttrs>();
+  kernels::NormForward<T> args{};
+  args.x = call.in<T>(0);
+  args.beta = call.in<T>(1);
+  args.gamma = attrs.gamma ? call.in<T>(2) : nullptr;
+  args.y = call.out<T>(0);
+  args.mean = call.out<T>(1);
+  args.variance = call.out<T>(2);
+  args.rstd = call.out<T>(3);
+  if (attrs.pooled()) args.pooled = call.out<T>(4), args.index = call.out<uint8_t>(5);
+  args.workspace = call.workspace;
+  kernel(attrs.dims(), args);
+}
+
+template <class T, class Kernel>
+void eval_as(const Call& call, Kernel&& kernel) {
+  const auto& attrs = call.node.attrs<NormAttrs>();
+  kernels::NormEval<T> args{};
+  args.x = call.in<T>(0);
+  args.beta = call.in<T>(1);
+  args.mean = call.in<T>(2);
+  args.variance = call.in<T>(3);
+  args.gamma = attrs.gamma ? call.in<T>(4) : nullptr;
+  args.y = call.out<T>(0);
+  args.workspace = call.workspace;
+  kernel(attrs.dims(), args);
+}
+
+template <class T, class Kernel>
+void grad_as(const Call& call, Kernel&& kernel) {
+  const auto& attrs = call.node.attrs<NormAttrs>();
+  kernels::NormBackward<T> args{};
+  args.x = call.in<T>(0);
+  args.dy = call.in<T>(1);
+  args.beta = call.in<T>(2);
+  args.mean = call.in<T>(3);
+  args.rstd = call.in<T>(4);
+  size_t next = 5;
+  args.gamma = attrs.gamma ? call.in<T>(next++) : nullptr;
+  if (attrs.pooled()) args.pooled = call.in<T>(next), args.index = call.in<uint8_t>(next + 1);
+  args.dx = call.out<T>(0);
+  args.dgamma = call.out<T>(1);
+  args.dbeta = call.out<T>(2);
+  args.workspace = call.workspace;
+  kernel(attrs.dims(), args);
+}
+
+bool is_f32(const NodeView& node) { return node.in[0].dtype == DType::f32; }
+size_t workspace(const NodeView& node, const void*) { return kernels::norm_workspace(node.attrs<NormAttrs>().dims()); }
+double flops(const NodeView& node) { return 10.0 * static_cast<double>(node.in[0].shape.numel()); }
+
+#define RANVIER_NORM_VARIANTS(pass, kernel)                                                              \
+  void run_##pass(const Call& call) { pass##_as<float>(call, kernels::cpu::kernel); }                    \
+  void reference_##pass(const Call& call) {                                                              \
+    dispatch_floating(call.node.in[0].dtype,                                                             \
+                      [&]<class T>() { pass##_as<T>(call, kernels::reference::kernel<T>); });             \
+  }                                                                                                      \
+  constexpr Variant pass##_variants[] = {                                                                \
+      {.name = "cpu", .run = run_##pass, .supports = is_f32, .workspace = workspace, .exact = false},    \
+      {.name = "reference", .run = reference_##pass, .workspace = workspace}};
+RANVIER_NORM_VARIANTS(train, norm_forward)
+RANVIER_NORM_VARIANTS(eval, norm_eval)
+RANVIER_NORM_VARIANTS(grad, norm_backward)
+#undef RANVIER_NORM_VARIANTS
+
+Tensor activate(Tensor x, Activation act) {
+  switch (act) {
+    case Activation::relu: return relu(x);
+    case Activation::gelu: return gelu(x);
+    case Activation::silu: return silu(x);
+    case Activation::none: break;
+  }
+  return x;
+}
+
+/// y and, for pooled forms, the pooling op's result (whose second output is the index).
+struct Primitive {
+  Tensor y, pool, source;
+};
+
+/// act(norm(x)) with the pool in its place, from given statistics.
+Primitive normalised(const NormAttrs& attrs, Tensor x, Tensor mean, Tensor rstd, const Tensor* gamma, Tensor beta) {
+  Tensor z = (x - mean) * rstd;
+  if (gamma) z = z * *gamma;
+  return {activate(z + beta, attrs.dims().act), {}, {}};
+}
+
+void decompose_train(Vjp& v) {
+  const auto attrs = v.attrs<NormAttrs>();
+  const PoolPlace place = attrs.dims().pool;
+  const Tensor gamma = attrs.gamma ? v.x(2) : Tensor{};
+  const Tensor original = v.x(0);
+  const Tensor before = place == PoolPlace::before ? max_pool(original, 2) : Tensor{};
+  const Tensor x = before.valid() ? before : original;
+  const Tensor mu = mean(x, {0, 1, 2}), var = variance(x, {0, 1, 2}), rstd = rsqrt(var + attrs.eps);
+  Tensor y = normalised(attrs, x, mu, rstd, attrs.gamma ? &gamma : nullptr, v.x(1)).y;
+  Tensor pool = before;
+  if (place == PoolPlace::after) y = pool = max_pool(y, 2);
+  v.set_output(0, y);
+  v.set_output(1, mu);
+  v.set_output(2, var);
+  v.set_output(3, rstd);
+  if (!attrs.pooled()) return;
+  const Tensor index = pool.output(1);
+  v.set_output(4, pool_take(original, index, 2));
+  v.set_output(5, window_position(index, attrs.w, 2));
+}
+
+void decompose_eval(Vjp& v) {
+  const auto attrs = v.attrs<NormAttrs>();
+  const PoolPlace place = attrs.dims().pool;
+  const Tensor gamma = attrs.gamma ? v.x(4) : Tensor{};
+  const Tensor x = place == PoolPlace::before ? max_pool(v.x(0), 2) : v.x(0);
+  const Tensor y = normalised(attrs, x, v.x(2), rsqrt(v.x(3) + attrs.eps), attrs.gamma ? &gamma : nullptr, v.x(1)).y;
+  v.set_output(0, place == PoolPlace::after ? max_pool(y, 2) : y);
+}
+
+/// The backward pass in primitive ops, a function of x, dy and the given statistics: differentiable again, where the
+/// statistics' own dependence on x is the business of the forward op.
+void decompose_grad(Vjp& v) {
+  const auto attrs = v.attrs<NormAttrs>();
+  const PoolPlace place = attrs.dims().pool;
+  const Tensor dy = v.x(1), beta = v.x(2), mu = v.x(3), rstd = v.x(4), gamma = attrs.gamma ? v.x(5) : Tensor{};
+  const Tensor x = place == PoolPlace::before ? max_pool(v.x(0), 2) : v.x(0);
+  const Tensor z = (x - mu) * rstd;
+  const Tensor a = gamma.valid() ? z * gamma + beta : z + beta;
+  Tensor y = activate(a, attrs.dims().act);
+  if (place == PoolPlace::after) y = max_pool(y, 2);
+  const Tensor da = y.value == a.value ? dy : vjp(std::vector{y}, std::vector{dy}, std::vector{a})[0];
+  const Tensor dz = gamma.valid() ? da * gamma : da;
+  const Tensor dx = rstd * (dz - mean(dz, {0, 1, 2}) - z * mean(dz * z, {0, 1, 2}));
+  v.set_output(0, place == PoolPlace::before ? vjp(std::vector{x}, std::vector{dx}, std::vector{v.x(0)})[0] : dx);
+  v.set_output(1, sum(da * z, {0, 1, 2}));
+  v.set_output(2, sum(da, {0, 1, 2}));
+}
+
+extern const OpDef grad_op;
+
+void vjp_train(Vjp& v) {
+  if (v.has_g(1) || v.has_g(2) || v.has_g(3) || v.has_g(4)) return vjp_through_decomposition(v);
+  const auto attrs = v.attrs<NormAttrs>();
+  std::vector<Tensor> in = {v.x(0), v.g(0), v.x(1), v.y(1), v.y(3)};
+  if (attrs.gamma) in.push_back(v.x(2));
+  if (attrs.pooled()) in.push_back(v.y(4)), in.push_back(v.y(5));
+  const Tensor result = v.graph().emit(grad_op, Attrs::of(attrs), in, Where::current());
+  v.in(0, [&] { return result; });
+  v.in(1, [&] { return result.output(2); });
+  if (attrs.gamma) v.in(2, [&] { return result.output(1); });
+}
+
+const OpDef train_op{.name = "batch_norm",
+                     .infer = infer_train,
+                     .vjp = vjp_train,
+                     .decompose = decompose_train,
+                     .variants = train_variants,
+                     .smoothness = Smoothness::piecewise,
+                     .flops = flops};
+const OpDef eval_op{.name = "batch_norm_eval",
+                    .infer = infer_eval,
+                    .decompose = decompose_eval,
+                    .variants = eval_variants,
+                    .smoothness = Smoothness::piecewise,
+                    .flops = flops};
+const OpDef grad_op{.name = "batch_norm_grad",
+                    .infer = infer_grad,
+                    .decompose = decompose_grad,
+                    .variants = grad_variants,
+                    .smoothness = Smoothness::piecewise,
+                    .flops = flops};
+
+NormAttrs attrs_of(Tensor x, bool gamma, const BatchNormOptions& options, const char* op, const Where& where) {
+  const Shape s = x.shape();
+  if (s.rank() != 4) fail_at(where, "{}: x must be (N, H, W, C), got {}", op, to_string(x.type()));
+  const NormAttrs attrs{s[0], s[1], s[2], s[3], options.eps, static_cast<int64_t>(options.activation),
+                        static_cast<int64_t>(options.pool), gamma};
+  try {
+    kernels::validate(attrs.dims());
+  } catch (const std::runtime_error& error) {
+    fail_at(where, "{}: {}", op, error.what());
+  }
+  return attrs;
+}
+
+}  // namespace
+
+BatchNormResult batch_norm(Tensor x, std::optional<Tensor> gamma, Tensor beta, BatchNormOptions options, Where where) {
+  const NormAttrs attrs = attrs_of(x, gamma.has_value(), options, "batch_norm", where);
+  std::vector<Tensor> in = {x, beta};
+  if (gamma) in.push_back(*gamma);
+  const Tensor result = x.graph->emit(train_op, Attrs::of(attrs), in, where);
+  return {result, result.output(1), result.output(2), attrs.dims().stat_rows()};
+}
+
+Tensor batch_norm_eval(Tensor x, std::optional<Tensor> gamma, Tensor beta, Tensor mean, Tensor variance,
+                       BatchNormOptions options, Where where) {
+  const NormAttrs attrs = attrs_of(x, gamma.has_value(), options, "batch_norm_eval", where);
+  std::vector<Tensor> in = {x, beta, mean, variance};
+  if (gamma) in.push_back(*gamma);
+  return x.graph->emit(eval_op, Attrs::of(attrs), in, where);
+}
+
+}  // namespace ranvier

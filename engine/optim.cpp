@@ -1,0 +1,176 @@
+// Schedules, and the emission of updates: which parameter gets which rule, its moments, clipping and averages.
+#include "engine/optim.h"
+
+#include <cmath>
+#include <regex>
+
+#include "engine/ops.h"
+
+namespace ranvier::optim {
+namespace {
+
+/// Parameters of one rule with their gradients.
+struct Group {
+  const Method* method;
+  std::vector<std::string> names;
+  std::vector<Tensor> parameters, gradients;
+};
+
+std::vector<Group> grouped(Graph& graph, const Optimizer& optimizer, const std::vector<std::string>& names,
+                           const std::vector<Tensor>& gradients, const Where& where) {
+  std::vector<Group> groups;
+  for (const Rule& rule : optimizer.rules) groups.push_back({&rule.method, {}, {}, {}});
+  for (size_t i = 0; i < names.size(); ++i) {
+    size_t match = optimizer.rules.size();
+    for (size_t r = optimizer.rules.size(); r-- > 0;) {
+      try {
+        if (std::regex_search(names[i], std::regex(optimizer.rules[r].pattern))) match = r;
+      } catch (const std::regex_error&) {
+        fail_at(where, "optimizer: '{}' is not a regular expression", optimizer.rules[r].pattern);
+      }
+    }
+    if (match == optimizer.rules.size()) fail_at(where, "optimizer: no rule matches parameter '{}'", names[i]);
+    groups[match].names.push_back(names[i]);
+    groups[match].parameters.push_back(read(graph, "parameters", names[i], where));
+    groups[match].gradients.push_back(gradients[i]);
+  }
+  return groups;
+}
+
+/// The state of slab `slab` beside each parameter, zero at first.
+std::vector<Tensor> beside(Graph& graph, std::string_view slab, const Group& group, const Where& where) {
+  std::vector<Tensor> entries;
+  for (size_t i = 0; i < group.names.size(); ++i)
+    entries.push_back(read(graph, slab, group.names[i], group.parameters[i].type(), init::constant(0), where));
+  return entries;
+}
+
+void assign_all(Graph& graph, std::string_view slab, const Group& group, std::span<const Tensor> values,
+                const Where& where) {
+  for (size_t i = 0; i < group.names.size(); ++i) assign(graph, slab, group.names[i], values[i], where);
+}
+
+/// One emission of all groups.
+class Update {
+ public:
+  Update(Graph& graph, Tensor counter, int64_t updates, std::optional<Tensor> scale, const Where& where)
+      : graph_(graph), counter_(counter), updates_(updates), scale_(scale), where_(where) {}
+
+  std::vector<Tensor> operator()(const Group& group) {
+    return std::visit([&](const auto& method) { return emit(group, method); }, *group.method);
+  }
+
+ private:
+  std::vector<Tensor> emit(const Group&, const Frozen&) { return {}; }
+
+  std::vector<Tensor> emit(const Group& group, const Sgd& method) {
+    const std::vector<Tensor> m = beside(graph_, "momentum", group, where_);
+    const SgdResult result = sgd(group.parameters, m, group.gradients, rate(method.lr),
+                                 {method.momentum, method.nesterov, method.weight_decay}, scale_, where_);
+    assign_all(graph_, "momentum", group, result.momentum, where_);
+    return result.parameters;
+  }
+
+  std::vector<Tensor> emit(const Group& group, const AdamW& method) {
+    const std::vector<Tensor> m = beside(graph_, "momentum", group, where_);
+    const std::vector<Tensor> v = beside(graph_, "second_moment", group, where_);
+    const AdamWResult result = adamw(group.parameters, m, v, group.gradients, rate(method.lr), counter_,
+                                     {method.beta1, method.beta2, method.eps, method.weight_decay}, scale_, where_);
+    assign_all(graph_, "momentum", group, result.momentum, where_);
+    assign_all(graph_, "second_moment", group, result.second_moment, where_);
+    return result.parameters;
+  }
+
+  std::vector<Tensor> emit(const Group& group, const Muon& method) {
+    const std::vector<Tensor> m = beside(graph_, "momentum", group, where_);
+    const Tensor lr = rate(method.lr);
+    std::vector<Tensor> parameters, momentum;
+    for (size_t i = 0; i < group.names.size(); ++i) {
+      const Shape shape = group.parameters[i].shape();
+      if (shape.rank() < 2) fail_at(where_, "muon: '{}' has one axis; give it another rule", group.names[i]);
+      Tensor w = reshape(group.parameters[i], {shape[0], -1}, where_);
+      Tensor g = reshape(group.gradients[i], w.shape(), where_);
+      if (scale_) g = g * *scale_;
+      const Tensor buffer = method.momentum * reshape(m[i], w.shape(), where_) + g;
+      const Tensor u = method.nesterov ? g + method.momentum * buffer : buffer;
+      if (method.renormalize)
+        w = w * (std::sqrt(static_cast<double>(shape[0])) * rsqrt(sum(square(w))));
+      if (method.weight_decay != 0) w = w * (1.0 - lr * method.weight_decay);
+      parameters.push_back(reshape(w - lr * newton_schulz(u, method.iterations, where_), shape, where_));
+      momentum.push_back(reshape(buffer, shape, where_));
+    }
+    assign_all(graph_, "momentum", group, momentum, where_);
+    return parameters;
+  }
+
+  Tensor rate(const Schedule& schedule) {
+    std::vector<double> at, value;
+    for (const Schedule::Point& point : schedule.points) {
+      at.push_back(point.at * static_cast<double>(updates_));
+      value.push_back(point.value);
+    }
+    return scheduled(counter_, at, value, schedule.cosine, compute_type(graph_), where_);
+  }
+
+  Graph& graph_;
+  Tensor counter_;
+  int64_t updates_;
+  std::optional<Tensor> scale_;
+  Where where_;
+};
+
+}  // namespace
+
+Schedule Schedule::scaled(double factor) const {
+  Schedule result = *this;
+  for (Point& point : result.points) point.value *= factor;
+  return result;
+}
+
+Schedule triangle(double peak, double warmup, double last) {
+  if (warmup <= 0) return linear(peak, last);
+  return Schedule(std::vector<Schedule::Point>{{0, 0}, {warmup, peak}, {1, last}});
+}
+
+Schedule linear(double first, double last, double until) {
+  return Schedule(std::vector<Schedule::Point>{{0, first}, {until, last}});
+}
+
+Schedule cosine(double peak, double warmup, double last) {
+  std::vector<Schedule::Point> points;
+  if (warmup > 0) points.push_back({0, 0});
+  points.push_back({warmup, peak});
+  points.push_back({1, last});
+  return Schedule(points, true);
+}
+
+std::optional<Tensor> apply(Graph& graph, const Optimizer& optimizer, const std::vector<std::string>& names,
+                            const std::vector<Tensor>& gradients, int64_t updates, Where where) {
+  const Type counter_type{DType::i64, {}};
+  const Tensor counter = read(graph, "session", "updates", counter_type, init::constant(0), where);
+  std::optional<Tensor> norm, scale;
+  if (optimizer.clip_norm > 0) {
+    norm = global_norm(gradients, where);
+    // as torch.nn.utils.clip_grad_norm_; a NaN norm makes everything NaN, which the watchdog reports
+    scale = minimum(full(graph, norm->type(), 1.0, where), optimizer.clip_norm / (*norm + 1e-6), where);
+  }
+  Update update(graph, counter, updates, scale, where);
+  for (const Group& group : grouped(graph, optimizer, names, gradients, where)) {
+    if (group.names.empty()) continue;
+    std::vector<Tensor> values = update(group);
+    if (values.empty()) values = group.parameters;  // frozen: averaged all the same, so that "ema" is a whole model
+    else assign_all(graph, "parameters", group, values, where);
+    if (optimizer.ema_decay <= 0) continue;
+    for (size_t i = 0; i < group.names.size(); ++i) {
+      const int64_t id = graph.state().find("parameters", group.names[i]);
+      const Tensor average = read(graph, "ema", group.names[i], group.parameters[i].type(),
+                                  graph.state().entry(static_cast<uint32_t>(id)).init, where);
+      assign(graph, "ema", group.names[i],
+             optimizer.ema_decay * average + (1.0 - optimizer.ema_decay) * values[i], where);
+    }
+  }
+  assign(graph, "session", "updates", counter + 1.0, where);
+  return norm;
+}
+
+}  // namespace ranvier::optim

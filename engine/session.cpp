@@ -1,0 +1,164 @@
+// Tracing and compiling of training steps and evaluations, and the batches that run through them.
+#include "engine/session.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "engine/grad.h"
+#include "engine/ops.h"
+
+namespace ranvier {
+namespace {
+
+BatchTensors batch_inputs(Graph& graph, const BatchType& type) {
+  Shape images{type.size};
+  for (int64_t extent : type.image) images.push_back(extent);
+  return {input(graph, "images", {DType::u8, images}), input(graph, "labels", {DType::i32, {type.size}}),
+          input(graph, "indices", {DType::i64, {type.size}}), input(graph, "epoch", {DType::i64, {}}),
+          input(graph, "valid", {DType::i32, {}})};
+}
+
+/// Parameters that the traced loss reads, in the order of the slab.
+std::vector<std::string> parameters_of(Graph& graph) {
+  std::vector<std::string> names;
+  for (uint32_t id : graph.state().slab("parameters")) names.push_back(graph.state().entry(id).name);
+  return names;
+}
+
+}  // namespace
+
+Session::Session(Device device, SessionOptions options)
+    : options_(std::move(options)), state_(std::make_shared<State>(device, options_.seed)) {
+  state_->set_parameter_type(options_.parameters);
+}
+
+PlanOptions Session::plan_options(std::map<std::string, std::string> bindings) const {
+  PlanOptions plan;
+  plan.device = state_->device();
+  plan.variants = options_.variants;
+  plan.bindings = std::move(bindings);
+  return plan;
+}
+
+void Session::remember(const Graph& graph) {
+  if (!keep_graphs_) return;
+  text_ = graph.text();
+  dot_ = graph.dot();
+}
+
+TrainStep Session::train_step(const BatchType& type, const TrainFunction& function, const optim::Optimizer& optimizer,
+                              int64_t updates) {
+  if (optimizer.accumulate < 1) fail("accumulate {} must be at least 1", optimizer.accumulate);
+  // The micro-batch program and the updating one differ in what happens to the gradients only.
+  const auto build = [&](bool update) {
+    Graph graph(*state_, true);
+    const BatchTensors batch = batch_inputs(graph, type);
+    const Objective objective = function(batch);
+    const std::vector<std::string> names = parameters_of(graph);
+    std::vector<Tensor> parameters;
+    for (const std::string& name : names) parameters.push_back(read(graph, "parameters", name));
+    std::vector<Tensor> gradients = grad(objective.loss, parameters);
+    if (optimizer.accumulate > 1) {
+      for (size_t i = 0; i < names.size(); ++i) {
+        const Tensor sum = read(graph, "gradients", names[i], gradients[i].type(), init::constant(0));
+        const Tensor total = sum + gradients[i];
+        assign(graph, "gradients", names[i], update ? full(graph, total.type(), 0.0) : total);
+        gradients[i] = total * (1.0 / optimizer.accumulate);
+      }
+    }
+    std::vector<Tensor> outputs = {objective.loss};
+    if (objective.logits.valid()) outputs.push_back(sum(correct(objective.logits, batch.labels)));
+    if (update) optim::apply(graph, optimizer, names, gradients, updates);
+    advance_rng(graph);
+    remember(graph);
+    return ranvier::compile(graph, outputs, plan_options(), scratch_);
+  };
+  TrainStep step;
+  step.update_ = build(true);
+  if (optimizer.accumulate > 1) step.gather_ = build(false);
+  step.accumulate_ = optimizer.accumulate;
+  step.batch_ = type.size;
+  step.has_logits_ = step.update_.outputs() > 1;
+  return step;
+}
+
+void TrainStep::run(std::span<const uint8_t> images, std::span<const int32_t> labels, std::span<const int64_t> indices,
+                    int64_t epoch) {
+  const bool update = ++micro_ % accumulate_ == 0;
+  Program& program = update ? update_ : gather_;
+  const auto valid = static_cast<int32_t>(batch_);
+  program.set<uint8_t>("images", images);
+  program.set<int32_t>("labels", labels);
+  program.set<int64_t>("indices", indices);
+  program.set<int64_t>("epoch", std::span(&epoch, 1));
+  program.set<int32_t>("valid", std::span(&valid, 1));
+  program.run();
+  loss_ = program.scalar(0);
+  loss_sum_ += loss_;
+  ++steps_;
+  if (has_logits_) hits_ += program.scalar(1), samples_ += batch_;
+}
+
+Program Session::eval_program(const BatchType& type, const EvalFunction& function,
+                              std::map<std::string, std::string> bindings) {
+  return compile(
+      [&](Graph& graph) {
+        const BatchTensors batch = batch_inputs(graph, type);
+        return std::vector{cast(function(batch.images), DType::f32)};
+      },
+      false, std::move(bindings));
+}
+
+Program Session::compile(const std::function<std::vector<Tensor>(Graph&)>& trace, bool training,
+                         std::map<std::string, std::string> bindings) {
+  Graph graph(*state_, training);
+  const std::vector<Tensor> outputs = trace(graph);
+  remember(graph);
+  return ranvier::compile(graph, outputs, plan_options(std::move(bindings)), scratch_);
+}
+
+std::vector<float> Session::logits(Program& program, std::span<const uint8_t> images) {
+  const Shape out = program.output_type(0).shape;
+  const int64_t batch = out[0], classes = out[1];
+  const auto image_bytes = static_cast<int64_t>(program.input_type("images").bytes()) / batch;
+  const int64_t count = static_cast<int64_t>(images.size()) / image_bytes;
+  std::vector<float> all(static_cast<size_t>(count * classes));
+  std::vector<uint8_t> padded(static_cast<size_t>(batch * image_bytes));
+  for (int64_t first = 0; first < count; first += batch) {
+    const int64_t valid = std::min(batch, count - first);
+    std::copy_n(images.begin() + first * image_bytes, valid * image_bytes, padded.begin());
+    std::fill(padded.begin() + valid * image_bytes, padded.end(), uint8_t{0});
+    program.set<uint8_t>("images", padded);
+    program.run();
+    const std::vector<float> logits = program.get<float>(0);
+    std::copy_n(logits.begin(), valid * classes, all.begin() + first * classes);
+  }
+  return all;
+}
+
+double Session::accuracy(const EvalFunction& function, const BatchType& type, std::span<const uint8_t> images,
+                         std::span<const int32_t> labels) {
+  Program program = eval_program(type, function);
+  const std::vector<float> all = logits(program, images);
+  const size_t classes = all.size() / std::max<size_t>(labels.size(), 1);
+  int64_t hits = 0;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    const auto row = all.begin() + static_cast<int64_t>(i * classes);
+    hits += std::max_element(row, row + static_cast<int64_t>(classes)) - row == labels[i];
+  }
+  return labels.empty() ? 0 : static_cast<double>(hits) / static_cast<double>(labels.size());
+}
+
+int64_t Session::parameter_count() const {
+  int64_t count = 0;
+  for (const Entry& entry : state_->entries())
+    if (entry.slab == "parameters") count += entry.type.shape.numel();
+  return count;
+}
+
+int64_t Session::updates() {
+  return state_->find("session", "updates") < 0 ? 0 : state_->get<int64_t>("session", "updates")[0];
+}
+
+}  // namespace ranvier

@@ -1,0 +1,131 @@
+// A session: state, device and compiled programs together; what a user holds while a model is trained.
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "engine/optim.h"
+#include "engine/program.h"
+
+namespace ranvier {
+
+struct SessionOptions {
+  uint64_t seed = 0;
+  std::string variants;           ///< "conv2d=native": see PlanOptions
+  DType parameters = DType::f32;  ///< f64 for gradient checks and PINNs
+};
+
+/// Shapes of the batches that a step is compiled for.
+struct BatchType {
+  int64_t size = 0;
+  Shape image;  ///< (H, W, C) of one u8 image
+};
+
+/// A batch as the traced function sees it.
+struct BatchTensors {
+  Tensor images;   ///< u8 (N, H, W, C)
+  Tensor labels;   ///< i32 (N)
+  Tensor indices;  ///< i64 (N), places in the data set: what per-image random draws are keyed by
+  Tensor epoch;    ///< i64 scalar
+  Tensor valid;    ///< i32 scalar: rows beyond are padding (evaluation)
+};
+
+/// What a training function returns: the loss to minimise, and the logits where accuracy is wanted.
+struct Objective {
+  Tensor loss;
+  Tensor logits;  ///< may be empty
+  Objective(Tensor l) : loss(l) {}  // implicit: a loss alone
+  Objective(Tensor l, Tensor y) : loss(l), logits(y) {}
+};
+
+class Session;
+
+/// A compiled training step: forward, backward and update in one program.
+class TrainStep {
+ public:
+  /// Runs the step on any batch with contiguous `images`, `labels` and `indices`.
+  template <class B>
+  void operator()(const B& batch, int64_t epoch = 0) {
+    run({batch.images.data(), batch.images.size()}, {batch.labels.data(), batch.labels.size()},
+        {batch.indices.data(), batch.indices.size()}, epoch);
+  }
+  void run(std::span<const uint8_t> images, std::span<const int32_t> labels, std::span<const int64_t> indices,
+           int64_t epoch);
+
+  /// Loss of the last step.
+  double loss() const { return loss_; }
+  /// Mean loss and accuracy (in [0, 1]) since the last call of `reset`.
+  double mean_loss() const { return steps_ ? loss_sum_ / static_cast<double>(steps_) : 0; }
+  double accuracy() const { return samples_ ? hits_ / static_cast<double>(samples_) : 0; }
+  void reset() { loss_sum_ = hits_ = 0, steps_ = samples_ = 0; }
+
+  /// The program that updates (and, with accumulation, the one that only adds gradients).
+  Program& program() { return update_; }
+  const Program& program() const { return update_; }
+
+ private:
+  friend class Session;
+  Program update_, gather_;  // gather_: a micro-batch without an update
+  int accumulate_ = 1;
+  int64_t micro_ = 0;
+  bool has_logits_ = false, profile_ = false;
+  int64_t batch_ = 0;
+  double loss_ = 0, loss_sum_ = 0, hits_ = 0;
+  int64_t steps_ = 0, samples_ = 0;
+};
+
+using TrainFunction = std::function<Objective(const BatchTensors&)>;
+using EvalFunction = std::function<Tensor(Tensor images)>;
+
+class Session {
+ public:
+  explicit Session(Device device = Device::best(), SessionOptions options = {});
+
+  State& state() { return *state_; }
+  Device device() const { return state_->device(); }
+  const SessionOptions& options() const { return options_; }
+
+  /// Compiles a training step. `updates` is the number of updates of the whole run, which schedules refer to.
+  TrainStep train_step(const BatchType& type, const TrainFunction& function, const optim::Optimizer& optimizer,
+                       int64_t updates = 1);
+  /// Compiles images -> logits in evaluation mode; `bindings` swaps slabs ({"parameters", "ema"}).
+  Program eval_program(const BatchType& type, const EvalFunction& function,
+                       std::map<std::string, std::string> bindings = {});
+  /// Compiles any trace.
+  Program compile(const std::function<std::vector<Tensor>(Graph&)>& trace, bool training = false,
+                  std::map<std::string, std::string> bindings = {});
+
+  /// Logits (N, classes), row-major, of n images given as u8 (n, H, W, C), in batches whose last one is padded.
+  std::vector<float> logits(Program& program, std::span<const uint8_t> images);
+  /// Share of images whose label has the greatest logit. D has images, labels and height, width, channels.
+  template <class D>
+  double accuracy(const EvalFunction& function, const D& data, int64_t batch = 500) {
+    return accuracy(function, {batch, {data.height, data.width, data.channels}},
+                    {data.images.data(), data.images.size()}, {data.labels.data(), data.labels.size()});
+  }
+  double accuracy(const EvalFunction& function, const BatchType& type, std::span<const uint8_t> images,
+                  std::span<const int32_t> labels);
+
+  /// Trainable elements: those of slab "parameters".
+  int64_t parameter_count() const;
+  /// Updates done so far (restored by a checkpoint).
+  int64_t updates();
+  /// Text and DOT of the last trace that was compiled.
+  const std::string& last_text() const { return text_; }
+  const std::string& last_dot() const { return dot_; }
+  /// Keep the text and DOT of every trace from here on.
+  void keep_graphs(bool keep) { keep_graphs_ = keep; }
+
+ private:
+  PlanOptions plan_options(std::map<std::string, std::string> bindings = {}) const;
+  void remember(const Graph&);
+
+  SessionOptions options_;
+  std::shared_ptr<State> state_;
+  std::shared_ptr<Scratch> scratch_ = std::make_shared<Scratch>();
+  bool keep_graphs_ = false;
+  std::string text_, dot_;
+};
+
+}  // namespace ranvier

@@ -1,0 +1,16 @@
+// The small default network and the recipe it is trained with.
+#include "models/vision.h"
+
+namespace ranvier::models {
+
+Tensor Tiny::operator()(Tensor x) const {
+  Graph& graph = *x.graph;
+  for (size_t i = 0; i < widths.size(); ++i) {
+    const Scope scope(graph, "block" + std::to_string(i + 1));
+    x = conv(x, widths[i], 3, "conv", {.padding = 1, .bias = false});
+    x = norm(x, "norm", {.activation = Activation::relu, .pool = PoolPlace::after});
+  }
+  return linear(flatten(x), classes, "head");
+}
+
+}  // namespace ranvier::models
