@@ -9,6 +9,7 @@
 
 #include "engine/graph.h"
 #include "engine/state.h"
+#include "kernels/augment/augment.h"
 #include "kernels/norm/norm.h"
 
 namespace ranvier {
@@ -211,5 +212,113 @@ Tensor scheduled(Tensor step, std::span<const double> at, std::span<const double
 /// u (rows, cols) with its singular values pushed to about 1 (Jordan et al. 2024): X = u / (|u| + 1e-7), then
 /// X <- a X + (b A + c A^2) X with A = X X^T, on the side of fewer rows.
 Tensor newton_schulz(Tensor u, int iterations, Where where = Where::current());
+
+// ---- Moving elements (ops/index.cpp); any element type, except where sums are formed -------------------------------
+
+/// Axis k of the result is axis order[k] of x.
+Tensor transpose(Tensor x, const std::vector<int>& order, Where where = Where::current());
+/// The last two axes swapped.
+Tensor transpose(Tensor x, Where where = Where::current());
+/// y[i] = x[begin + i step] along every axis, one entry an axis. A negative begin counts from the end, size -1 takes all
+/// that fit, a negative step runs backwards; no steps mean 1.
+Tensor slice(Tensor x, const std::vector<int64_t>& begin, const std::vector<int64_t>& size,
+             const std::vector<int64_t>& step = {}, Where where = Where::current());
+/// `slice` along one axis, the others whole.
+Tensor slice_axis(Tensor x, int axis, int64_t begin, int64_t size, int64_t step = 1, Where where = Where::current());
+/// Zeros before and after x along every axis, one entry an axis. Adjoint of `slice`.
+Tensor pad(Tensor x, const std::vector<int64_t>& before, const std::vector<int64_t>& after,
+           Where where = Where::current());
+/// The same with x mirrored at its border elements, which are not repeated: each amount is less than its extent.
+Tensor pad_reflect(Tensor x, const std::vector<int64_t>& before, const std::vector<int64_t>& after,
+                   Where where = Where::current());
+/// Tensors side by side along `axis`; their other extents and their types are equal.
+Tensor concat(const std::vector<Tensor>& parts, int axis = 0, Where where = Where::current());
+/// x at `indices` (i32 or i64, any shape) along `axis`, which the shape of the indices replaces. A run throws Error with
+/// position and value of the first index outside the axis.
+Tensor gather(Tensor x, Tensor indices, int axis = 0, Where where = Where::current());
+/// Zeros, with `extent` places along `axis`, to which the updates are added at `indices` in their order. Adjoint of
+/// `gather`: updates are shaped like its result, and indices are checked alike.
+Tensor scatter_add(Tensor updates, Tensor indices, int axis, int64_t extent, Where where = Where::current());
+/// 1 at the label, else 0, along a new last axis of `classes`. A run throws Error at a label outside 0 ... classes - 1.
+Tensor one_hot(Tensor labels, int64_t classes, DType dtype = DType::f32, Where where = Where::current());
+
+// ---- Pooling (ops/pool.cpp); x is (n, h, w, c), windows are square -------------------------------------------------
+
+/// Maximum of each window x window every `stride` positions (0: the window), (n, p, q, c) with
+/// p = floor((h + 2 pad - window) / stride) + 1; padding never wins. Output 1 (i32) is the winner's position i w + j in
+/// its map. The gradient goes to the first of equals; NaN wins.
+Tensor max_pool(Tensor x, int64_t window = 2, int64_t stride = 0, int64_t pad = 0, Where where = Where::current());
+/// Mean of each window. With `count_pad`, padding counts as zeros; without it, only positions inside the map count.
+Tensor avg_pool(Tensor x, int64_t window = 2, int64_t stride = 0, int64_t pad = 0, bool count_pad = true,
+                Where where = Where::current());
+/// x at max_pool's index (its output 1), for windows side by side (stride the window, no padding).
+Tensor pool_take(Tensor x, Tensor index, int64_t window, Where where = Where::current());
+/// max_pool's index over maps of this width as the winner's place in its window, u8, row-major; windows side by side.
+Tensor window_position(Tensor index, int64_t width, int64_t window, Where where = Where::current());
+/// Mean over each map, (n, c).
+Tensor global_avg_pool(Tensor x, Where where = Where::current());
+
+// ---- Random draws (ops/random.cpp) ---------------------------------------------------------------------------------
+// Philox4x32-10 of (seed, stream, step, element): `stream` is a hash of the scope path and `name`, so draws depend on
+// nothing else in the trace, and are the same bits on every backend and in f32 and f64. A name is used once a trace.
+
+/// {seed, step} of the session, i64 (2): entry "rng" of slab "session". It starts as the state's seed and step 0.
+Tensor rng(Graph&, Where where = Where::current());
+/// {seed, step + 1}.
+Tensor advance(Tensor rng, Where where = Where::current());
+/// Assigns `advance(rng)` to the session: the next step draws anew. Once a training step.
+void advance_rng(Graph&, Where where = Where::current());
+/// U[low, high), of the compute type unless said otherwise (f32 or f64). Rounding may give `high`, not on [0, 1).
+Tensor uniform(Graph&, std::string_view name, const Shape& shape, double low = 0, double high = 1,
+               std::optional<DType> dtype = {}, Where where = Where::current());
+/// N(mean, deviation^2), of the compute type unless said otherwise (f32 or f64).
+Tensor normal(Graph&, std::string_view name, const Shape& shape, double mean = 0, double deviation = 1,
+              std::optional<DType> dtype = {}, Where where = Where::current());
+/// 1 with this probability, else 0: u8, f32 or f64.
+Tensor bernoulli(Graph&, std::string_view name, const Shape& shape, double probability = 0.5, DType dtype = DType::u8,
+                 Where where = Where::current());
+/// The u8 coin of each element number (i64, from 0 to 2^34 - 1) of a draw that stays at step 0: what belongs to an image
+/// rather than to its place in a batch.
+Tensor bernoulli_at(Tensor elements, std::string_view name, double probability = 0.5, Where where = Where::current());
+/// i32, uniform on low ... high, both included.
+Tensor integers(Graph&, std::string_view name, const Shape& shape, int64_t low, int64_t high,
+                Where where = Where::current());
+/// The numbers 0 ... n - 1 in random order, i32 (n).
+Tensor permutation(Graph&, std::string_view name, int64_t n, Where where = Where::current());
+/// Zero with probability p, else x / (1 - p). x itself where p is 0 or the trace is not for training.
+Tensor dropout(Tensor x, double p, std::string_view name = "dropout", Where where = Where::current());
+
+// ---- Image augmentation (ops/augment.cpp); images are (n, h, w, c), u8 or floating ---------------------------------
+// Gradients flow to floating images. What is random returns x itself in a trace that is not for training.
+
+/// What a shifted image shows beyond its border: 0, or the mirror image without repeating the edge.
+using kernels::Border;
+
+/// (x / 255 - mean[c]) / deviation[c] of u8 images, in the compute type unless said otherwise; one value a channel, at
+/// most 8.
+Tensor normalize(Tensor x, std::span<const double> mean, std::span<const double> deviation,
+                 std::optional<DType> dtype = {}, Where where = Where::current());
+Tensor normalize(Tensor x, std::span<const float> mean, std::span<const float> deviation,
+                 std::optional<DType> dtype = {}, Where where = Where::current());
+/// Image n mirrored left-right where flags[n] is not 0; flags are u8 (n).
+Tensor flip(Tensor x, Tensor flags, Where where = Where::current());
+/// Every image mirrored left-right.
+Tensor flip_all(Tensor x, Where where = Where::current());
+/// Each image mirrored with probability 1/2.
+Tensor random_flip(Tensor x, std::string_view name = "flip", Where where = Where::current());
+/// Mirrors each image in every other epoch, starting by the coin of its index: image_index is i64 (n), `epoch` an i64
+/// scalar. Every two epochs show both sides of every image (Jordan 2024, arXiv 2404.00498).
+Tensor alternating_flip(Tensor x, Tensor image_index, Tensor epoch, std::string_view name = "flip",
+                        Where where = Where::current());
+/// y(n, i, j) = x(n, i + dy, j + dx) with (dy, dx) = offsets (n, 2), i32.
+Tensor translate(Tensor x, Tensor offsets, Border border = Border::reflect, Where where = Where::current());
+/// Shifts each image by up to `pixels` in each direction, all shifts being equally likely.
+Tensor random_translate(Tensor x, int64_t pixels, Border border = Border::reflect, std::string_view name = "translate",
+                        Where where = Where::current());
+/// Zeros in a square of `size` whose rows start at cy - size / 2, clipped at the border; (cy, cx) = centres (n, 2), i32
+/// (DeVries and Taylor 2017, arXiv 1708.04552).
+Tensor cutout(Tensor x, Tensor centres, int64_t size, Where where = Where::current());
+/// `cutout` around a uniformly drawn position of each image.
+Tensor random_cutout(Tensor x, int64_t size, std::string_view name = "cutout", Where where = Where::current());
 
 }  // namespace ranvier

@@ -4,6 +4,7 @@
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "kernels/elementwise/elementwise.h"
+#include "kernels/index/index.h"
 #include "kernels/reduce/reduce.h"
 
 namespace ranvier {
@@ -71,6 +72,12 @@ void max_reference(const Call& call) {
   dispatch_floating(call.node.in[0].dtype,
                     [&]<class T>() { kernels::max_reference<T>(dims_of(call.node), call.in<T>(0), call.out<T>(0)); });
 }
+void argmax_fast(const Call& call) {
+  const kernels::ReduceDims dims = dims_of(call.node);
+  dispatch_floating(call.node.in[0].dtype, [&]<class T>() {
+    kernels::cpu::argmax<T>(dims.outer, dims.reduce, dims.inner, call.in<T>(0), call.out<int32_t>(0));
+  });
+}
 void argmax_reference(const Call& call) {
   dispatch_floating(call.node.in[0].dtype, [&]<class T>() {
     kernels::argmax_reference<T>(dims_of(call.node), call.in<T>(0), call.out<int32_t>(0));
@@ -83,7 +90,8 @@ double input_flops(const NodeView& node) { return static_cast<double>(node.in[0]
 constexpr Variant sum_variants[] = {{.name = "cpu", .run = sum_fast, .workspace = sum_workspace},
                                     {.name = "reference", .run = sum_reference}};
 constexpr Variant max_variants[] = {{.name = "reference", .run = max_reference}};
-constexpr Variant argmax_variants[] = {{.name = "reference", .run = argmax_reference}};
+constexpr Variant argmax_variants[] = {{.name = "cpu", .run = argmax_fast},
+                                       {.name = "reference", .run = argmax_reference}};
 
 constexpr OpDef sum_op{
     .name = "sum", .infer = infer_floating_reduce, .vjp = vjp_sum, .variants = sum_variants, .flops = input_flops};
