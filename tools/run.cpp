@@ -6,6 +6,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "data/files.h"
 #include "data/process.h"
 
 namespace ranvier::cli {
@@ -41,16 +42,7 @@ RunFolder open_run(const std::string& out, const std::string& model, bool resume
 }
 
 void write_file(const std::filesystem::path& path, const std::string& text) {
-  const std::filesystem::path part = path.string() + ".part";
-  std::ofstream file(part, std::ios::binary);
-  file << text;
-  file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(part, path, error);
-  if (!file || error) {
-    std::filesystem::remove(part, error);
-    throw std::runtime_error(fmt::format("{}: cannot be written (folder not writable, or the disk is full)", path.string()));
-  }
+  data::write_file(path, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
 }
 
 Metrics::Metrics(std::filesystem::path path, int64_t step) : path_(std::move(path)) {
