@@ -8,10 +8,6 @@
 #include <immintrin.h>
 #endif
 
-// Wide vectors only ever pass through inlined functions here, so the calling convention that GCC warns of is never
-// used.
-#pragma GCC diagnostic ignored "-Wpsabi"
-
 namespace ranvier::kernels::simd {
 
 inline constexpr int64_t lanes = 16;
