@@ -74,7 +74,7 @@ class Sweep {
       if (op.vjp)
         op.vjp(rule);
       else
-        through_decomposition(rule);
+        vjp_through_decomposition(rule);
     });
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (!rule.result_[i]) continue;
