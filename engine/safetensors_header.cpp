@@ -94,7 +94,7 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
   bool start_array(std::size_t) override {
     if (level_ != Level::item || field_ == "dtype") unexpected("a list");
     level_ = Level::list;
-    list()->emplace();
+    list().emplace();
     return true;
   }
   bool end_array() override {
