@@ -183,7 +183,8 @@ Tensor softmax(Tensor logits, int axis = -1, Where where = Where::current());
 // ---- Optimizers (ops/optim.cpp): one op for all tensors of a rule ------------------------------------------------------
 
 struct SgdOptions {
-  double momentum, nesterov, weight_decay;
+  double momentum, weight_decay;
+  bool nesterov;
 };
 struct SgdResult {
   std::vector<Tensor> parameters, momentum;

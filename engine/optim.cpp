@@ -66,7 +66,7 @@ class Update {
   std::vector<Tensor> emit(const Group& group, const Sgd& method) {
     const std::vector<Tensor> m = beside(graph_, "momentum", group, where_);
     const SgdResult result = sgd(group.parameters, m, group.gradients, rate(method.lr),
-                                 {method.momentum, method.nesterov, method.weight_decay}, scale_, where_);
+                                 {method.momentum, method.weight_decay, method.nesterov}, scale_, where_);
     assign_all(graph_, "momentum", group, result.momentum, where_);
     return result.parameters;
   }

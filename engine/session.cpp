@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "engine/catalogue.h"
 #include "engine/grad.h"
 #include "engine/ops.h"
 
@@ -30,6 +31,7 @@ std::vector<std::string> parameters_of(Graph& graph) {
 
 Session::Session(Device device, SessionOptions options)
     : options_(std::move(options)), state_(std::make_shared<State>(device, options_.seed)) {
+  check_variants(options_.variants);
   state_->set_parameter_type(options_.parameters);
 }
 

@@ -2,6 +2,7 @@
 // derivatives of each are the other two.
 #include "kernels/conv2d/conv2d.h"
 
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 
@@ -162,6 +163,10 @@ Tensor conv2d(Tensor x, Tensor w, Conv2dOptions options, Where where) {
   }
   const Tensor in[] = {x, w};
   return x.graph->emit(conv2d_op, Attrs::of(dims), in, where);
+}
+
+std::vector<const OpDef*> catalogue::conv2d() {
+  return {&conv2d_op, &dgrad_op, &wgrad_op};
 }
 
 }  // namespace ranvier

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "engine/catalogue.h"
 #include "engine/ops.h"
 #include "engine/ops/core.h"
 #include "kernels/elementwise/elementwise.h"
@@ -231,6 +232,10 @@ Tensor cast(Tensor x, DType dtype, Where where) {
   const bool smooth = is_floating(dtype) && is_floating(x.dtype());
   const OpDef& op = smooth ? core::cast_op : core::cast_integer_op;
   return x.graph->emit(op, Attrs::of(core::CastAttrs{dtype}), std::span(&x, 1), where);
+}
+
+std::vector<const OpDef*> catalogue::core() {
+  return {&ranvier::core::full_op, &ranvier::core::cast_op, &ranvier::core::copy_op};
 }
 
 }  // namespace ranvier

@@ -1,5 +1,6 @@
 // Pointwise ops: one line a rule. Every op is a one-step pointwise program, which the planner may join with others.
 #include "kernels/elementwise/elementwise.h"
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 
@@ -259,5 +260,11 @@ Tensor operator-(double a, const Located& b) { return sub(like(b.tensor, a, b.wh
 Tensor operator*(double a, const Located& b) { return mul(like(b.tensor, a, b.where), b.tensor, b.where); }
 Tensor operator/(double a, const Located& b) { return div(like(b.tensor, a, b.where), b.tensor, b.where); }
 Tensor operator-(const Located& a) { return neg(a.tensor, a.where); }
+
+std::vector<const OpDef*> catalogue::elementwise() {
+  std::vector<const OpDef*> list = {&fused_pointwise_op};
+  for (const OpDef& op : ops) list.push_back(&op);
+  return list;
+}
 
 }  // namespace ranvier

@@ -6,6 +6,7 @@
 #include <array>
 #include <numeric>
 
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
@@ -503,6 +504,10 @@ Tensor scatter_add(Tensor updates, Tensor indices, int axis, int64_t extent, Whe
 Tensor one_hot(Tensor labels, int64_t classes, DType dtype, Where where) {
   const OneHot attrs{classes, static_cast<int64_t>(dtype)};
   return labels.graph->emit(one_hot_op, Attrs::of(attrs), std::span(&labels, 1), where);
+}
+
+std::vector<const OpDef*> catalogue::index() {
+  return {&transpose_op, &slice_op, &pad_op, &reflect_op, &reflect_adjoint_op, &concat_op, &gather_op, &scatter_add_op, &one_hot_op};
 }
 
 }  // namespace ranvier

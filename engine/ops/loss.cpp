@@ -2,6 +2,7 @@
 #include "kernels/loss/loss.h"
 
 #include "engine/grad.h"
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 
@@ -165,6 +166,10 @@ Tensor correct(Tensor logits, Tensor labels, std::optional<Tensor> valid, Where 
 Tensor softmax(Tensor logits, int axis, Where where) {
   const Tensor e = exp(sub(logits, stop_gradient(max(logits, {axis}, true, where)), where), where);
   return div(e, sum(e, {axis}, true, where), where);
+}
+
+std::vector<const OpDef*> catalogue::loss() {
+  return {&loss_op, &grad_op, &correct_op};
 }
 
 }  // namespace ranvier

@@ -1,6 +1,7 @@
 // Matrix products: two transpose flags make the family closed under differentiation.
 #include "kernels/matmul/matmul.h"
 
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 
@@ -96,6 +97,10 @@ const OpDef matmul_op{.name = "matmul", .infer = infer, .vjp = vjp, .variants = 
 Tensor matmul(Tensor a, Tensor b, bool transpose_a, bool transpose_b, Where where) {
   const Tensor in[] = {a, b};
   return a.graph->emit(matmul_op, Attrs::of(MatmulAttrs{transpose_a, transpose_b}), in, where);
+}
+
+std::vector<const OpDef*> catalogue::matmul() {
+  return {&matmul_op};
 }
 
 }  // namespace ranvier

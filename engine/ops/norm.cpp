@@ -3,6 +3,7 @@
 #include "kernels/norm/norm.h"
 
 #include "engine/grad.h"
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 
@@ -259,6 +260,10 @@ Tensor batch_norm_eval(Tensor x, std::optional<Tensor> gamma, Tensor beta, Tenso
   std::vector<Tensor> in = {x, beta, mean, variance};
   if (gamma) in.push_back(*gamma);
   return x.graph->emit(eval_op, Attrs::of(attrs), in, where);
+}
+
+std::vector<const OpDef*> catalogue::norm() {
+  return {&train_op, &eval_op, &grad_op};
 }
 
 }  // namespace ranvier

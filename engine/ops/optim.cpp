@@ -1,6 +1,7 @@
 // Optimizer updates, the global norm and schedules as ops.
 #include "kernels/optim/optim.h"
 
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "kernels/optim/schedule.h"
@@ -218,6 +219,10 @@ Tensor newton_schulz(Tensor u, int iterations, Where where) {
     x = a * x + (tall ? matmul(x, poly, false, false, where) : matmul(poly, x, false, false, where));
   }
   return x;
+}
+
+std::vector<const OpDef*> catalogue::optim() {
+  return {&sgd_op, &adamw_op, &norm_op, &schedule_op};
 }
 
 }  // namespace ranvier

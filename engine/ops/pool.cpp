@@ -1,6 +1,7 @@
 // Pooling: {max_unpool, pool_take} by the winners' index and {avg_pool, avg_unpool} are each other's adjoints.
 #include "kernels/pool/pool.h"
 
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
@@ -222,6 +223,10 @@ Tensor window_position(Tensor index, int64_t width, int64_t window, Where where)
 Tensor global_avg_pool(Tensor x, Where where) {
   if (x.shape().rank() != 4) fail_at(where, "global_avg_pool: {} is not (n, h, w, c)", to_string(x.type()));
   return mean(x, {1, 2}, false, where);
+}
+
+std::vector<const OpDef*> catalogue::pool() {
+  return {&max_pool_op, &max_unpool_op, &pool_take_op, &avg_pool_op, &avg_unpool_op};
 }
 
 }  // namespace ranvier

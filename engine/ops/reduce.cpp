@@ -1,6 +1,7 @@
 // Reductions and broadcasts: {broadcast_to, sum} are each other's adjoints; max, mean and variance build on them.
 #include <algorithm>
 
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "kernels/elementwise/elementwise.h"
@@ -237,6 +238,10 @@ Tensor variance(Tensor x, std::vector<int> axes, bool keep, int64_t correction, 
 Tensor argmax(Tensor x, int axis, Where where) {
   const std::vector<int> axes = normalised(x, {axis}, "argmax", where);
   return reduce(argmax_op, x, axes, false, where);
+}
+
+std::vector<const OpDef*> catalogue::reduce() {
+  return {&sum_op, &max_op, &argmax_op, &broadcast_op};
 }
 
 }  // namespace ranvier

@@ -54,7 +54,7 @@ RANVIER_HD_INLINE void next_key(uint32_t& key0, uint32_t& key1) {
 /// Ten rounds on a raw counter and key, as the paper defines them.
 RANVIER_HD_INLINE Words philox4x32(Words counter, uint32_t key0, uint32_t key1) {
   Words w = counter;
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #pragma unroll
 #endif
   for (int i = 0; i < kRounds; ++i) {
@@ -120,10 +120,10 @@ RANVIER_HD_INLINE float exponential(Key key, uint64_t element) {
   return exponential_of(bits(key.seed, key.stream, key.step, element));
 }
 
-/// Element of a draw of integers uniform on {low, ..., low + range - 1}: the high word of bits * range, so each value's
-/// probability is within 2^-32 of 1 / range.
-RANVIER_HD_INLINE int32_t integer_of(uint32_t bits, int32_t low, uint32_t range) {
-  return static_cast<int32_t>(static_cast<uint32_t>(low) + static_cast<uint32_t>((uint64_t{bits} * range) >> 32));
+/// Whole number uniform on {low, ..., low + range - 1} from 32 bits, 1 <= range <= 2^32: the high word of bits * range,
+/// so each value's probability is within 2^-32 of 1 / range.
+RANVIER_HD_INLINE int32_t integer_of(uint32_t bits, int32_t low, uint64_t range) {
+  return static_cast<int32_t>(low + static_cast<int64_t>((bits * range) >> 32));
 }
 
 /// log(k!) for k >= 0: table below 10, Stirling's series (4 terms, error under 1e-13) from there.

@@ -8,15 +8,12 @@
 #include <immintrin.h>
 #endif
 
-// Wide vectors only ever pass through inlined functions here, so the calling convention that GCC warns of is never
-// used.
-#pragma GCC diagnostic ignored "-Wpsabi"
-
 namespace ranvier::kernels::simd {
 
 inline constexpr int64_t lanes = 16;
 using Floats = float __attribute__((vector_size(64)));
 using Ints = int32_t __attribute__((vector_size(64)));
+using Words = uint32_t __attribute__((vector_size(64)));
 using Bytes = uint8_t __attribute__((vector_size(16)));
 
 /// How many lanes of a vector lie in memory: all of them, or the first `count` (the tail of a channel loop).

@@ -34,8 +34,9 @@ RANVIER_INLINE Floats exp_of_negative(Floats x) {
   Floats r = fma(n, splat(-0.693145752f), x);  // ln 2 in two parts
   r = fma(n, splat(-1.42860677e-6f), r);
   static constexpr float taylor[] = {1, 1, 0.5f, 1.0f / 6, 1.0f / 24, 1.0f / 120, 1.0f / 720};
-  const Ints scaled = bits(polynomial(taylor, r)) + (bits(shifted) << 23);
-  return x < -87.0f ? Floats{} : x != x ? x : from_bits(scaled);
+  // Adds n to the exponent field; unsigned, because far below the range it wraps before it is dropped.
+  const auto scaled = reinterpret_cast<Words>(polynomial(taylor, r)) + (reinterpret_cast<Words>(shifted) << 23);
+  return x < -87.0f ? Floats{} : x != x ? x : reinterpret_cast<Floats>(scaled);
 }
 
 }  // namespace ranvier::kernels::simd

@@ -44,7 +44,7 @@ RANVIER_HD inline void quarter_turns(double x, uint32_t limb[7]) {
   }
 }
 
-/// Reduces a finite x with 2^20 <= |x|.
+/// Reduces a finite x with |x| >= 1.
 RANVIER_HD inline Angle reduce_large(double x) {
   uint32_t limb[7];
   quarter_turns(x, limb);

@@ -51,8 +51,7 @@ void fill_integers(int64_t n, int32_t low, int32_t high, uint64_t stream, const 
   const philox::Key key = key_of(stream, rng);
   const uint64_t range = static_cast<uint64_t>(int64_t{high} - low + 1);
   for (int64_t i = 0; i < n; ++i) {
-    const uint64_t bits = philox::bits(key.seed, key.stream, key.step, i);
-    out[i] = static_cast<int32_t>(low + static_cast<int64_t>((bits * range) >> 32));
+    out[i] = philox::integer_of(philox::bits(key.seed, key.stream, key.step, i), low, range);
   }
 }
 

@@ -1,0 +1,22 @@
+// The list of the built-in ops, for whoever wants to show or check all of them; nothing dispatches through it.
+#pragma once
+#include <string_view>
+#include <vector>
+
+#include "engine/op.h"
+
+namespace ranvier {
+
+/// Every built-in op that runs kernels.
+std::vector<const OpDef*> all_ops();
+
+/// Throws Error unless `variants` ("conv2d=native,matmul=reference" or "reference") names built-in ops and variants of
+/// them.
+void check_variants(std::string_view variants);
+
+namespace catalogue {  // one function a file of engine/ops
+std::vector<const OpDef*> core(), elementwise(), reduce(), matmul(), conv2d(), pool(), norm(), loss(), index(), random(),
+    augment(), optim();
+}
+
+}  // namespace ranvier

@@ -1,0 +1,64 @@
+// Common flags, choice of data, and interruption.
+#include "tools/cli.h"
+
+#include <unistd.h>
+
+#include <csignal>
+
+#include "data/locate.h"
+
+namespace ranvier::cli {
+namespace {
+
+volatile std::sig_atomic_t signals = 0;
+
+void on_signal(int number) {
+  signals = signals + 1;
+  if (signals > 1) {  // the user insists: leave at once, as the signal would have done
+    std::signal(number, SIG_DFL);
+    std::raise(number);
+  }
+}
+
+}  // namespace
+
+void Common::add_to(CLI::App& app) {
+  app.add_flag("--json", json, "One JSON object on standard output, everything else on standard error");
+  app.add_option("--seed", seed, "Seed of every random stream (default 0)");
+  app.add_option("--device", device, "auto, cpu or cuda")->capture_default_str();
+  app.add_option("--threads", threads, "CPU threads, 0 for all cores")->capture_default_str();
+  app.add_option("--variant", variant, "Which variant runs an op, e.g. conv2d=native,matmul=reference");
+}
+
+Device Common::start() const {
+  set_threads(threads);
+  const Device chosen = Device::named(device);
+  const char* why = device == "auto" ? "no CUDA device in this build" : "asked for";
+  fmt::print(stderr, "device: {} ({})\n", chosen.description(), why);
+  return chosen;
+}
+
+void Common::print(const nlohmann::ordered_json& object) const {
+  if (json) fmt::print("{}\n", object.dump());
+}
+
+data::Splits open_data(const Common& common, const std::optional<std::string>& path, bool fetch) {
+  data::LocateOptions options;
+  if (path) options.data = *path;
+  options.fetch = fetch;
+  options.fetch_options.log = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
+  data::Splits splits = data::locate(options);
+  common.say("data: {}", data::describe(splits));
+  return splits;
+}
+
+bool interrupted() { return signals > 0; }
+
+void watch_for_interruption() {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+}
+
+bool is_terminal(const Common& common) { return isatty(fileno(common.json ? stderr : stdout)); }
+
+}  // namespace ranvier::cli

@@ -1,0 +1,66 @@
+// What every subcommand of the program shares: common flags, output, errors and interruption.
+#pragma once
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "data/dataset.h"
+#include "engine/device.h"
+
+namespace ranvier::cli {
+
+/// Flags of every subcommand.
+struct Common {
+  bool json = false;            ///< one JSON object on standard output, everything else on standard error
+  std::optional<uint64_t> seed;
+  std::string device = "auto";
+  int threads = 0;              ///< 0: all cores
+  std::string variant;          ///< "conv2d=native": which variant runs which op
+
+  void add_to(CLI::App& app);
+  /// Applies --threads and finds the device; says which it took and why on standard error.
+  Device start() const;
+  /// A line for people: standard output, or standard error under --json.
+  template <class... Args>
+  void say(fmt::format_string<Args...> format, Args&&... args) const {
+    fmt::print(json ? stderr : stdout, "{}\n", fmt::format(format, std::forward<Args>(args)...));
+    std::fflush(json ? stderr : stdout);
+  }
+  /// Prints the object under --json.
+  void print(const nlohmann::ordered_json& object) const;
+};
+
+/// Bad usage or input: one line, exit status 2.
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Ends a command with a status of its own (130 after an interruption).
+struct Exit {
+  int status;
+};
+
+/// The data set named by --data, or found where `data::locate` looks; `fetch` allows a download. Says which it took.
+data::Splits open_data(const Common&, const std::optional<std::string>& path, bool fetch = true);
+
+/// True once Ctrl-C (or SIGTERM) arrived; a second one ends the program at once.
+bool interrupted();
+void watch_for_interruption();
+
+/// True when the stream that `say` writes to is a terminal.
+bool is_terminal(const Common&);
+
+// One function a subcommand, each in a file of its own: adds it to the program and runs it from its callback.
+void add_info(CLI::App&);
+void add_data(CLI::App&);
+void add_train(CLI::App&);
+void add_eval(CLI::App&);
+void add_predict(CLI::App&);
+void add_bench(CLI::App&);
+
+}  // namespace ranvier::cli

@@ -1,0 +1,234 @@
+// Reading, checking and writing of training configurations.
+#include "tools/config.h"
+
+#include <toml++/toml.h>
+
+#include <cmath>
+#include <fstream>
+#include <sstream>
+
+namespace ranvier::cli {
+namespace {
+
+using Config = TrainConfig;
+
+std::string at(const std::string& name, const toml::node& node) {
+  return fmt::format("{}:{}", name, node.source().begin.line);
+}
+
+template <class T>
+T value_of(const std::string& name, std::string_view key, const toml::node& node, const char* wanted) {
+  if constexpr (std::is_same_v<T, double>) {
+    if (!node.is_number()) throw UsageError(fmt::format("{}: {} must be {}", at(name, node), key, wanted));
+    return *node.value<double>();
+  } else {
+    if (!node.is<T>()) throw UsageError(fmt::format("{}: {} must be {}", at(name, node), key, wanted));
+    return *node.value<T>();
+  }
+}
+
+void set_key(const Key& key, const std::string& name, const toml::node& node, Config& config) {
+  std::visit(
+      [&](auto member) {
+        using Member = std::remove_reference_t<decltype(config.*member)>;
+        if constexpr (std::is_same_v<Member, std::string>) config.*member = value_of<std::string>(name, key.name, node, "a string");
+        else if constexpr (std::is_same_v<Member, std::optional<double>>) config.*member = value_of<double>(name, key.name, node, "a number");
+        else if constexpr (std::is_same_v<Member, std::optional<bool>>) config.*member = value_of<bool>(name, key.name, node, "true or false");
+        else config.*member = value_of<int64_t>(name, key.name, node, "a whole number");
+      },
+      key.member);
+}
+
+/// The keys of one [[optimizer]] table.
+struct RuleKeys {
+  std::string pattern, method = "sgd", schedule = "triangle";
+  double lr = 0.1, warmup = 0, last = 0, until = 1, momentum = 0.9, weight_decay = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  bool nesterov = true, renormalize = false, frozen = false;
+  int64_t iterations = 5;
+};
+
+optim::Schedule schedule_of(const RuleKeys& k, const std::string& where) {
+  if (k.schedule == "constant") return k.lr;
+  if (k.schedule == "triangle") return optim::triangle(k.lr, k.warmup, k.last);
+  if (k.schedule == "linear") return optim::linear(k.lr, k.last, k.until);
+  if (k.schedule == "cosine") return optim::cosine(k.lr, k.warmup, k.last);
+  throw UsageError(fmt::format("{}: schedule '{}' is none of constant, triangle, linear, cosine", where, k.schedule));
+}
+
+optim::Rule rule_of(const toml::table& table, const std::string& name) {
+  RuleKeys k;
+  const std::string where = at(name, table);
+  for (const auto& [key, node] : table) {
+    const std::string_view text = key.str();
+    const auto number = [&] { return value_of<double>(name, text, node, "a number"); };
+    if (text == "pattern") k.pattern = value_of<std::string>(name, text, node, "a string");
+    else if (text == "method") k.method = value_of<std::string>(name, text, node, "a string");
+    else if (text == "schedule") k.schedule = value_of<std::string>(name, text, node, "a string");
+    else if (text == "lr") k.lr = number();
+    else if (text == "warmup") k.warmup = number();
+    else if (text == "last") k.last = number();
+    else if (text == "until") k.until = number();
+    else if (text == "momentum") k.momentum = number();
+    else if (text == "weight_decay") k.weight_decay = number();
+    else if (text == "beta1") k.beta1 = number();
+    else if (text == "beta2") k.beta2 = number();
+    else if (text == "eps") k.eps = number();
+    else if (text == "nesterov") k.nesterov = value_of<bool>(name, text, node, "true or false");
+    else if (text == "renormalize") k.renormalize = value_of<bool>(name, text, node, "true or false");
+    else if (text == "iterations") k.iterations = value_of<int64_t>(name, text, node, "a whole number");
+    else if (text == "frozen") k.frozen = value_of<bool>(name, text, node, "true or false");
+    else throw UsageError(fmt::format("{}: unknown key optimizer.{}", at(name, node), text));
+  }
+  if (k.frozen) return {k.pattern, optim::Frozen{}};
+  const optim::Schedule lr = schedule_of(k, where);
+  if (k.method == "sgd") return {k.pattern, optim::Sgd{lr, k.momentum, k.nesterov, k.weight_decay}};
+  if (k.method == "adamw") return {k.pattern, optim::AdamW{lr, k.beta1, k.beta2, k.eps, k.weight_decay}};
+  if (k.method == "muon")
+    return {k.pattern, optim::Muon{lr, k.momentum, k.nesterov, static_cast<int>(k.iterations), k.renormalize, k.weight_decay}};
+  throw UsageError(fmt::format("{}: optimizer.method '{}' is none of sgd, adamw, muon", where, k.method));
+}
+
+void require(bool good, const char* key, const std::string& value, const char* wanted) {
+  if (!good) throw UsageError(fmt::format("{} = {}: must be {}", key, value, wanted));
+}
+
+/// Applies rate, momentum and decay of the configuration to every rule of the recipe.
+void adjust(models::Recipe& recipe, const Config& config) {
+  for (optim::Rule& rule : recipe.optimizer.rules)
+    std::visit(
+        [&](auto& method) {
+          using Method = std::remove_reference_t<decltype(method)>;
+          if constexpr (!std::is_same_v<Method, optim::Frozen>) {
+            if (config.lr) {
+              double peak = 0;
+              for (const auto& point : method.lr.points) peak = std::max(peak, point.value);
+              if (peak > 0) method.lr = method.lr.scaled(*config.lr / peak);
+            }
+            if (config.weight_decay) method.weight_decay = *config.weight_decay;
+            if constexpr (!std::is_same_v<Method, optim::AdamW>)
+              if (config.momentum) method.momentum = *config.momentum;
+          }
+        },
+        rule.method);
+}
+
+}  // namespace
+
+const std::vector<Key>& train_keys() {
+  static const std::vector<Key> keys = {
+      {"model", "tiny, speednet or resnet18", &Config::model},
+      {"data", "Image folder, binary batches or the official archive", &Config::data},
+      {"out", "Run folder (default runs/<model>-<n>)", &Config::out},
+      {"epochs", "Passes over the training images", &Config::epochs},
+      {"batch", "Images a step", &Config::batch},
+      {"limit", "Train on the first N images after the seeded shuffle", &Config::limit},
+      {"seed", "Seed of every random stream", &Config::seed},
+      {"device", "auto, cpu or cuda", &Config::device},
+      {"threads", "CPU threads, 0 for all cores", &Config::threads},
+      {"variant", "Which variant runs an op, e.g. conv2d=native", &Config::variant},
+      {"weights", "Start from the weights of this safetensors file (PyTorch's names and layout too)", &Config::weights},
+      {"name_map", "TOML or JSON file of rules from the names in `weights` to ours", &Config::name_map},
+      {"lr", "Peak learning rate", &Config::lr},
+      {"momentum", "Momentum of SGD and Muon", &Config::momentum},
+      {"weight_decay", "Weight decay", &Config::weight_decay},
+      {"label_smoothing", "Share of the target spread over all classes", &Config::label_smoothing},
+      {"clip_norm", "Scale gradients down to this global norm", &Config::clip_norm},
+      {"ema_decay", "Keep an average of the weights with this decay and evaluate it", &Config::ema_decay},
+      {"accumulate", "Batches whose gradients are averaged for an update", &Config::accumulate},
+      {"flip", "Random mirror images (true or false)", &Config::flip},
+      {"translate", "Random shift by up to so many pixels", &Config::translate},
+      {"cutout", "Side of a square set to the mean in every image", &Config::cutout},
+      {"eval_every", "Epochs between evaluations on the test images", &Config::eval_every},
+      {"checkpoint_every", "Epochs between checkpoints", &Config::checkpoint_every},
+  };
+  return keys;
+}
+
+void parse_config(std::string_view text, const std::string& name, Config& config) {
+  toml::table table;
+  try {
+    table = toml::parse(text, name);
+  } catch (const toml::parse_error& error) {
+    throw UsageError(fmt::format("{}:{}: {}", name, error.source().begin.line, error.description()));
+  }
+  for (const auto& [key, node] : table) {
+    if (key.str() == "optimizer") {
+      if (!node.is_array_of_tables()) throw UsageError(fmt::format("{}: optimizer must be tables [[optimizer]]", at(name, node)));
+      config.rules.clear();
+      std::ostringstream rules;
+      for (const auto& rule : *node.as_array()) {
+        config.rules.push_back(rule_of(*rule.as_table(), name));
+        rules << "\n[[optimizer]]\n" << *rule.as_table() << "\n";
+      }
+      config.rules_toml = rules.str();
+      continue;
+    }
+    const auto& keys = train_keys();
+    const auto known = std::find_if(keys.begin(), keys.end(), [&](const Key& k) { return key.str() == k.name; });
+    if (known == keys.end()) throw UsageError(fmt::format("{}: unknown key '{}'", at(name, node), key.str()));
+    set_key(*known, name, node, config);
+  }
+}
+
+void read_config(const std::string& path, Config& config) {
+  std::ifstream file(path);
+  if (!file) throw UsageError(fmt::format("{}: cannot be read", path));
+  std::stringstream text;
+  text << file.rdbuf();
+  parse_config(text.str(), path, config);
+}
+
+std::string to_toml(const Config& config) {
+  std::ostringstream text;
+  for (const Key& key : train_keys())
+    std::visit(
+        [&](auto member) {
+          const auto& value = config.*member;
+          using Value = std::decay_t<decltype(value)>;
+          if constexpr (std::is_same_v<Value, std::string>) {
+            if (!value.empty()) text << key.name << " = " << toml::value<std::string>(value) << "\n";
+          } else if constexpr (std::is_same_v<Value, int64_t>) {
+            text << key.name << " = " << value << "\n";
+          } else if constexpr (std::is_same_v<Value, std::optional<bool>>) {
+            if (value) text << key.name << " = " << (*value ? "true" : "false") << "\n";
+          } else if (value) {
+            text << key.name << " = " << toml::value(*value) << "\n";
+          }
+        },
+        key.member);
+  return text.str() + config.rules_toml;
+}
+
+models::Recipe resolved_recipe(const Config& c, int64_t classes) {
+  const auto text = [](auto v) { return fmt::format("{}", v); };
+  require(c.batch >= 0 && c.batch <= 1'000'000, "batch", text(c.batch), "from 1 to 1000000");
+  require(c.epochs >= 0, "epochs", text(c.epochs), "at least 1");
+  require(c.limit >= 0, "limit", text(c.limit), "at least 1");
+  require(c.eval_every >= 0 && c.checkpoint_every >= 0, "eval_every, checkpoint_every", text(c.eval_every), "0 or more");
+  const auto in_range = [&](const char* key, const std::optional<double>& v, double low, double high, const char* wanted) {
+    if (v) require(std::isfinite(*v) && *v >= low && *v <= high, key, text(*v), wanted);
+  };
+  in_range("lr", c.lr, 0, 1e6, "0 or more");
+  in_range("momentum", c.momentum, 0, 0.999999, "from 0 to below 1");
+  in_range("weight_decay", c.weight_decay, 0, 1e6, "0 or more");
+  in_range("label_smoothing", c.label_smoothing, 0, 1, "from 0 to 1");
+  in_range("clip_norm", c.clip_norm, 0, 1e30, "0 or more");
+  in_range("ema_decay", c.ema_decay, 0, 1, "from 0 to 1");
+  if (c.accumulate) require(*c.accumulate >= 1, "accumulate", text(*c.accumulate), "at least 1");
+  if (c.translate) require(*c.translate >= 0 && *c.translate <= 16, "translate", text(*c.translate), "from 0 to 16");
+  if (c.cutout) require(*c.cutout >= 0 && *c.cutout <= 32, "cutout", text(*c.cutout), "from 0 to 32");
+  models::Recipe recipe = models::recipe(c.model, classes, c.batch);
+  if (c.epochs) recipe.epochs = c.epochs;
+  if (!c.rules.empty()) recipe.optimizer.rules = c.rules;
+  adjust(recipe, c);
+  if (c.label_smoothing) recipe.label_smoothing = *c.label_smoothing;
+  if (c.clip_norm) recipe.optimizer.clip_norm = *c.clip_norm;
+  if (c.ema_decay) recipe.optimizer.ema_decay = *c.ema_decay;
+  if (c.accumulate) recipe.optimizer.accumulate = static_cast<int>(*c.accumulate);
+  if (c.flip) recipe.flip = *c.flip && !recipe.alternating_flip, recipe.alternating_flip = *c.flip && recipe.alternating_flip;
+  if (c.translate) recipe.translate = *c.translate;
+  if (c.cutout) recipe.cutout = *c.cutout;
+  return recipe;
+}
+
+}  // namespace ranvier::cli

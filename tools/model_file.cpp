@@ -1,0 +1,44 @@
+// Restores a model from a checkpoint and its metadata.
+#include "tools/model_file.h"
+
+#include "engine/checkpoint.h"
+#include "tools/config.h"
+
+namespace ranvier::cli {
+
+ModelFile open_model(const std::string& path, const Common& common) {
+  const checkpoint::Metadata metadata = checkpoint::read_metadata(path);
+  const auto field = [&](const char* key) -> const std::string& {
+    const auto it = metadata.find(key);
+    if (it == metadata.end())
+      throw UsageError(fmt::format("{}: no checkpoint of `ranvier train`: its metadata lack '{}'", path, key));
+    return it->second;
+  };
+  ModelFile file{nullptr, {.name = "", .net = nullptr, .optimizer = optim::Sgd{}}, {}, field("weights")};
+  try {
+    file.like.classes = nlohmann::json::parse(field("classes")).get<std::vector<std::string>>();
+    file.like.mean = nlohmann::json::parse(field("mean")).get<std::array<float, 3>>();
+    file.like.std = nlohmann::json::parse(field("std")).get<std::array<float, 3>>();
+  } catch (const nlohmann::json::exception& error) {
+    throw UsageError(fmt::format("{}: its metadata are damaged: {}", path, error.what()));
+  }
+  file.recipe = models::recipe(field("model"), static_cast<int64_t>(file.like.classes.size()));
+  file.session = std::make_unique<Session>(common.start(), SessionOptions{common.seed.value_or(0), common.variant, DType::f32});
+  // One trace declares parameters and running statistics; weights averaged over the run have a slab of their own.
+  file.session->eval_program({1, {file.like.height, file.like.width, file.like.channels}},
+                             models::eval_function(file.recipe, file.like.mean, file.like.std));
+  checkpoint::LoadOptions options{file.recipe.name, {"parameters", "buffers"}};
+  State& state = file.session->state();
+  if (file.slab != "parameters") {
+    for (uint32_t id : state.slab("parameters")) {
+      const Entry entry = state.entry(id);
+      state.declare(file.slab, entry.name, entry.type, entry.init, Where::current());
+    }
+    options.slabs.push_back(file.slab);
+  }
+  state.materialise();
+  checkpoint::load(state, path, options);
+  return file;
+}
+
+}  // namespace ranvier::cli

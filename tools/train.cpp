@@ -1,0 +1,295 @@
+// `ranvier train`: a model, its data and its recipe, epoch after epoch, with checkpoints that resume to the bit.
+#include <cmath>
+#include <fstream>
+
+#include "data/batches.h"
+#include "engine/checkpoint.h"
+#include "tools/config.h"
+#include "tools/evaluate.h"
+#include "tools/run.h"
+
+namespace ranvier::cli {
+namespace {
+
+struct TrainOptions {
+  Common common;
+  std::string config, trace;
+  std::vector<std::string> overrides;  // "key = value" lines from flags, applied after the file
+  bool resume = false, dump_graph = false;
+};
+
+/// Where a run stands: batches done in all; the rest follows.
+struct Position {
+  int64_t step = 0;
+};
+
+class Trainer {
+ public:
+  Trainer(const TrainOptions& options, TrainConfig config) : options_(options), config_(std::move(config)) {}
+
+  void run() {
+    prepare();
+    Stopwatch watch;
+    const int64_t first = position_.step;
+    while (position_.step < total_steps_) {
+      train_until_epoch_end(watch, first);
+      end_of_epoch(watch, first);
+    }
+    finish(watch, first);
+  }
+
+ private:
+  void prepare() {
+    common_ = options_.common;
+    common_.device = config_.device;
+    common_.threads = static_cast<int>(config_.threads);
+    const Device device = common_.start();
+    // fail on what the user can mend before any long work
+    models::Recipe probe = resolved_recipe(config_, 10);
+    splits_ = open_data(common_, config_.data.empty() ? std::nullopt : std::optional(config_.data));
+    if (config_.limit) splits_.train = data::limited(splits_.train, config_.limit, static_cast<uint64_t>(config_.seed));
+    const auto classes = static_cast<int64_t>(splits_.train.classes.size());
+    recipe_ = resolved_recipe(config_, classes);
+    if (recipe_.batch > splits_.train.size())
+      throw UsageError(fmt::format("batch = {}: there are only {} training images", recipe_.batch, splits_.train.size()));
+    run_ = open_run(config_.out, config_.model, options_.resume);
+    session_ = std::make_unique<Session>(
+        device, SessionOptions{static_cast<uint64_t>(config_.seed), config_.variant, DType::f32});
+    session_->keep_graphs(options_.dump_graph);
+    steps_per_epoch_ = splits_.train.size() / recipe_.batch;
+    total_steps_ = steps_per_epoch_ * recipe_.epochs;
+    step_ = session_->train_step({recipe_.batch, {splits_.train.height, splits_.train.width, 3}},
+                                 models::train_function(recipe_, splits_.train.mean, splits_.train.std),
+                                 recipe_.optimizer, total_steps_ / recipe_.optimizer.accumulate);
+    if (options_.dump_graph) dump_graph();
+    session_->state().materialise();
+    evaluator_ = std::make_unique<Evaluator>(*session_, recipe_, splits_.train, false,
+                                             recipe_.optimizer.ema_decay > 0 ? "ema" : "parameters");
+    load();
+    common_.say("model: {}, {} trainable parameters; batch {}, {} epochs of {} steps", recipe_.name,
+                session_->parameter_count(), recipe_.batch, recipe_.epochs, steps_per_epoch_);
+    fmt::print(common_.json ? stderr : stdout, "{}", step_.program().plan().bill());
+    write_file(run_.config(), to_toml(resolved()));
+    metrics_ = std::make_unique<Metrics>(run_.metrics(), position_.step);
+    watch_for_interruption();
+  }
+
+  /// The configuration with the recipe's own values filled in.
+  TrainConfig resolved() const {
+    TrainConfig config = config_;
+    config.epochs = recipe_.epochs;
+    config.batch = recipe_.batch;
+    config.out = run_.path.string();
+    config.data = config_.data;
+    return config;
+  }
+
+  void load() {
+    State& state = session_->state();
+    if (options_.resume) {
+      const auto metadata = checkpoint::load(state, run_.checkpoint().string(), {recipe_.name, {}});
+      for (const auto& [key, value] : {std::pair<std::string, int64_t>{"batch", recipe_.batch},
+                                       {"seed", config_.seed}, {"images", splits_.train.size()}})
+        if (const auto it = metadata.find(key); it == metadata.end() || it->second != std::to_string(value))
+          throw UsageError(fmt::format("{}: its run had {} {}, this one has {}", run_.checkpoint().string(), key,
+                                       it == metadata.end() ? "?" : it->second, value));
+      position_.step = std::stoll(metadata.at("step"));
+      common_.say("resumed at epoch {:.2f}, step {}", epoch(), position_.step);
+      return;
+    }
+    if (recipe_.whiten) {
+      const int64_t images = std::min<int64_t>(splits_.train.size(), 5000);
+      models::set_whitening(state, models::whitening(std::span(splits_.train.images).first(static_cast<size_t>(images * splits_.train.image_bytes())),
+                                                     splits_.train.height, splits_.train.width, splits_.train.mean, splits_.train.std));
+    }
+    if (config_.weights.empty()) return;
+    checkpoint::WeightOptions weights;
+    if (!config_.name_map.empty()) weights.names = checkpoint::read_name_map(config_.name_map);
+    const auto report = checkpoint::load_weights(state, config_.weights, weights);
+    common_.say("weights: {} tensors from {}", report.loaded.size(), config_.weights);
+    if (!report.missing.empty()) common_.say("weights: not in the file, left at their start: {}", fmt::join(report.missing, " "));
+    if (!report.unused.empty()) common_.say("weights: in the file, not used: {}", fmt::join(report.unused, " "));
+  }
+
+  double epoch() const { return static_cast<double>(position_.step) / static_cast<double>(steps_per_epoch_); }
+
+  void train_until_epoch_end(const Stopwatch& watch, int64_t first) {
+    const int64_t epoch_index = position_.step / steps_per_epoch_;
+    const auto batches = data::Batches::training(splits_.train.size(), recipe_.batch, epoch_index, static_cast<uint64_t>(config_.seed));
+    step_.reset();
+    const double loss_scale = recipe_.summed_loss ? 1.0 / static_cast<double>(recipe_.batch) : 1.0;
+    for (int64_t b = position_.step % steps_per_epoch_; b < steps_per_epoch_; ++b) {
+      batches.load(splits_.train, b, batch_);
+      step_(batch_, epoch_index);
+      ++position_.step;
+      if (!std::isfinite(step_.loss())) nan_loss();
+      loss_ = step_.mean_loss() * loss_scale;
+      progress().update(line(watch, first));
+      if (position_.step % report_every() == 0 && b + 1 < steps_per_epoch_)
+        metrics_->append({{"step", position_.step}, {"epoch", epoch()}, {"train_loss", step_.loss() * loss_scale}});
+      if (interrupted()) stop();
+    }
+  }
+
+  int64_t report_every() const { return std::max<int64_t>(1, steps_per_epoch_ / 20); }
+
+  std::string line(const Stopwatch& watch, int64_t first) {
+    const auto done = static_cast<double>(position_.step - first);
+    const double seconds = watch.wall() - evaluation_seconds_;
+    const double rate = done / seconds;
+    return fmt::format("epoch {:5.2f}/{}  step {}/{}  loss {:.4f}  accuracy {:5.2f} %  {:6.0f} images/s  {} left", epoch(),
+                       recipe_.epochs, position_.step, total_steps_, loss_, 100 * step_.accuracy(),
+                       rate * static_cast<double>(recipe_.batch),
+                       duration(static_cast<double>(total_steps_ - position_.step) / std::max(rate, 1e-9)));
+  }
+
+  void end_of_epoch(const Stopwatch& watch, int64_t first) {
+    const int64_t epoch_index = position_.step / steps_per_epoch_;
+    nlohmann::ordered_json metrics = {{"step", position_.step}, {"epoch", epoch_index}, {"train_loss", loss_},
+                                      {"train_accuracy", step_.accuracy()}, {"learning_steps", session_->updates()}};
+    std::string text = line(watch, first);
+    const bool last = position_.step == total_steps_;
+    const double before = watch.wall();
+    if (last || (config_.eval_every && epoch_index % config_.eval_every == 0)) {
+      test_accuracy_ = evaluator_->accuracy(splits_.test);
+      metrics["test_accuracy"] = test_accuracy_;
+      text += fmt::format("  test {:.2f} %", 100 * test_accuracy_);
+    }
+    evaluation_seconds_ += watch.wall() - before;
+    train_loss_ = loss_;
+    metrics["seconds"] = watch.wall() - evaluation_seconds_;
+    metrics["images_per_second"] = static_cast<double>((position_.step - first) * recipe_.batch) / (watch.wall() - evaluation_seconds_);
+    progress().finish(text);
+    metrics_->append(metrics);
+    if (last || (config_.checkpoint_every && epoch_index % config_.checkpoint_every == 0)) save();
+  }
+
+  void save() {
+    checkpoint::save(session_->state(), run_.checkpoint().string(),
+                     {{"model", recipe_.name},
+                      {"step", std::to_string(position_.step)},
+                      {"epoch", fmt::format("{}", epoch())},
+                      {"batch", std::to_string(recipe_.batch)},
+                      {"seed", std::to_string(config_.seed)},
+                      {"images", std::to_string(splits_.train.size())},
+                      {"classes", nlohmann::json(splits_.train.classes).dump()},
+                      {"mean", nlohmann::json(splits_.train.mean).dump()},
+                      {"std", nlohmann::json(splits_.train.std).dump()},
+                      {"weights", recipe_.optimizer.ema_decay > 0 ? "ema" : "parameters"},
+                      {"config", to_toml(resolved())}});
+  }
+
+  [[noreturn]] void stop() {
+    save();
+    progress().finish(fmt::format("interrupted at epoch {:.2f}, step {}: {} resumes with --resume --out {}", epoch(),
+                                  position_.step, run_.checkpoint().string(), run_.path.string()));
+    throw Exit{130};
+  }
+
+  [[noreturn]] void nan_loss() {
+    std::string where = "every parameter is still finite";
+    State& state = session_->state();
+    for (uint32_t id = 0; id < state.entries().size(); ++id) {
+      const Entry& entry = state.entry(id);
+      if (entry.type.dtype != DType::f32) continue;
+      for (float v : state.get<float>(entry.slab, entry.name))
+        if (!std::isfinite(v)) {
+          where = fmt::format("{}/{} is not finite any more", entry.slab, entry.name);
+          id = static_cast<uint32_t>(state.entries().size());
+          break;
+        }
+    }
+    const bool saved = std::filesystem::exists(run_.checkpoint());
+    throw std::runtime_error(fmt::format("the loss is {} at epoch {:.2f}, step {} ({}); {}", step_.loss(), epoch(), position_.step, where,
+                                         saved ? "the last checkpoint, " + run_.checkpoint().string() + ", is from before" : "no checkpoint was written yet"));
+  }
+
+  void finish(const Stopwatch& watch, int64_t first) {
+    const double seconds = watch.wall() - evaluation_seconds_;
+    const auto images = static_cast<double>((position_.step - first) * recipe_.batch);
+    nlohmann::ordered_json result = {
+        {"model", recipe_.name}, {"parameters", session_->parameter_count()}, {"epochs", recipe_.epochs},
+        {"seconds", seconds}, {"images_per_second", seconds > 0 ? images / seconds : 0},
+        {"cpu_over_wall", watch.cpu() / std::max(watch.wall(), 1e-9)}, {"train_loss", train_loss_},
+        {"test_accuracy", test_accuracy_}};
+    if (position_.step == first) result["test_accuracy"] = test_accuracy_ = evaluator_->accuracy(splits_.test);
+    Evaluator six(*session_, recipe_, splits_.train, true, recipe_.optimizer.ema_decay > 0 ? "ema" : "parameters");
+    const double tta = six.accuracy(splits_.test);
+    result["test_accuracy_tta"] = tta;
+    result["data"] = splits_.source;
+    result["checkpoint"] = run_.checkpoint().string();
+    common_.say("test accuracy {:.2f} %, with six views {:.2f} %; trained {} ({:.0f} images/s, {:.2f} cores busy)", 100 * test_accuracy_,
+                100 * tta, duration(seconds), seconds > 0 ? images / seconds : 0, watch.cpu() / std::max(watch.wall(), 1e-9));
+    common_.say("checkpoint: {}", run_.checkpoint().string());
+    common_.say("{}", draw_curves(run_));
+    common_.print(result);
+  }
+
+  void dump_graph() {
+    write_file(run_.path / "graph.txt", session_->last_text());
+    write_file(run_.path / "graph.dot", session_->last_dot());
+    write_file(run_.path / "plan.txt", step_.program().plan().text());
+    common_.say("graph: {0}/graph.txt, {0}/graph.dot and {0}/plan.txt", run_.path.string());
+  }
+
+  Progress& progress() {
+    if (!progress_) progress_ = std::make_unique<Progress>(common_);
+    return *progress_;
+  }
+
+  const TrainOptions& options_;
+  TrainConfig config_;
+  Common common_;
+  data::Splits splits_;
+  models::Recipe recipe_{.name = "", .net = nullptr, .optimizer = optim::Sgd{}};
+  RunFolder run_;
+  std::unique_ptr<Session> session_;
+  TrainStep step_;
+  std::unique_ptr<Evaluator> evaluator_;
+  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<Progress> progress_;
+  data::Batch batch_;
+  Position position_;
+  int64_t steps_per_epoch_ = 0, total_steps_ = 0;
+  double loss_ = 0, train_loss_ = 0, test_accuracy_ = 0, evaluation_seconds_ = 0;
+};
+
+/// A flag's text as a TOML value of the key's type.
+std::string toml_line(const Key& key, const std::string& text) {
+  if (std::holds_alternative<std::string TrainConfig::*>(key.member)) {
+    std::string quoted;
+    for (char c : text) quoted += c == '"' || c == '\\' ? std::string{'\\', c} : std::string{c};
+    return fmt::format("{} = \"{}\"", key.name, quoted);
+  }
+  return fmt::format("{} = {}", key.name, text);
+}
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  auto options = std::make_shared<TrainOptions>();
+  auto* command = app.add_subcommand("train", "Train a model: a TOML file, flags that override it, a run folder");
+  command->add_option("config", options->config, "TOML file");
+  command->add_flag("--json", options->common.json, "One JSON object on standard output, everything else on standard error");
+  command->add_flag("--resume", options->resume, "Continue the run in --out");
+  command->add_flag("--dump-graph", options->dump_graph, "Write the traced step as text and DOT, and its plan");
+  for (const Key& key : train_keys()) {
+    std::string flag = fmt::format("--{}", key.name);
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    command->add_option_function<std::string>(
+        flag, [options, &key](const std::string& text) { options->overrides.push_back(toml_line(key, text)); }, key.help);
+  }
+  command->callback([options] {
+    TrainConfig config;
+    if (options->resume && options->config.empty()) {  // the run's own file is the default
+      for (const std::string& line : options->overrides) parse_config(line, "command line", config);
+      const auto own = std::filesystem::path(config.out) / "config.toml";
+      if (!config.out.empty() && std::filesystem::exists(own)) read_config(own.string(), config);
+    }
+    if (!options->config.empty()) read_config(options->config, config);
+    for (const std::string& line : options->overrides) parse_config(line, "command line", config);
+    Trainer(*options, config).run();
+  });
+}
+
+}  // namespace ranvier::cli
