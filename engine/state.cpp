@@ -83,6 +83,13 @@ uint32_t State::declare(std::string_view slab, std::string_view name, const Type
   return id;
 }
 
+uint32_t State::declare_exact(std::string_view slab, std::string_view name, const Type& type, ExactInit init,
+                              const Where& where) {
+  const uint32_t id = declare(slab, name, type, nullptr, where);
+  entries_[id].exact_init = std::move(init);
+  return id;
+}
+
 int64_t State::find(std::string_view slab, std::string_view name) const {
   auto it = by_name_.find(key(slab, name));
   return it == by_name_.end() ? -1 : static_cast<int64_t>(it->second);
@@ -113,7 +120,10 @@ void State::materialise() {
     values.assign(static_cast<size_t>(entry.type.shape.numel()), 0.0f);
     if (entry.init) entry.init(values, entry.type.shape, seed_, kernels::philox::stream_hash(entry.name));
     bytes.resize(entry.type.bytes());
-    widen(values, entry.type.dtype, bytes.data());
+    if (entry.exact_init)
+      entry.exact_init(bytes, seed_);
+    else
+      widen(values, entry.type.dtype, bytes.data());
     write(static_cast<uint32_t>(materialised_), bytes.data());
   }
 }

@@ -18,6 +18,9 @@ namespace ranvier {
 /// whatever the entry's type, so that f32 and f64 runs start from equal weights.
 using Init = std::function<void(std::span<float> values, const Shape& shape, uint64_t seed, uint64_t stream)>;
 
+/// The same for entries that f32 values cannot express (a 64-bit seed): writes the elements themselves.
+using ExactInit = std::function<void(std::span<std::byte> elements, uint64_t seed)>;
+
 namespace init {
 Init constant(float value);
 /// U(-bound, bound).
@@ -32,6 +35,7 @@ struct Entry {
   Type type;
   size_t offset = 0;  ///< bytes from the slab's start
   Init init;
+  ExactInit exact_init = {};  ///< instead of `init`, where given
 };
 
 /// Every slab of a session. Entries are declared while a model is traced; memory appears at the first compile. A slab
@@ -44,6 +48,9 @@ class State {
 
   /// Declares an entry, or finds the earlier one of that name; a different type is an Error. Returns its id.
   uint32_t declare(std::string_view slab, std::string_view name, const Type& type, Init init, const Where& where);
+  /// The same with elements that f32 cannot hold.
+  uint32_t declare_exact(std::string_view slab, std::string_view name, const Type& type, ExactInit init,
+                         const Where& where);
 
   const std::vector<Entry>& entries() const { return entries_; }
   const Entry& entry(uint32_t id) const { return entries_[id]; }

@@ -39,6 +39,11 @@ void fill_integers(int64_t n, int32_t low, int32_t high, uint64_t stream, const 
 template <class T>
 void dropout(int64_t n, float drop, const T* x, uint64_t stream, const int64_t* rng, T* y);
 
+/// out[i] = fill_bernoulli's element elements[i] (taken modulo 2^34) at step 0, whatever the step in `rng`: a coin that
+/// belongs to the element's number and stays with it.
+void fill_bernoulli_at(int64_t n, float drop, uint64_t stream, const int64_t* rng, const int64_t* elements,
+                       uint8_t* out);
+
 }  // namespace reference
 
 namespace cpu {
