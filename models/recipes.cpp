@@ -1,4 +1,6 @@
 // How each network is trained: optimizer, schedule, batch and augmentation.
+#include <cmath>
+
 #include "models/vision.h"
 
 namespace ranvier::models {
@@ -67,7 +69,7 @@ TrainFunction train_function(const Recipe& recipe, const std::array<float, 3>& m
     if (recipe.alternating_flip) x = alternating_flip(x, batch.indices, batch.epoch, "flip");
     if (recipe.translate > 0)
       x = random_translate(x, recipe.translate, recipe.reflect ? Border::reflect : Border::zero, "translate");
-    x = normalize(x, mean, std);
+    x = normalize(x, {mean.begin(), mean.end()}, {std.begin(), std.end()});
     if (recipe.cutout > 0) x = random_cutout(x, recipe.cutout, "cutout");
     const Tensor logits = recipe.net(x);
     const Tensor losses = softmax_cross_entropy(logits, batch.labels, {recipe.label_smoothing});
@@ -78,7 +80,7 @@ TrainFunction train_function(const Recipe& recipe, const std::array<float, 3>& m
 EvalFunction eval_function(const Recipe& recipe, const std::array<float, 3>& mean, const std::array<float, 3>& std,
                            bool augmented) {
   return [=](Tensor images) {
-    const Tensor x = normalize(images, mean, std);
+    const Tensor x = normalize(images, {mean.begin(), mean.end()}, {std.begin(), std.end()});
     return augmented ? six_views(recipe.net, x) : recipe.net(x);
   };
 }

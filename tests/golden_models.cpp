@@ -36,11 +36,11 @@ void expect_summary(State& state, const std::string& slab, const std::string& na
 }
 
 /// Trains `recipe` on the golden pictures; the loss of every step per image.
-struct Run {
+struct GoldenRun {
   Session session;
   std::vector<double> losses;
 
-  Run(const models::Recipe& recipe, DType type, int64_t steps, const std::string& variants = "")
+  GoldenRun(const models::Recipe& recipe, DType type, int64_t steps, const std::string& variants = "")
       : session(Device::cpu(), {golden::seed, variants, type}) {
     const std::vector<uint8_t> pictures = golden::all_pictures();
     const std::vector<int32_t> labels = golden::all_labels();
@@ -98,7 +98,7 @@ TEST(Golden, PicturesFollowTheFormula) {
 
 TEST(Golden, TinyInF64) {
   const auto golden = golden_file("tiny.json");
-  Run run(tiny_recipe(), DType::f64, 10, "reference");
+  GoldenRun run(tiny_recipe(), DType::f64, 10, "reference");
   EXPECT_EQ(run.session.parameter_count(), golden["trainable_parameters"].get<int64_t>());
   expect_losses(run.losses, golden, 0, 10, 1e-9);
   for (const auto& [name, summary] : golden["parameters_after_step9"].items())
@@ -111,7 +111,7 @@ TEST(Golden, TinyInF64) {
 
 TEST(Golden, TinyInF32) {
   const auto golden = golden_file("tiny.json");
-  Run run(tiny_recipe(), DType::f32, 10);
+  GoldenRun run(tiny_recipe(), DType::f32, 10);
   expect_losses(run.losses, golden, 0, 5, 1e-3);
 }
 
@@ -131,7 +131,7 @@ TEST(Golden, SpeednetWhitening) {
 
 TEST(Golden, SpeednetInF64) {
   const auto golden = golden_file("speednet.json");
-  Run run(speednet_recipe(), DType::f64, 20);
+  GoldenRun run(speednet_recipe(), DType::f64, 20);
   EXPECT_EQ(run.session.parameter_count(), 1'971'352);
   expect_losses(run.losses, golden, 0, 20, 1e-9);
   for (const auto& [name, summary] : golden["parameters_after_step19"].items())
@@ -140,7 +140,7 @@ TEST(Golden, SpeednetInF64) {
 
 TEST(Golden, SpeednetInF32) {
   const auto golden = golden_file("speednet.json");
-  Run run(speednet_recipe(), DType::f32, 20);
+  GoldenRun run(speednet_recipe(), DType::f32, 20);
   expect_losses(run.losses, golden, 0, 5, 1e-4);
   expect_losses(run.losses, golden, 19, 20, 1e-2);
 }

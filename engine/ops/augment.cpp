@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
@@ -309,6 +310,10 @@ Tensor random_cutout(Tensor x, int64_t size, std::string_view name, Where where)
   const Tensor rows = integers(*x.graph, base + ".row", {shape[0], 1}, 0, shape[1] - 1, where);
   const Tensor columns = integers(*x.graph, base + ".column", {shape[0], 1}, 0, shape[2] - 1, where);
   return cutout(x, concat({rows, columns}, 1, where), size, where);
+}
+
+std::vector<const OpDef*> catalogue::augment() {
+  return {&flip_op, &toggle_op, &translate_op, &translate_adjoint_op, &cutout_op, &normalize_op};
 }
 
 }  // namespace ranvier

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
@@ -279,6 +280,10 @@ Tensor dropout(Tensor x, double p, std::string_view name, Where where) {
   if (p == 0 || !graph.training()) return x;
   const Tensor in[] = {x, rng(graph, where)};
   return graph.emit(dropout_op, Attrs::of(Drop{p, stream_of(graph, name, where)}), in, where);
+}
+
+std::vector<const OpDef*> catalogue::random() {
+  return {&uniform_op, &normal_op, &bernoulli_op, &integers_op, &permutation_op, &bernoulli_at_op, &dropout_op, &advance_op};
 }
 
 }  // namespace ranvier

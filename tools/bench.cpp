@@ -1,0 +1,203 @@
+// `ranvier bench`: ops and their variants side by side, planning time, and training speed.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "engine/grad.h"
+#include "data/batches.h"
+#include "data/generated.h"
+#include "tools/evaluate.h"
+#include "tools/peak.h"
+#include "tools/run.h"
+
+namespace ranvier::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+struct BenchOptions {
+  Common common;
+  std::string model = "tiny";
+  int64_t batch = 64, repeats = 20, steps = 30;
+  double seconds = 0.2;
+};
+
+constexpr std::array<float, 3> mean = {0.4914f, 0.4822f, 0.4465f}, deviation = {0.2470f, 0.2435f, 0.2616f};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// The distinct computations of a training step: op, attributes and types.
+std::vector<PlanStep> distinct_steps(const Plan& plan) {
+  std::vector<PlanStep> distinct;
+  for (const PlanStep& step : plan.steps) {
+    const bool known = std::any_of(distinct.begin(), distinct.end(), [&](const PlanStep& d) {
+      return d.op == step.op && d.attrs == step.attrs && d.in_types == step.in_types;
+    });
+    if (!known) distinct.push_back(step);
+  }
+  return distinct;
+}
+
+/// Median seconds of one run of a variant on operands that hold small values.
+double time_variant(const PlanStep& step, const Variant& variant, double seconds) {
+  const NodeView node = step.view();
+  DeviceContext context{Device::cpu()};
+  const std::shared_ptr<void> prepared = variant.prepare ? variant.prepare(node, context) : nullptr;
+  const size_t scratch = variant.workspace ? variant.workspace(node, prepared.get()) : 0;
+  std::vector<Memory> blocks;
+  std::vector<void*> in, out;
+  for (const Type& type : step.in_types) {
+    Memory& block = blocks.emplace_back(Device::cpu(), type.bytes());
+    std::memset(block.data(), 0, type.bytes());
+    if (type.dtype == DType::f32)
+      for (int64_t i = 0; i < type.shape.numel(); ++i)
+        static_cast<float*>(block.data())[i] = 0.01f * static_cast<float>(i * 37 % 101) - 0.5f;
+    in.push_back(block.data());
+  }
+  for (const Type& type : step.out_types) out.push_back(blocks.emplace_back(Device::cpu(), type.bytes()).data());
+  Memory workspace(Device::cpu(), scratch);
+  const Call call{node, in, out, workspace.data(), prepared.get(), nullptr};
+  variant.run(call);
+  std::vector<double> times;
+  for (const auto start = Clock::now(); since(start) < seconds || times.size() < 3;) {
+    const auto begin = Clock::now();
+    variant.run(call);
+    times.push_back(since(begin));
+  }
+  return median(times);
+}
+
+/// Compiles the training step of a model on fixed statistics.
+TrainStep compile_step(Session& session, const models::Recipe& recipe) {
+  return session.train_step({recipe.batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation), recipe.optimizer, 1000);
+}
+
+void bench_ops(const BenchOptions& options) {
+  Session session(options.common.start(), {options.common.seed.value_or(0), options.common.variant, DType::f32});
+  const models::Recipe recipe = models::recipe(options.model, 10, options.batch);
+  const TrainStep step = compile_step(session, recipe);
+  const Peak peak = measure_peak();
+  options.common.say("measured peaks: {:.0f} GFLOP/s (f32 fma), {:.1f} GB/s (read + write)", peak.gflops, peak.gbs);
+  options.common.say("{:<24} {:<11} {:<34} {:>9} {:>9} {:>8} {:>7}", "op", "variant", "result", "ms", "GFLOP/s", "GB/s", "share");
+  Json rows = Json::array();
+  for (const PlanStep& distinct : distinct_steps(step.program().plan())) {
+    const NodeView node = distinct.view();
+    double bytes = 0;
+    for (const Type& type : distinct.in_types) bytes += static_cast<double>(type.bytes());
+    for (const Type& type : distinct.out_types) bytes += static_cast<double>(type.bytes());
+    const double flops = distinct.op->flops ? distinct.op->flops(node) : static_cast<double>(node.out[0].shape.numel());
+    std::set<std::string> seen;
+    for (const Variant& variant : distinct.op->variants) {
+      if (variant.backend != Backend::cpu || (variant.supports && !variant.supports(node)) || !seen.insert(variant.name).second) continue;
+      const double s = time_variant(distinct, variant, options.seconds);
+      // the roofline: whichever of arithmetic and memory takes longer at the measured peaks
+      const double floor = std::max(flops / (peak.gflops * 1e9), bytes / (peak.gbs * 1e9));
+      const std::string shape = to_string(distinct.out_types[0]);
+      const bool chosen = distinct.variant->name == std::string(variant.name);
+      options.common.say("{:<24} {:<11} {:<34} {:>9.3f} {:>9.1f} {:>8.1f} {:>6.0f}%{}", distinct.op->name, variant.name, shape, 1e3 * s,
+                         flops / s / 1e9, bytes / s / 1e9, 100 * floor / s, chosen ? " *" : "");
+      rows.push_back({{"name", distinct.op->name}, {"variant", variant.name}, {"shape", shape}, {"ms", 1e3 * s},
+                      {"gflops", flops / s / 1e9}, {"gbs", bytes / s / 1e9}, {"share_of_peak", floor / s}, {"chosen", chosen}});
+    }
+  }
+  options.common.say("* the variant that the plan takes. share: of the roofline max(FLOP / peak, bytes / bandwidth)");
+  options.common.print({{"model", options.model}, {"batch", recipe.batch}, {"peak_gflops", peak.gflops}, {"peak_gbs", peak.gbs}, {"rows", rows}});
+}
+
+void bench_plan(const BenchOptions& options) {
+  const Device device = options.common.start();
+  const models::Recipe recipe = models::recipe(options.model, 10, options.batch);
+  std::vector<double> times;
+  size_t steps = 0, nodes = 0;
+  std::string bill;
+  for (int64_t repeat = 0; repeat < std::max<int64_t>(options.repeats, 1); ++repeat) {
+    Session session(device, {options.common.seed.value_or(0), options.common.variant, DType::f32});
+    const auto start = Clock::now();
+    const Session::Planned planned = session.plan_step({recipe.batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation), recipe.optimizer, 1000);
+    times.push_back(1e3 * since(start));
+    steps = planned.plan.steps.size();
+    nodes = planned.nodes;
+    bill = planned.plan.bill();
+  }
+  const double best = *std::min_element(times.begin(), times.end());
+  options.common.say("{}: trace + plan of a training step, batch {}: median {:.2f} ms, best {:.2f} ms of {} ({} nodes traced, {} steps planned)",
+                     options.model, recipe.batch, median(times), best, times.size(), nodes, steps);
+  fmt::print(options.common.json ? stderr : stdout, "{}", bill);
+  Json rows = Json::array({{{"name", "trace+plan"}, {"variant", ""}, {"shape", options.model}, {"ms", median(times)}}});
+  options.common.print({{"model", options.model}, {"batch", recipe.batch}, {"nodes", nodes}, {"steps", steps}, {"rows", rows}});
+}
+
+void bench_train(const BenchOptions& options) {
+  Session session(options.common.start(), {options.common.seed.value_or(0), options.common.variant, DType::f32});
+  models::Recipe recipe = models::recipe(options.model, 10, options.batch);
+  recipe.optimizer = optim::Sgd{.lr = 0.01, .momentum = 0.9, .nesterov = true, .weight_decay = 5e-4};
+  recipe.alternating_flip = false, recipe.flip = true, recipe.translate = 0;
+  recipe.summed_loss = false;
+  TrainStep step = compile_step(session, recipe);
+  const data::Dataset data = data::generated({0, std::max<int64_t>(100, (options.batch * 8 + 9) / 10), 1}).train;
+  data::Batch batch;
+  std::vector<StepTime> profile;
+  const auto batches = data::Batches::training(data.size(), recipe.batch, 0, 0);
+  const auto run = [&](int64_t s) {
+    batches.load(data, s % batches.size(), batch);
+    step(batch);
+  };
+  for (int64_t s = 0; s < 3; ++s) run(s);
+  const Stopwatch watch;
+  for (int64_t s = 0; s < options.steps; ++s) run(s);
+  const double wall = watch.wall(), busy = watch.cpu() / wall;
+  const double rate = static_cast<double>(options.steps * recipe.batch) / wall;
+  for (int64_t s = 0; s < options.steps; ++s) step.program().run_profiled(profile);
+  Json rows = Json::array();
+  std::stable_sort(profile.begin(), profile.end(), [](const StepTime& a, const StepTime& b) { return a.milliseconds > b.milliseconds; });
+  options.common.say("{} batch {}: {:.0f} images/s, {:.3f} ms a step, {:.2f} cores busy", options.model, recipe.batch, rate,
+                     1e3 * wall / static_cast<double>(options.steps), busy);
+  for (const StepTime& time : profile) {
+    const double ms = time.milliseconds / static_cast<double>(options.steps);
+    rows.push_back({{"name", time.label}, {"variant", time.variant}, {"shape", ""}, {"ms", ms},
+                    {"gflops", time.flops / ms / 1e6}, {"gbs", static_cast<double>(time.bytes) / ms / 1e6}, {"share_of_peak", nullptr}});
+    if (rows.size() <= 25)
+      options.common.say("  {:>8.3f} ms  {:>7.1f} GFLOP/s {:>6.1f} GB/s  {:<10} {}", ms, time.flops / ms / 1e6,
+                         static_cast<double>(time.bytes) / ms / 1e6, time.variant, time.label);
+  }
+  options.common.print({{"model", options.model}, {"batch", recipe.batch}, {"images_per_second", rate}, {"cpu_over_wall", busy}, {"rows", rows}});
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto* bench = app.add_subcommand("bench", "Speed: ops and their variants, planning, training");
+  bench->require_subcommand(1);
+  const auto add = [&](const char* name, const char* help, auto run) {
+    auto options = std::make_shared<BenchOptions>();
+    auto* command = bench->add_subcommand(name, help);
+    options->common.add_to(*command);
+    command->add_option("--model", options->model, "tiny, speednet or resnet18")->capture_default_str();
+    command->add_option("--batch", options->batch, "Images a step")->capture_default_str()->check(CLI::PositiveNumber);
+    command->callback([options, run] { run(*options); });
+    return std::pair{command, options};
+  };
+  {
+    auto [command, options] = add("ops", "Every op of a training step, each variant: time, GFLOP/s, GB/s, share of the peak", bench_ops);
+    command->add_option("--seconds", options->seconds, "Time for each variant")->capture_default_str();
+  }
+  {
+    auto [command, options] = add("plan", "Time to trace and plan a training step, and its memory", bench_plan);
+    options->model = "resnet18";
+    command->add_option("--repeats", options->repeats, "Runs")->capture_default_str();
+  }
+  {
+    auto [command, options] = add("train", "Images a second of training steps (SGD Nesterov), data included, and time by op", bench_train);
+    command->add_option("--steps", options->steps, "Steps to time")->capture_default_str()->check(CLI::PositiveNumber);
+  }
+}
+
+}  // namespace ranvier::cli
