@@ -112,7 +112,9 @@ std::vector<uint8_t> gunzip(std::span<const uint8_t> file, std::string_view name
         "{}: the gzip file is truncated or corrupt: at offset {} it claims {} unpacked bytes, of {} packed ones", name,
         file.size() - 4, size, deflated.size()));
   }
-  std::vector<uint8_t> out(static_cast<size_t>(size));
+  std::vector<uint8_t> out;
+  out.reserve(static_cast<size_t>(size) + 1);  // never a null pointer, also for an empty file
+  out.resize(static_cast<size_t>(size));
   if (stb_inflate(deflated, out) != size || crc32(out) != little_endian32(file, file.size() - 8)) {
     throw std::runtime_error(
         fmt::format("{}: the gzip file is truncated or corrupt: its contents do not match the length and CRC-32 at "

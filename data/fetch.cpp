@@ -77,7 +77,7 @@ ProcessResult curl(const std::string& url, const fs::path& part, const FetchOpti
   arguments.insert(arguments.end(), {"--connect-timeout", std::to_string(options.connect_timeout_s), "--speed-limit",
                                      "1", "--speed-time", std::to_string(options.stall_timeout_s)});
   arguments.push_back(bar ? "--progress-bar" : "--silent");
-  // A server that sends more than expected is cut off instead of filling the disk.
+  // A server that announces more than expected is refused instead of filling the disk.
   arguments.insert(arguments.end(), {"--max-filesize", std::to_string(options.bytes), "--continue-at", "-"});
   arguments.insert(arguments.end(), {"--write-out", "%{http_code} %{errormsg}", "--output", part.string()});
   arguments.insert(arguments.end(), {"--url", url});

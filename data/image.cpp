@@ -23,21 +23,41 @@ bool is_png(std::span<const uint8_t> file) {
   return file.size() >= sizeof signature && std::equal(std::begin(signature), std::end(signature), file.begin());
 }
 
-// True when the marker stream of a JPEG (ITU T.81, annex B) reaches its end-of-image marker.
-bool jpeg_is_whole(std::span<const uint8_t> file) {
-  size_t at = 2;
-  while (at + 1 < file.size()) {
+// Whether the Huffman tables of a DHT segment (ITU T.81, B.2.4.2) stay inside it, have at most 256 codes, and name DC
+// magnitudes below 16: stb_image relies on all three without looking.
+bool huffman_tables_are_sound(std::span<const uint8_t> tables) {
+  while (!tables.empty()) {
+    if (tables.size() < 17) return false;
+    const bool dc = tables[0] >> 4 == 0;
+    size_t codes = 0;
+    for (const uint8_t count : tables.subspan(1, 16)) codes += count;
+    if (codes > 256 || tables.size() < 17 + codes) return false;
+    const std::span<const uint8_t> symbols = tables.subspan(17, codes);
+    if (dc && std::any_of(symbols.begin(), symbols.end(), [](uint8_t symbol) { return symbol > 15; })) return false;
+    tables = tables.subspan(17 + codes);
+  }
+  return true;
+}
+
+// What is wrong with the marker segments of a JPEG (ITU T.81, annex B) up to its end-of-image marker, empty if nothing.
+std::string jpeg_defect(std::span<const uint8_t> file) {
+  for (size_t at = 2; at + 1 < file.size();) {
     // Between segments, and inside the entropy-coded data of a scan, a marker is FF and neither FF, 00 nor RSTn.
     const uint8_t marker = file[at + 1];
     if (file[at] != 0xFF || marker == 0xFF || marker == 0x00 || (marker >= 0xD0 && marker <= 0xD7)) {
       ++at;
       continue;
     }
-    if (marker == 0xD9) return true;
-    if (at + 3 >= file.size()) return false;
-    at += 2 + size_t{file[at + 2]} * 256 + file[at + 3];
+    if (marker == 0xD9) return {};
+    if (at + 3 >= file.size()) break;
+    const size_t length = size_t{file[at + 2]} * 256 + file[at + 3];
+    if (length < 2 || at + 2 + length > file.size()) break;
+    if (marker == 0xC4 && !huffman_tables_are_sound(file.subspan(at + 4, length - 2))) {
+      return fmt::format("the JPEG is corrupt: impossible Huffman table at offset {}", at);
+    }
+    at += 2 + length;
   }
-  return false;
+  return fmt::format("the JPEG is truncated: no end-of-image marker in {} bytes", file.size());
 }
 
 uint32_t big_endian32(std::span<const uint8_t> bytes, size_t at) {
@@ -64,13 +84,6 @@ std::string png_defect(std::span<const uint8_t> file) {
     if (type == "IEND") return {};
     at += 12 + length;
   }
-}
-
-// What is wrong with a file as a whole, empty if nothing.
-std::string defect(std::span<const uint8_t> file) {
-  if (is_png(file)) return png_defect(file);
-  if (jpeg_is_whole(file)) return {};
-  return fmt::format("the JPEG is truncated: no end-of-image marker in {} bytes", file.size());
 }
 
 // The taps of one output position: out = sum over k of weight[k] * in[first + k], weights adding up to 1 << 16.
@@ -134,7 +147,9 @@ std::vector<uint32_t> resize_rows(const Image& image, int64_t width) {
 Image decode_image(std::span<const uint8_t> file, std::string_view name, int64_t pixel_limit) {
   if (file.empty()) throw std::runtime_error(fmt::format("{}: the file is empty", name));
   if (!is_jpeg(file) && !is_png(file)) throw std::runtime_error(fmt::format("{}: neither a JPEG nor a PNG file", name));
-  std::string error;
+  // Before stb_image sees a byte: it trusts what these look at.
+  std::string error = is_png(file) ? png_defect(file) : jpeg_defect(file);
+  if (!error.empty()) throw std::runtime_error(fmt::format("{}: {}", name, error));
   const ImageSize size = stb_image_size(file, error);
   if (size.height < 1 || size.width < 1) {
     throw std::runtime_error(fmt::format("{}: the image header is corrupt: {}", name, error));
@@ -142,9 +157,6 @@ Image decode_image(std::span<const uint8_t> file, std::string_view name, int64_t
   if (size.height > pixel_limit / size.width) {
     throw std::runtime_error(
         fmt::format("{}: {} x {} pixels, more than the limit of {}", name, size.width, size.height, pixel_limit));
-  }
-  if (const std::string wrong = defect(file); !wrong.empty()) {
-    throw std::runtime_error(fmt::format("{}: {}", name, wrong));
   }
   Image image;
   ImageSize decoded;

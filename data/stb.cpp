@@ -10,7 +10,8 @@ namespace {
 // A hostile PNG may inflate to a thousand times its size; no honest image under the pixel limit needs more than this.
 constexpr size_t allocation_limit = size_t{1} << 30;
 
-[[maybe_unused]] void* limited_malloc(size_t size) { return size <= allocation_limit ? std::malloc(size) : nullptr; }
+// Zeroed, because a corrupt JPEG may use a table that it never defined.
+[[maybe_unused]] void* limited_malloc(size_t size) { return size <= allocation_limit ? std::calloc(size, 1) : nullptr; }
 [[maybe_unused]] void* limited_realloc(void* memory, size_t size) {
   return size <= allocation_limit ? std::realloc(memory, size) : nullptr;
 }

@@ -74,7 +74,7 @@ class Sweep {
       if (op.vjp)
         op.vjp(rule);
       else
-        through_decomposition(rule);
+        vjp_through_decomposition(rule);
     });
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (!rule.result_[i]) continue;
@@ -107,8 +107,12 @@ void vjp_through_decomposition(Vjp& rule) {
   for (uint32_t k = 0; k < parts.size(); ++k)
     if (rule.has_g(k)) ys.push_back(parts[k]), dys.push_back(rule.g(k));
   std::vector<size_t> index;
-  for (size_t i = 0; i < rule.inputs(); ++i)
-    if (rule.needs(i)) wrt.push_back(rule.x(i)), index.push_back(i);
+  for (size_t i = 0; i < rule.inputs(); ++i) {
+    // A value that is two operands at once has one gradient, the sum of both roles: it counts for the first of them.
+    const bool again = std::any_of(wrt.begin(), wrt.end(), [&](const Tensor& w) { return w.value == rule.x(i).value; });
+    if (again) rule.in(i, [&] { return full(rule.graph(), rule.x(i).type(), 0.0); });
+    if (!again && rule.needs(i)) wrt.push_back(rule.x(i)), index.push_back(i);
+  }
   const std::vector<Tensor> gs = Sweep(rule.graph(), wrt, true, rule.node().where).run(ys, dys);
   for (size_t j = 0; j < index.size(); ++j) rule.in(index[j], [&] { return gs[j]; });
 }
@@ -143,6 +147,11 @@ std::vector<Tensor> decomposed(Graph& graph, uint32_t node) {
 std::vector<Tensor> vjp(std::span<const Tensor> ys, std::span<const Tensor> dys, std::span<const Tensor> wrt,
                         Where where) {
   if (ys.empty()) fail_at(where, "grad: no result given");
+  if (dys.size() != ys.size()) fail_at(where, "grad: {} gradients for {} results", dys.size(), ys.size());
+  for (const std::span<const Tensor> tensors : {ys, dys, wrt})
+    for (const Tensor& tensor : tensors)
+      if (!tensor.valid() || tensor.graph != ys[0].graph)
+        fail_at(where, "grad: {} tensor", tensor.valid() ? "another trace's" : "an empty");
   Graph& graph = *ys[0].graph;
   for (size_t i = 0; i < ys.size(); ++i) {
     if (!is_floating(ys[i].dtype())) fail_at(where, "grad: the result has type {}", to_string(ys[i].type()));
@@ -156,6 +165,7 @@ std::vector<Tensor> vjp(std::span<const Tensor> ys, std::span<const Tensor> dys,
 }
 
 std::vector<Tensor> grad(Tensor y, std::span<const Tensor> wrt, Where where) {
+  if (!y.valid()) fail_at(where, "grad: an empty tensor");
   const Tensor one = full(*y.graph, y.type(), 1.0, where);
   return vjp(std::span(&y, 1), std::span(&one, 1), wrt, where);
 }

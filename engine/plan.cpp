@@ -169,6 +169,10 @@ class Planner {
     const int64_t other = graph_.state().find(it->second, entry.name);
     if (other < 0)
       fail_at(where, "slab '{}' is bound to '{}', which has no entry '{}'", entry.slab, it->second, entry.name);
+    const Type& type = graph_.state().entry(static_cast<uint32_t>(other)).type;
+    if (type != entry.type)
+      fail_at(where, "slab '{}' is bound to '{}', where '{}' is {} instead of {}", entry.slab, it->second, entry.name,
+              to_string(type), to_string(entry.type));
     return static_cast<uint32_t>(other);
   }
 
@@ -187,6 +191,9 @@ class Planner {
     for (uint32_t effect : graph_.effects()) {
       const Node& node = graph_.node(effect);
       const uint32_t entry = bound(static_cast<uint32_t>(node.attrs.as<core::Leaf>().id), node.where);
+      if (is_assigned(entry))
+        fail_at(node.where, "assign: the bindings of this program give {}/{} two values",
+                graph_.state().entry(entry).slab, graph_.state().entry(entry).name);
       plan_.commits.push_back({value_of(graph_.inputs(effect)[0]), entry});
     }
   }
@@ -235,11 +242,12 @@ class Planner {
     return std::any_of(plan_.commits.begin(), plan_.commits.end(), [&](const Commit& c) { return c.entry == entry; });
   }
 
-  /// An output or an assigned value that is itself the old content of a slab gets a copy, taken before slabs change.
+  /// An assigned value that is itself the old content of a slab that changes gets a copy, taken before slabs change; an
+  /// output that is a slab's content always does, since the slab may have changed or moved when the output is read.
   void snapshot_overwritten_state() {
-    const auto snapshot = [&](uint32_t value) {
+    const auto snapshot = [&](uint32_t value, bool always) {
       const Storage& storage = plan_.storages[plan_.values[value].storage];
-      if (storage.kind != Storage::Kind::state || !is_assigned(storage.entry)) return value;
+      if (storage.kind != Storage::Kind::state || (!always && !is_assigned(storage.entry))) return value;
       PlanStep step;
       step.op = &core::copy_op;
       step.variant = &core::copy_op.variants[0];
@@ -254,8 +262,8 @@ class Planner {
       plan_.steps.push_back(std::move(step));
       return result;
     };
-    for (uint32_t& output : plan_.outputs) output = snapshot(output);
-    for (Commit& commit : plan_.commits) commit.value = snapshot(commit.value);
+    for (uint32_t& output : plan_.outputs) output = snapshot(output, true);
+    for (Commit& commit : plan_.commits) commit.value = snapshot(commit.value, false);
   }
 
   void live_ranges() {

@@ -1,6 +1,7 @@
 // Binding a plan to memory and running it.
 #include "engine/program.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -26,6 +27,33 @@ double element(const Type& type, const void* data, int64_t at) {
   return type.dtype == DType::f64 ? static_cast<const double*>(data)[at] : static_cast<const float*>(data)[at];
 }
 
+/// True where an element still has the bits that buffers are prefilled with.
+bool is_unwritten(const Type& type, const std::byte* data, int64_t at) {
+  const size_t size = size_of(type.dtype);
+  return std::all_of(data + static_cast<size_t>(at) * size, data + static_cast<size_t>(at + 1) * size,
+                     [](std::byte b) { return b == static_cast<std::byte>(unwritten); });
+}
+
+/// A buffer between two canaries, prefilled so that what is never written shows.
+class Guarded {
+ public:
+  Guarded(Device device, size_t bytes) : block_(device, bytes + 2 * canary_bytes), bytes_(bytes) {
+    std::memset(block_.data(), canary, block_.bytes());
+    std::memset(data(), unwritten, bytes_);
+  }
+  std::byte* data() const { return static_cast<std::byte*>(block_.data()) + canary_bytes; }
+  bool intact() const {
+    const auto* base = static_cast<const unsigned char*>(block_.data());
+    const auto is_canary = [](unsigned char byte) { return byte == canary; };
+    return std::all_of(base, base + canary_bytes, is_canary) &&
+           std::all_of(base + canary_bytes + bytes_, base + block_.bytes(), is_canary);
+  }
+
+ private:
+  Memory block_;
+  size_t bytes_;
+};
+
 std::string describe(const PlanStep& step) {
   return fmt::format("{} ({}) at {}", step.label(), step.variant->name, place(step.where));
 }
@@ -44,7 +72,8 @@ Program::Program(std::shared_ptr<Plan> plan, State& state, std::shared_ptr<Scrat
   scratch_->reserve(options_.device, plan_->arena_bytes);
   own_ = Memory(options_.device, plan_->input_bytes + plan_->constant_bytes + plan_->output_bytes);
   fill_bytes(options_.device, own_.data(), 0, own_.bytes());
-  for (uint32_t v = static_cast<uint32_t>(plan_->values.size()); v-- > 0;) {  // views come later: the input itself stays
+  for (uint32_t v = static_cast<uint32_t>(plan_->values.size());
+       v-- > 0;) {  // views come later: the input itself stays
     const Storage& storage = plan_->storages[plan_->values[v].storage];
     if (storage.kind == Storage::Kind::input) inputs_[storage.name] = v;
   }
@@ -138,40 +167,34 @@ void Program::run_profiled(std::vector<StepTime>& times) {
 
 void Program::run_checked() {
   bind();
-  std::vector<std::byte*> apart = storages_;
-  std::vector<Memory> blocks;
-  for (size_t s = 0; s < apart.size(); ++s) {
-    const Storage& storage = plan_->storages[s];
-    if (storage.kind != Storage::Kind::arena || storage.last < 0) continue;
-    Memory& block = blocks.emplace_back(options_.device, storage.bytes + 2 * canary_bytes);
-    auto* base = static_cast<std::byte*>(block.data());
-    std::memset(base, canary, canary_bytes);
-    std::memset(base + canary_bytes, unwritten, storage.bytes);
-    std::memset(base + canary_bytes + storage.bytes, canary, canary_bytes);
-    apart[s] = base + canary_bytes;
+  std::vector<bool> written(storages_.size(), false);  // by a step; leaves and slabs that are only read stay in place
+  for (const PlanStep& step : plan_->steps) {
+    for (uint32_t out : step.out) written[plan_->values[out].storage] = true;
+    if (step.workspace_bytes) written[step.workspace] = true;
   }
-  const auto intact = [&] {
-    for (const Memory& block : blocks) {
-      const auto* base = static_cast<const unsigned char*>(block.data());
-      for (size_t i = 0; i < canary_bytes; ++i)
-        if (base[i] != canary || base[block.bytes() - 1 - i] != canary) return false;
-    }
-    return true;
-  };
+  std::vector<std::byte*> apart = storages_;
+  std::vector<Guarded> buffers;
+  for (size_t s = 0; s < apart.size(); ++s)
+    if (written[s]) apart[s] = buffers.emplace_back(options_.device, plan_->storages[s].bytes).data();
   for (const PlanStep& step : plan_->steps) {
     int64_t at = 0;
     bool clean_operands = true;
     for (uint32_t in : step.in)
       clean_operands &= !has_nonfinite(plan_->values[in].type, apart[plan_->values[in].storage], at);
     execute(step, apart);
-    if (!intact()) fail("{}: wrote outside its buffers", describe(step));
+    for (const Guarded& buffer : buffers)
+      if (!buffer.intact()) fail("{}: wrote outside its buffers", describe(step));
     for (size_t k = 0; k < step.out.size(); ++k) {
       const PlanValue& value = plan_->values[step.out[k]];
-      const void* data = apart[value.storage];
-      if (clean_operands && has_nonfinite(value.type, data, at))
-        fail("{}: output {} element {} is {}", describe(step), k, at, element(value.type, data, at));
+      const std::byte* data = apart[value.storage];
+      if (!clean_operands || !has_nonfinite(value.type, data, at)) continue;
+      if (is_unwritten(value.type, data, at)) fail("{}: output {} element {} was never written", describe(step), k, at);
+      fail("{}: output {} element {} is {}", describe(step), k, at, element(value.type, data, at));
     }
   }
+  for (size_t s = 0; s < apart.size(); ++s)  // results and slabs change only where everything went well
+    if (written[s] && plan_->storages[s].kind != Storage::Kind::arena)
+      copy_on_device(options_.device, storages_[s], apart[s], plan_->storages[s].bytes);
   commit(apart);
 }
 

@@ -10,8 +10,9 @@
 
 namespace ranvier {
 
-/// Element types. bf16 and f16 exist on CUDA only.
-enum class DType : uint8_t { f32, f64, bf16, f16, i32, i64, u8 };
+/// Element types. bf16 and f16 exist on CUDA only. Eight bytes wide, so that a Type has no padding: it is compared and
+/// hashed as bytes where it is part of an op's attributes.
+enum class DType : int64_t { f32, f64, bf16, f16, i32, i64, u8 };
 
 /// Bytes of one element.
 size_t size_of(DType);
@@ -74,6 +75,8 @@ struct Type {
   size_t bytes() const { return size_of(dtype) * static_cast<size_t>(shape.numel()); }
   bool operator==(const Type&) const = default;
 };
+
+static_assert(std::has_unique_object_representations_v<Type>);
 
 /// "f32(64, 10)".
 std::string to_string(const Type&);

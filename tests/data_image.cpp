@@ -1,10 +1,12 @@
 // Decoding against Pillow's, resizing against its triangle filter, and files that are not images.
 #include "data/image.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 
+#include "data/archive.h"
 #include "tests/support/files.h"
 
 namespace ranvier::data {
@@ -168,14 +170,22 @@ TEST(Decode, SaysWhatIsWrong) {
   bad = unhex(png_hex);
   bad.replace(37, 4, "JUNK");
   EXPECT_EQ(error(bad), "x.jpg: the PNG has an unknown chunk at offset 33");
-  bad = unhex(png_hex);
-  bad[25] = 99;
+  // The first Huffman table gets 255 codes of one bit, which would overrun the decoder's arrays.
+  bad = unhex(jpeg_hex);
+  const size_t table = bad.find("\xff\xc4");
+  bad[table + 5] = '\xff';
+  EXPECT_EQ(error(bad), fmt::format("x.jpg: the JPEG is corrupt: impossible Huffman table at offset {}", table));
+  // Quantisation table 9 of at most 3.
+  bad = unhex(jpeg_hex);
+  bad[bad.find("\xff\xdb") + 4] = 9;
   EXPECT_EQ(error(bad), "x.jpg: the image header is corrupt: unknown image type");
 }
 
 TEST(Decode, AHeaderThatClaimsGigabytesIsRefusedUnread) {
   std::string huge = unhex(png_hex);
   huge.replace(16, 8, std::string("\0\0\x2e\xe0\0\0\x2e\xe0", 8));
+  const uint32_t crc = crc32(bytes_of(huge.substr(12, 17)));
+  for (int i = 0; i < 4; ++i) huge[29 + static_cast<size_t>(i)] = static_cast<char>(crc >> (24 - 8 * i));
   EXPECT_EQ(error_of([&] { decode_image(bytes_of(huge), "huge"); }),
             "huge: 12000 x 12000 pixels, more than the limit of 100000000");
 }
