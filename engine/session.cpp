@@ -49,31 +49,36 @@ void Session::remember(const Graph& graph) {
   dot_ = graph.dot();
 }
 
+std::vector<Tensor> Session::trace_step(Graph& graph, const BatchType& type, const TrainFunction& function,
+                                        const optim::Optimizer& optimizer, int64_t updates, bool update) {
+  const BatchTensors batch = batch_inputs(graph, type);
+  const Objective objective = function(batch);
+  const std::vector<std::string> names = parameters_of(graph);
+  std::vector<Tensor> parameters;
+  for (const std::string& name : names) parameters.push_back(read(graph, "parameters", name));
+  std::vector<Tensor> gradients = grad(objective.loss, parameters);
+  if (optimizer.accumulate > 1) {
+    for (size_t i = 0; i < names.size(); ++i) {
+      const Tensor sum = read(graph, "gradients", names[i], gradients[i].type(), init::constant(0));
+      const Tensor total = sum + gradients[i];
+      assign(graph, "gradients", names[i], update ? full(graph, total.type(), 0.0) : total);
+      gradients[i] = total * (1.0 / optimizer.accumulate);
+    }
+  }
+  std::vector<Tensor> outputs = {objective.loss};
+  if (objective.logits.valid()) outputs.push_back(sum(correct(objective.logits, batch.labels)));
+  if (update) optim::apply(graph, optimizer, names, gradients, updates);
+  assign(graph, "session", "rng", advance(rng(graph)));
+  remember(graph);
+  return outputs;
+}
+
 TrainStep Session::train_step(const BatchType& type, const TrainFunction& function, const optim::Optimizer& optimizer,
                               int64_t updates) {
   if (optimizer.accumulate < 1) fail("accumulate {} must be at least 1", optimizer.accumulate);
-  // The micro-batch program and the updating one differ in what happens to the gradients only.
   const auto build = [&](bool update) {
     Graph graph(*state_, true);
-    const BatchTensors batch = batch_inputs(graph, type);
-    const Objective objective = function(batch);
-    const std::vector<std::string> names = parameters_of(graph);
-    std::vector<Tensor> parameters;
-    for (const std::string& name : names) parameters.push_back(read(graph, "parameters", name));
-    std::vector<Tensor> gradients = grad(objective.loss, parameters);
-    if (optimizer.accumulate > 1) {
-      for (size_t i = 0; i < names.size(); ++i) {
-        const Tensor sum = read(graph, "gradients", names[i], gradients[i].type(), init::constant(0));
-        const Tensor total = sum + gradients[i];
-        assign(graph, "gradients", names[i], update ? full(graph, total.type(), 0.0) : total);
-        gradients[i] = total * (1.0 / optimizer.accumulate);
-      }
-    }
-    std::vector<Tensor> outputs = {objective.loss};
-    if (objective.logits.valid()) outputs.push_back(sum(correct(objective.logits, batch.labels)));
-    if (update) optim::apply(graph, optimizer, names, gradients, updates);
-    advance_rng(graph);
-    remember(graph);
+    const std::vector<Tensor> outputs = trace_step(graph, type, function, optimizer, updates, update);
     return ranvier::compile(graph, outputs, plan_options(), scratch_);
   };
   TrainStep step;
@@ -83,6 +88,16 @@ TrainStep Session::train_step(const BatchType& type, const TrainFunction& functi
   step.batch_ = type.size;
   step.has_logits_ = step.update_.outputs() > 1;
   return step;
+}
+
+Session::Planned Session::plan_step(const BatchType& type, const TrainFunction& function,
+                                    const optim::Optimizer& optimizer, int64_t updates) {
+  Graph graph(*state_, true);
+  const std::vector<Tensor> outputs = trace_step(graph, type, function, optimizer, updates, true);
+  PlanOptions options = plan_options();
+  options.prepare = false;
+  Plan plan = make_plan(graph, outputs, options);
+  return {std::move(plan), graph.size()};
 }
 
 void TrainStep::run(std::span<const uint8_t> images, std::span<const int32_t> labels, std::span<const int64_t> indices,

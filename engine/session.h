@@ -89,6 +89,12 @@ class Session {
   /// Compiles a training step. `updates` is the number of updates of the whole run, which schedules refer to.
   TrainStep train_step(const BatchType& type, const TrainFunction& function, const optim::Optimizer& optimizer,
                        int64_t updates = 1);
+  /// Traces and plans a training step without preparing or running it (what `bench plan` times).
+  struct Planned {
+    Plan plan;
+    size_t nodes;
+  };
+  Planned plan_step(const BatchType& type, const TrainFunction& function, const optim::Optimizer& optimizer, int64_t updates = 1);
   /// Compiles images -> logits in evaluation mode; `bindings` swaps slabs ({"parameters", "ema"}).
   Program eval_program(const BatchType& type, const EvalFunction& function,
                        std::map<std::string, std::string> bindings = {});
@@ -118,6 +124,9 @@ class Session {
   void keep_graphs(bool keep) { keep_graphs_ = keep; }
 
  private:
+  /// Traces a step into `graph`; returns its outputs. `update` false: a micro-batch that only adds its gradients.
+  std::vector<Tensor> trace_step(Graph& graph, const BatchType& type, const TrainFunction& function,
+                                 const optim::Optimizer& optimizer, int64_t updates, bool update);
   PlanOptions plan_options(std::map<std::string, std::string> bindings = {}) const;
   void remember(const Graph&);
 
