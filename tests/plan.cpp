@@ -58,7 +58,7 @@ void check_layout(const Plan& plan) {
     for (const Storage* b : arena) {
       const bool together = a->first <= b->last && b->first <= a->last;
       const bool overlap = a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
-      if (a != b && together) EXPECT_FALSE(overlap) << a->offset << " and " << b->offset;
+      EXPECT_FALSE(a != b && together && overlap) << a->offset << " and " << b->offset;
     }
   }
 }
@@ -86,8 +86,8 @@ TEST(Plan, PlacesBlocksOfDifferentLivesAndSizes) {
   first.bytes = 512, first.first = 2, first.last = 3;
   second.bytes = 512, second.first = 2, second.last = 4;
   long_lived.bytes = 64, long_lived.first = 0, long_lived.last = 4;
-  EXPECT_EQ(place({&large, &first, &second, &long_lived}), 1024u + 64u);
-  EXPECT_EQ(place({}), 0u);
+  EXPECT_EQ(place(std::vector<Storage*>{&large, &first, &second, &long_lived}), 1024u + 64u);
+  EXPECT_EQ(place(std::vector<Storage*>{}), 0u);
 }
 
 TEST(Plan, AChainRunsInOneBuffer) {
