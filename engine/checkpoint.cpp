@@ -5,8 +5,9 @@
 #include <cstring>
 #include <map>
 #include <optional>
-#include <regex>
 #include <set>
+
+#include "engine/regex.h"
 
 namespace ranvier::checkpoint {
 namespace {
@@ -196,9 +197,12 @@ class WeightLoader {
       int64_t columns = 1;
       bool sound = f.size() == 3;
       for (int64_t extent : f) sound = sound && extent > 0 && !__builtin_mul_overflow(columns, extent, &columns);
-      if (!sound || columns != shape[1])
+      if (!sound || columns != shape[1]) {
+        std::string extents;
+        for (int64_t extent : f) extents += (extents.empty() ? "" : ", ") + std::to_string(extent);
         fail("{}: tensor {} is {}, which a flatten of [{}] does not fit", file_.path(), in_quotes(item.name),
-             to_string(item.type), fmt::join(f, ", "));
+             to_string(item.type), extents);
+      }
       bytes = channels_last(bytes, shape[0], f[0], f[1], f[2], size);
     }
     if (same_type) return bytes;

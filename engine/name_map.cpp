@@ -3,10 +3,10 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <sstream>
 
 #include "engine/checkpoint.h"
+#include "engine/regex.h"
 
 namespace ranvier::checkpoint {
 namespace {
