@@ -97,14 +97,14 @@ struct Plan {
 int64_t spread(int64_t elements) { return elements % 1024 == 0 ? elements + lanes : elements; }
 
 Plan plan_of(const Conv2dDims& d, ConvPass pass) {
-  constexpr int64_t v_budget = 640 << 10, m_budget = 640 << 10;  // bytes in L2
+  constexpr int64_t v_budget = 640 << 10, m_budget = 2 << 20;  // bytes, about L2
   Plan plan{};
   plan.tiling = tiling_of(d, pass);
   const int64_t tiles = plan.tiling.tiles();
   plan.row = padded_columns<float>(plan.tiling.in_c) + lanes;
   plan.columns = padded_columns<float>(plan.tiling.out_c);
   const int64_t v_bytes = planes * plan.row * static_cast<int64_t>(sizeof(float));
-  const int64_t aim = std::clamp<int64_t>(v_budget / v_bytes, 2 * micro_rows, 96);
+  const int64_t aim = std::clamp<int64_t>(v_budget / v_bytes, 48, 96);
   plan.blocks = std::max<int64_t>((tiles + aim - 1) / aim, 1);
   if (plan.blocks % 2 == 1 && tiles > 1) ++plan.blocks;  // two threads share evenly
   plan.most_tiles = (tiles + plan.blocks - 1) / plan.blocks;
@@ -254,7 +254,7 @@ struct WgradPlan {
 };
 
 WgradPlan wgrad_plan(const Conv2dDims& d) {
-  constexpr int64_t operand_budget = 512 << 10, sum_budget = 16 << 20;  // bytes: in L2; of all groups together
+  constexpr int64_t operand_budget = 320 << 10, sum_budget = 8 << 20, pixel_budget = 1600 << 10;  // bytes
   WgradPlan plan{};
   plan.tiling = tiling_of(d, ConvPass::wgrad);
   plan.row = padded_columns<float>(d.c) + lanes;
@@ -262,8 +262,12 @@ WgradPlan wgrad_plan(const Conv2dDims& d) {
   const int64_t tile_bytes = points * (plan.row + plan.columns) * static_cast<int64_t>(sizeof(float));
   plan.block = std::clamp<int64_t>(operand_budget / tile_bytes, 32, 192);
   plan.sum_plane = d.c * plan.columns;
-  const int64_t fit = sum_budget / (plan.sum_elements() * static_cast<int64_t>(sizeof(float)));
-  plan.groups = std::clamp<int64_t>(std::min(fit, plan.tiling.tiles() / plan.block), 1, 4);
+  // The six units of a group read the same pixels: groups whose pixels stay in L2 pay, unless their sums cost more.
+  const int64_t pixel_bytes = (d.x_size() + d.y_size()) * static_cast<int64_t>(sizeof(float));
+  const int64_t sum_bytes = plan.sum_elements() * static_cast<int64_t>(sizeof(float));
+  plan.groups = std::min((pixel_bytes + pixel_budget - 1) / pixel_budget, plan.tiling.tiles() / plan.block);
+  if (plan.groups * sum_bytes > sum_budget) plan.groups = 1;
+  plan.groups = std::max<int64_t>(plan.groups, 1);
   plan.v_plane = spread(plan.block * plan.row);
   plan.y_plane = spread(plan.block * plan.columns);
   plan.slots = std::clamp<int64_t>(slot_budget / static_cast<int64_t>(plan.slot_bytes()), 2, most_slots);
@@ -353,11 +357,15 @@ void wgrad_collect(const WgradPlan& plan, const float* sums, int64_t first, floa
         for (int j = 0; j < taps; ++j) V::store(turned[i * taps + j] + at, out[j]);
       }
     }
-    for (int64_t k = 0; k < used; ++k)
-      for (int64_t t = 0; t < 9; ++t)
-        for (int64_t p = 0; p < count; ++p) {
-          dfilter[((first + k) * 9 + t) * depth + p0 + p] = turned[t][p * width + k];
-        }
+    for (int64_t t = 0; t < 9; ++t) {
+      float* to = dfilter + (first * 9 + t) * depth + p0;
+      int64_t k = 0;
+      for (; count == rows && k + rows <= used; k += rows) {
+        transpose_16x16(turned[t] + k, width, to + k * 9 * depth, 9 * depth);
+      }
+      for (; k < used; ++k)
+        for (int64_t p = 0; p < count; ++p) to[k * 9 * depth + p] = turned[t][p * width + k];
+    }
   }
 }
 

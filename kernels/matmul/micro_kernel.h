@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/matmul/vector.h"
@@ -48,6 +49,8 @@ void block(const PanelOperand<T>& a, const T* panel, T* out, int64_t out_stride,
   Reg sum[Rows][Vecs];
   for (int i = 0; i < Rows; ++i)
     for (int j = 0; j < Vecs; ++j) sum[i][j] = V::zero();
+  for (int i = 0; i < Rows; ++i)  // the rows to write arrive while the sums are made
+    for (int j = 0; j < Vecs; ++j) __builtin_prefetch(out + i * out_stride + j * w, 1);
   const int64_t stride = a.stride;
   for (int64_t g = 0; g < a.segments; ++g) {
     // Four base pointers and the offsets 0, 1, 2 strides reach 12 rows with few registers.
@@ -127,10 +130,16 @@ void pack_panel(const T* source, int64_t depth, int64_t columns, int64_t first, 
   constexpr int64_t tile = 16;  // depth steps at a time: a tile of the panel stays in L1 while columns are read along
   for (int64_t p0 = 0; p0 < depth; p0 += tile) {
     const int64_t steps = std::min(tile, depth - p0);
-    for (int64_t j = 0; j < width; ++j) {
+    int64_t j = 0;
+    if constexpr (std::is_same_v<T, float>) {
+      for (; steps == tile && j + tile <= count; j += tile) {
+        transpose_16x16(source + j * column_stride + p0, column_stride, panel + p0 * width + j, width);
+      }
+    }
+    for (; j < width; ++j) {
       T* to = panel + p0 * width + j;
-      const T* from = source + j * column_stride + p0 * depth_stride;
-      for (int64_t p = 0; p < steps; ++p) to[p * width] = j < count ? from[p * depth_stride] : T(0);
+      const T* from = source + j * column_stride + p0;
+      for (int64_t p = 0; p < steps; ++p) to[p * width] = j < count ? from[p] : T(0);
     }
   }
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
 #include <immintrin.h>
@@ -112,6 +113,38 @@ struct Vec<double> : VecTail<double, PortableBase<double> > {};
 /// Rows of the register block of a matrix product (its columns are two registers): 12 sums of 16 registers.
 inline constexpr int micro_rows = 6;
 #endif
+
+namespace transpose {
+
+using Lanes = float __attribute__((vector_size(64)));
+
+/// Exchanges the off-diagonal quarters of every 2*Step x 2*Step square of the lanes of two rows that are Step apart.
+template <int Step, size_t... Lane>
+RANVIER_FLATTEN void exchange(Lanes& upper, Lanes& lower, std::index_sequence<Lane...>) {
+  const Lanes u = upper, l = lower;
+  upper = __builtin_shufflevector(u, l, (Lane & Step ? 16 + Lane - Step : Lane)...);
+  lower = __builtin_shufflevector(u, l, (Lane & Step ? 16 + Lane : Lane + Step)...);
+}
+
+template <int Step>
+RANVIER_FLATTEN void stage(Lanes rows[16]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i)
+    if ((i & Step) == 0) exchange<Step>(rows[i], rows[i + Step], std::make_index_sequence<16>());
+}
+
+}  // namespace transpose
+
+/// to[j * to_stride + i] = from[i * from_stride + j] for i, j < 16.
+inline void transpose_16x16(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
+  transpose::Lanes rows[16];
+  for (int i = 0; i < 16; ++i) std::memcpy(&rows[i], from + i * from_stride, sizeof rows[i]);
+  transpose::stage<8>(rows);
+  transpose::stage<4>(rows);
+  transpose::stage<2>(rows);
+  transpose::stage<1>(rows);
+  for (int i = 0; i < 16; ++i) std::memcpy(to + i * to_stride, &rows[i], sizeof rows[i]);
+}
 
 /// Columns of a packed panel: two registers.
 template <class T>
