@@ -121,7 +121,10 @@ TEST(Random, AnOpElsewhereChangesNoDraw) {
   const auto plain = run([](Graph& g) { return all_draws(g, DType::f32); });
   auto crowded = run([](Graph& g) {
     const Tensor noise = normal(g, "noise", {4}) * 2.0;
-    { const Scope scope(g, "s"), deeper(g, "t"); uniform(g, "u", {1000}); }
+    {
+      const Scope scope(g, "s"), deeper(g, "t");
+      uniform(g, "u", {1000});
+    }
     std::vector<Tensor> draws = all_draws(g, DType::f32);
     draws.push_back(sum(exp(noise)));
     return draws;
@@ -201,7 +204,8 @@ TEST(Random, CoinsOfElementNumbersStay) {
     return run(
         [&](Graph& g) {
           return std::vector{bernoulli_at(
-              constant<int64_t>(g, Shape{static_cast<int64_t>(numbers.size())}, std::span<const int64_t>(numbers)), "c")};
+              constant<int64_t>(g, Shape{static_cast<int64_t>(numbers.size())}, std::span<const int64_t>(numbers)),
+              "c")};
         },
         7, "", step)[0];
   };
@@ -217,8 +221,9 @@ TEST(Random, CoinsOfElementNumbersStay) {
 
 TEST(Random, RangesAndProbabilities) {
   const auto values = run([](Graph& g) {
-    return std::vector{bernoulli(g, "never", {500}, 0), bernoulli(g, "always", {500}, 1), integers(g, "i", {2000}, -2, 3),
-                       uniform(g, "u", {2000}, 2, 3), permutation(g, "p", 0), permutation(g, "one", 1),
+    return std::vector{bernoulli(g, "never", {500}, 0), bernoulli(g, "always", {500}, 1),
+                       integers(g, "i", {2000}, -2, 3), uniform(g, "u", {2000}, 2, 3),
+                       permutation(g, "p", 0),          permutation(g, "one", 1),
                        integers(g, "point", {5}, 4, 4)};
   });
   EXPECT_EQ(values[0], std::vector<double>(500, 0));

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
@@ -157,8 +158,8 @@ void cutout_fast(const Call& c) {
 }
 void cutout_reference(const Call& c) {
   dispatch_image(c.node.in[0].dtype, [&]<class T>() {
-    kernels::reference::cutout<T>(image_dims(c.node.in[0]), c.in<T>(0), c.in<int32_t>(1),
-                                  c.node.attrs<Square>().size, c.out<T>(0));
+    kernels::reference::cutout<T>(image_dims(c.node.in[0]), c.in<T>(0), c.in<int32_t>(1), c.node.attrs<Square>().size,
+                                  c.out<T>(0));
   });
 }
 
@@ -206,9 +207,8 @@ constexpr Variant translate_adjoint_variants[] = {
     {.name = "reference", .run = translate_adjoint_reference, .supports = operand_on_cpu}};
 constexpr Variant cutout_variants[] = {{.name = "cpu", .run = cutout_fast, .supports = u8_or_f32},
                                        {.name = "reference", .run = cutout_reference, .supports = operand_on_cpu}};
-constexpr Variant normalize_variants[] = {
-    {.name = "cpu", .run = normalize_fast, .supports = f32_result},
-    {.name = "reference", .run = normalize_reference, .supports = result_on_cpu}};
+constexpr Variant normalize_variants[] = {{.name = "cpu", .run = normalize_fast, .supports = f32_result},
+                                          {.name = "reference", .run = normalize_reference, .supports = result_on_cpu}};
 
 const OpDef flip_op{
     .name = "flip", .infer = infer_flip, .vjp = vjp_flip, .variants = flip_variants, .flops = moves_only};
@@ -228,10 +228,8 @@ const OpDef translate_adjoint_op{.name = "translate_adjoint",
                                  .variants = translate_adjoint_variants};
 const OpDef cutout_op{
     .name = "cutout", .infer = infer_cutout, .vjp = vjp_cutout, .variants = cutout_variants, .flops = moves_only};
-constexpr OpDef normalize_op{.name = "normalize",
-                             .infer = infer_normalize,
-                             .variants = normalize_variants,
-                             .smoothness = Smoothness::none};
+constexpr OpDef normalize_op{
+    .name = "normalize", .infer = infer_normalize, .variants = normalize_variants, .smoothness = Smoothness::none};
 
 void require_images(const Tensor& x, const char* op, const Where& where) {
   if (x.shape().rank() != 4) fail_at(where, "{}: {} is not (n, h, w, c)", op, to_string(x.type()));
@@ -309,6 +307,10 @@ Tensor random_cutout(Tensor x, int64_t size, std::string_view name, Where where)
   const Tensor rows = integers(*x.graph, base + ".row", {shape[0], 1}, 0, shape[1] - 1, where);
   const Tensor columns = integers(*x.graph, base + ".column", {shape[0], 1}, 0, shape[2] - 1, where);
   return cutout(x, concat({rows, columns}, 1, where), size, where);
+}
+
+std::vector<const OpDef*> catalogue::augment() {
+  return {&flip_op, &toggle_op, &translate_op, &translate_adjoint_op, &cutout_op, &normalize_op};
 }
 
 }  // namespace ranvier

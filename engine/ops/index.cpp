@@ -507,7 +507,8 @@ Tensor one_hot(Tensor labels, int64_t classes, DType dtype, Where where) {
 }
 
 std::vector<const OpDef*> catalogue::index() {
-  return {&transpose_op, &slice_op, &pad_op, &reflect_op, &reflect_adjoint_op, &concat_op, &gather_op, &scatter_add_op, &one_hot_op};
+  return {&transpose_op, &slice_op,  &pad_op,         &reflect_op, &reflect_adjoint_op,
+          &concat_op,    &gather_op, &scatter_add_op, &one_hot_op};
 }
 
 }  // namespace ranvier

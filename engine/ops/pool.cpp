@@ -188,10 +188,8 @@ void run_position(const Call& call) {
 }
 
 constexpr Variant position_variants[] = {{.name = "reference", .run = run_position}};
-constexpr OpDef position_op{.name = "window_position",
-                            .infer = infer_position,
-                            .variants = position_variants,
-                            .smoothness = Smoothness::none};
+constexpr OpDef position_op{
+    .name = "window_position", .infer = infer_position, .variants = position_variants, .smoothness = Smoothness::none};
 
 Tensor pool(const OpDef& op, Tensor x, int64_t window, int64_t stride, int64_t pad, bool count_pad, const Where& at) {
   PoolAttrs attrs{window, stride == 0 ? window : stride, pad, count_pad ? 1 : 0, 0, 0};

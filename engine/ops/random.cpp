@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
@@ -33,18 +34,18 @@ std::vector<Type> infer_draw(std::span<const Type> in, const Attrs& attrs) {
 }
 
 /// Runs a fill of T: kernel(n, a, b, stream, rng, out) for two parameters.
-#define RANVIER_FILL(name)                                                                                      \
-  void name##_fast(const Call& c) {                                                                             \
-    const auto& d = c.node.attrs<Draw>();                                                                       \
-    kernels::cpu::fill_##name(d.shape.numel(), static_cast<float>(d.a), static_cast<float>(d.b), d.stream,      \
-                              c.in<int64_t>(0), c.out<float>(0));                                               \
-  }                                                                                                             \
-  void name##_reference(const Call& c) {                                                                        \
-    const auto& d = c.node.attrs<Draw>();                                                                       \
-    dispatch_floating(c.node.out[0].dtype, [&]<class T>() {                                                     \
-      kernels::reference::fill_##name<T>(d.shape.numel(), static_cast<T>(d.a), static_cast<T>(d.b), d.stream,   \
-                                         c.in<int64_t>(0), c.out<T>(0));                                        \
-    });                                                                                                         \
+#define RANVIER_FILL(name)                                                                                    \
+  void name##_fast(const Call& c) {                                                                           \
+    const auto& d = c.node.attrs<Draw>();                                                                     \
+    kernels::cpu::fill_##name(d.shape.numel(), static_cast<float>(d.a), static_cast<float>(d.b), d.stream,    \
+                              c.in<int64_t>(0), c.out<float>(0));                                             \
+  }                                                                                                           \
+  void name##_reference(const Call& c) {                                                                      \
+    const auto& d = c.node.attrs<Draw>();                                                                     \
+    dispatch_floating(c.node.out[0].dtype, [&]<class T>() {                                                   \
+      kernels::reference::fill_##name<T>(d.shape.numel(), static_cast<T>(d.a), static_cast<T>(d.b), d.stream, \
+                                         c.in<int64_t>(0), c.out<T>(0));                                      \
+    });                                                                                                       \
   }
 RANVIER_FILL(uniform)
 RANVIER_FILL(normal)
@@ -225,14 +226,15 @@ double share_of_zeros(double probability, const char* op, const Where& where) {
 
 Tensor rng(Graph& graph, Where where) {
   State& state = graph.state();
-  if (state.find("session", "rng") < 0)
-    state.declare_exact("session", "rng", {DType::i64, {2}}, seed_and_step, where);
+  if (state.find("session", "rng") < 0) state.declare_exact("session", "rng", {DType::i64, {2}}, seed_and_step, where);
   return read(graph, "session", "rng", where);
 }
 
 Tensor advance(Tensor rng, Where where) { return rng.graph->emit(advance_op, {}, std::span(&rng, 1), where); }
 
-void advance_rng(Graph& graph, Where where) { assign(graph, "session", "rng", advance(rng(graph, where), where), where); }
+void advance_rng(Graph& graph, Where where) {
+  assign(graph, "session", "rng", advance(rng(graph, where), where), where);
+}
 
 Tensor uniform(Graph& graph, std::string_view name, const Shape& shape, double low, double high,
                std::optional<DType> dtype, Where where) {
@@ -279,6 +281,11 @@ Tensor dropout(Tensor x, double p, std::string_view name, Where where) {
   if (p == 0 || !graph.training()) return x;
   const Tensor in[] = {x, rng(graph, where)};
   return graph.emit(dropout_op, Attrs::of(Drop{p, stream_of(graph, name, where)}), in, where);
+}
+
+std::vector<const OpDef*> catalogue::random() {
+  return {&uniform_op,     &normal_op,       &bernoulli_op, &integers_op,
+          &permutation_op, &bernoulli_at_op, &dropout_op,   &advance_op};
 }
 
 }  // namespace ranvier
