@@ -114,6 +114,7 @@ enum class Smoothness : uint8_t {
 /// Which output may be written over which input, where that input dies in the step.
 enum class InPlace : uint8_t {
   never,
+  first,          ///< output 0 over input 0
   any_input,      ///< output 0 over any input of its size: the op reads element i of all of them before writing i
   same_position,  ///< output k over input k (optimizers: new parameter over parameter)
 };

@@ -132,9 +132,10 @@ Tensor emit(const OpDef& op, Vjp& v, Tensor a, Tensor b) {
   return v.graph().emit(op, Attrs::of(v.attrs<Conv2dDims>()), in, Where::current());
 }
 
+// The weights' gradient first: it is the last reader of x, which is then free while dgrad makes the next gradient.
 void vjp_forward(Vjp& v) {
-  v.in(0, [&] { return emit(dgrad_op, v, v.g(), v.x(1)); });
   v.in(1, [&] { return emit(wgrad_op, v, v.x(0), v.g()); });
+  v.in(0, [&] { return emit(dgrad_op, v, v.g(), v.x(1)); });
 }
 void vjp_dgrad(Vjp& v) {
   v.in(0, [&] { return emit(conv2d_op, v, v.g(), v.x(1)); });

@@ -229,7 +229,8 @@ const OpDef grad_op{.name = "batch_norm_grad",
                     .decompose = decompose_grad,
                     .variants = grad_variants,
                     .smoothness = Smoothness::piecewise,
-                    .flops = flops};
+                    .flops = flops,
+                    .in_place = InPlace::first};
 
 NormAttrs attrs_of(Tensor x, bool gamma, const BatchNormOptions& options, const char* op, const Where& where) {
   const Shape s = x.shape();
