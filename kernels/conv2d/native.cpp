@@ -186,6 +186,7 @@ WgradPlan wgrad_plan(const Conv2dDims& d) {
   const int64_t fit = sum_bytes / static_cast<int64_t>(plan.sum_elements * sizeof(T));
   plan.groups =
       std::clamp<int64_t>(std::min(fit, max_lanes / std::min(plan.panels, max_lanes)), 1, std::max<int64_t>(d.n, 1));
+  if (plan.groups > 1 && plan.panels * plan.groups % 2 == 1) --plan.groups;  // two threads share evenly
   plan.lanes = std::min(plan.panels * plan.groups, max_lanes);
   plan.strip_elements = plan.sweep.strip_elements(plan.per_strip);
   plan.dy_elements = plan.per_strip * d.q() * panel_width<T>;
