@@ -17,7 +17,7 @@ constexpr int64_t lanes = V::width;
 constexpr int planes = points * points;  // 36 independent matrix products
 constexpr int tile_outputs = outputs * outputs;
 constexpr int64_t most_slots = 16;
-constexpr int64_t slot_budget = 24 << 20;  // bytes of scratch of all threads together
+constexpr int64_t slot_budget = 12 << 20;  // bytes of scratch of all threads together
 
 /// Images cut in tiles of 4x4 outputs, numbered row by row through the batch. Tile (i, j) reads the 6x6 source pixels
 /// from (4i - pad_h, 4j - pad_w).
