@@ -33,7 +33,7 @@ void parallel_for(int64_t shards, Body&& body) {
 /// that run at once share a slot. A slot is memory to work in and nothing else: a body may depend on nothing it finds
 /// there.
 template <class Body>
-void parallel_for_slots(int64_t shards, int64_t slots, Body&& body) {
+void parallel_for_slots(int64_t shards, [[maybe_unused]] int64_t slots, Body&& body) {
   if (shards <= 1) {
     if (shards == 1) body(int64_t{0}, int64_t{0});
     return;
