@@ -60,4 +60,41 @@ class Batches {
   int64_t images_, batch_, count_;
 };
 
+/// Batches gathered one after the other, for `for (const Batch& batch : training_batches(data, 64, epoch, seed))`. The
+/// batch is one object whose memory is used again; the data set must outlive the loop.
+class BatchRange {
+ public:
+  BatchRange(const Dataset& data, Batches batches) : data_(&data), batches_(std::move(batches)) {}
+
+  class Iterator {
+   public:
+    Iterator(BatchRange& range, int64_t at) : range_(&range), at_(at) {}
+    const Batch& operator*() const {
+      range_->batches_.load(*range_->data_, at_, range_->batch_);
+      return range_->batch_;
+    }
+    Iterator& operator++() {
+      ++at_;
+      return *this;
+    }
+    bool operator!=(const Iterator& other) const { return at_ != other.at_; }
+
+   private:
+    BatchRange* range_;
+    int64_t at_;
+  };
+  Iterator begin() { return {*this, 0}; }
+  Iterator end() { return {*this, batches_.size()}; }
+
+ private:
+  const Dataset* data_;
+  Batches batches_;
+  Batch batch_;
+};
+
+/// The batches of one epoch of training, see Batches::training.
+inline BatchRange training_batches(const Dataset& data, int64_t batch, int64_t epoch, uint64_t seed) {
+  return {data, Batches::training(data.size(), batch, epoch, seed)};
+}
+
 }  // namespace ranvier::data

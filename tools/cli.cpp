@@ -48,7 +48,7 @@ data::Splits open_data(const Common& common, const std::optional<std::string>& p
   options.fetch = fetch;
   options.fetch_options.log = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
   data::Splits splits = data::locate(options);
-  common.say("data: {}", data::describe(splits));
+  common.say("{}", data::describe(splits));
   return splits;
 }
 

@@ -124,11 +124,20 @@ class Trainer {
       ++position_.step;
       if (!std::isfinite(step_.loss())) nan_loss();
       loss_ = step_.mean_loss() * loss_scale;
+      recent_loss_ += step_.loss() * loss_scale;
+      ++recent_steps_;
       progress().update(line(watch, first));
       if (position_.step % report_every() == 0 && b + 1 < steps_per_epoch_)
-        metrics_->append({{"step", position_.step}, {"epoch", epoch()}, {"train_loss", step_.loss() * loss_scale}});
+        metrics_->append({{"step", position_.step}, {"epoch", epoch()}, {"train_loss", take_recent_loss()}});
       if (interrupted()) stop();
     }
+  }
+
+  /// Mean loss of the steps since the last report.
+  double take_recent_loss() {
+    const double loss = recent_loss_ / static_cast<double>(std::max<int64_t>(recent_steps_, 1));
+    recent_loss_ = 0, recent_steps_ = 0;
+    return loss;
   }
 
   int64_t report_every() const { return std::max<int64_t>(1, steps_per_epoch_ / 20); }
@@ -145,7 +154,7 @@ class Trainer {
 
   void end_of_epoch(const Stopwatch& watch, int64_t first) {
     const int64_t epoch_index = position_.step / steps_per_epoch_;
-    nlohmann::ordered_json metrics = {{"step", position_.step}, {"epoch", epoch_index}, {"train_loss", loss_},
+    nlohmann::ordered_json metrics = {{"step", position_.step}, {"epoch", epoch_index}, {"train_loss", take_recent_loss()}, {"train_loss_of_epoch", loss_},
                                       {"train_accuracy", step_.accuracy()}, {"learning_steps", session_->updates()}};
     std::string text = line(watch, first);
     const bool last = position_.step == total_steps_;
@@ -250,8 +259,8 @@ class Trainer {
   std::unique_ptr<Progress> progress_;
   data::Batch batch_;
   Position position_;
-  int64_t steps_per_epoch_ = 0, total_steps_ = 0;
-  double loss_ = 0, train_loss_ = 0, test_accuracy_ = 0, evaluation_seconds_ = 0;
+  int64_t steps_per_epoch_ = 0, total_steps_ = 0, recent_steps_ = 0;
+  double loss_ = 0, recent_loss_ = 0, train_loss_ = 0, test_accuracy_ = 0, evaluation_seconds_ = 0;
 };
 
 /// A flag's text as a TOML value of the key's type.
