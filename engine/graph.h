@@ -125,6 +125,10 @@ class Graph {
   const std::string& input_name(uint32_t id) const { return input_names_.at(id); }
   void set_input_name(uint32_t id, std::string_view name) { input_names_.emplace(id, name); }
 
+  /// Values that programs of this trace keep readable by name beside their outputs; see `probe` in ops.h.
+  const std::vector<std::pair<std::string, Value>>& probes() const { return probes_; }
+  void add_probe(std::string name, Value value) { probes_.emplace_back(std::move(name), value); }
+
   /// Nodes emitted by `body` report the place of `node` (backward rules blame the forward line).
   void blame(uint32_t node, const std::function<void()>& body);
 
@@ -149,6 +153,7 @@ class Graph {
   std::unordered_multimap<uint64_t, uint32_t> by_hash_;
   std::unordered_map<std::string, std::string> claimed_;
   std::unordered_map<uint32_t, std::string> input_names_;
+  std::vector<std::pair<std::string, Value>> probes_;
   std::deque<std::string> strings_;
   std::unordered_map<std::string_view, std::string_view> interned_;
   std::string scope_;

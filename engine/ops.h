@@ -35,6 +35,8 @@ Tensor read(Graph&, std::string_view slab, std::string_view name, Where where = 
 void assign(Graph&, std::string_view slab, std::string_view name, Tensor value, Where where = Where::current());
 /// A trainable parameter named by the current scope: entry "<scope>.<name>" of slab "parameters".
 Tensor parameter(Graph&, std::string_view name, const Shape&, Init init, Where where = Where::current());
+/// Makes a value of the step readable after each run as `Program::get<T>("<scope>.<name>")`; returns the value.
+Tensor probe(Tensor, std::string_view name, Where where = Where::current());
 /// The element type that models compute in (f32 unless the session says otherwise).
 DType compute_type(const Graph&);
 

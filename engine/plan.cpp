@@ -426,7 +426,15 @@ class Planner {
 }  // namespace
 
 Plan make_plan(Graph& graph, std::span<const Tensor> outputs, const PlanOptions& options) {
-  return Planner(graph, options).run(outputs);
+  std::vector<Tensor> readable(outputs.begin(), outputs.end());
+  std::vector<std::string> names;
+  for (const auto& [name, value] : graph.probes()) {
+    readable.push_back(graph.tensor(value));
+    names.push_back(name);
+  }
+  Plan plan = Planner(graph, options).run(readable);
+  plan.probes = std::move(names);
+  return plan;
 }
 
 size_t place(std::vector<Storage*> storages) {

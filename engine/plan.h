@@ -71,7 +71,8 @@ struct Plan {
   std::vector<PlanStep> steps;
   std::vector<PlanValue> values;
   std::vector<Storage> storages;
-  std::vector<uint32_t> outputs;  ///< values, in the order asked for
+  std::vector<uint32_t> outputs;    ///< values, in the order asked for, then the probed ones
+  std::vector<std::string> probes;  ///< their names
   std::vector<Commit> commits;
   std::deque<std::vector<std::byte>> constants;  ///< data of constants, once the graph is gone
   size_t arena_bytes = 0;                        ///< scratch of one run, workspaces included

@@ -215,6 +215,15 @@ void Program::set_bytes(std::string_view input, DType dtype, std::span<const std
   copy_to_device(options_.device, address(storage), bytes.data(), bytes.size());
 }
 
+size_t Program::probe_index(std::string_view probe) const {
+  std::string known;
+  for (size_t i = 0; i < plan_->probes.size(); ++i) {
+    if (plan_->probes[i] == probe) return outputs() + i;
+    known += " " + plan_->probes[i];
+  }
+  fail("this program has no probe '{}'; it has:{}", probe, known.empty() ? " none" : known);
+}
+
 const Type& Program::output_type(size_t index) const {
   if (index >= plan_->outputs.size()) fail("this program has {} outputs, asked for {}", plan_->outputs.size(), index);
   return plan_->values[plan_->outputs[index]].type;

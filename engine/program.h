@@ -46,11 +46,19 @@ class Program {
     get_bytes(index, dtype_of<T>(), std::as_writable_bytes(std::span(values)));
     return values;
   }
+  /// Copies a probed value to the host by its name.
+  template <class T>
+  std::vector<T> get(std::string_view probe) const {
+    return get<T>(probe_index(probe));
+  }
+  /// Index of a probed value among the outputs; an unknown name is an Error that lists the known ones.
+  size_t probe_index(std::string_view probe) const;
   /// The value of a scalar output (f32 or f64).
   double scalar(size_t index) const;
   const Type& output_type(size_t index) const;
   const Type& input_type(std::string_view input) const;
-  size_t outputs() const { return plan_->outputs.size(); }
+  /// Outputs asked for at compile; probed values follow them.
+  size_t outputs() const { return plan_->outputs.size() - plan_->probes.size(); }
 
   /// Executes every step, then the assignments that could not be done in place.
   void run();

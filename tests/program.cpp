@@ -198,3 +198,29 @@ TEST(Program, ProfileCountsEveryStep) {
 
 }  // namespace
 }  // namespace ranvier
+
+namespace ranvier {
+namespace {
+
+TEST(Program, ProbedValuesAreReadableByScopeAndName) {
+  State state;
+  Graph graph(state);
+  const Tensor x = input(graph, "x", {DType::f32, {3}});
+  Tensor y;
+  {
+    const Scope scope(graph, "block1");
+    y = probe(x * 2.0, "doubled") + 1.0;
+  }
+  Program program = compile(graph, std::vector{y});
+  EXPECT_EQ(program.outputs(), 1u);
+  program.set<float>("x", std::vector<float>{1, 2, 3});
+  program.run();
+  EXPECT_EQ(program.get<float>("block1.doubled"), (std::vector<float>{2, 4, 6}));
+  EXPECT_EQ(program.get<float>(0), (std::vector<float>{3, 5, 7}));
+  EXPECT_THROW(program.get<float>("doubled"), Error);
+  const Scope scope(graph, "block1");
+  EXPECT_THROW(probe(x, "doubled"), Error);
+}
+
+}  // namespace
+}  // namespace ranvier

@@ -178,6 +178,13 @@ Tensor parameter(Graph& graph, std::string_view name, const Shape& shape, Init i
   return read(graph, "parameters", graph.path(name), Type{compute_type(graph), shape}, std::move(init), where);
 }
 
+Tensor probe(Tensor value, std::string_view name, Where where) {
+  const std::string path = value.graph->path(name);
+  value.graph->claim(path, "probe", where);
+  value.graph->add_probe(path, value.value);
+  return value;
+}
+
 DType compute_type(const Graph& graph) { return graph.state().parameter_type(); }
 
 Tensor reshape(Tensor x, std::span<const int64_t> shape, Where where) {
