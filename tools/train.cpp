@@ -98,9 +98,9 @@ class Trainer {
       return;
     }
     if (recipe_.whiten) {
-      const int64_t images = std::min<int64_t>(splits_.train.size(), 5000);
-      models::set_whitening(state, models::whitening(std::span(splits_.train.images).first(static_cast<size_t>(images * splits_.train.image_bytes())),
-                                                     splits_.train.height, splits_.train.width, splits_.train.mean, splits_.train.std));
+      // an image folder lists its images by class: the sample must be drawn from all of them
+      const data::Dataset sample = data::limited(splits_.train, 5000, static_cast<uint64_t>(config_.seed));
+      models::set_whitening(state, models::whitening(sample.images, sample.height, sample.width, sample.mean, sample.std));
     }
     if (config_.weights.empty()) return;
     checkpoint::WeightOptions weights;

@@ -5,6 +5,7 @@
 #include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
+#include "engine/ops/dispatch.h"
 
 namespace ranvier {
 namespace {
@@ -38,11 +39,10 @@ std::vector<Type> infer_wgrad(std::span<const Type> in, const Attrs& attrs) {
 }
 
 // ---- variants ----
-bool is_f32(const NodeView& node) { return node.in[0].dtype == DType::f32; }
 
 template <ConvPass pass>
 bool winograd_supports(const NodeView& node) {
-  return is_f32(node) && kernels::conv2d_winograd_supports(node.attrs<Conv2dDims>(), pass);
+  return operand_is_f32(node) && kernels::conv2d_winograd_supports(node.attrs<Conv2dDims>(), pass);
 }
 template <ConvPass pass>
 bool winograd_pays(const NodeView& node) {
@@ -96,7 +96,7 @@ constexpr Variant variants[] = {
     {.name = "winograd", .run = run_winograd<pass>, .supports = winograd_pays<pass>,
      .workspace = winograd_workspace<pass>, .exact = false},
 #if defined(RANVIER_HAS_ONEDNN)
-    {.name = "onednn", .run = run_onednn, .supports = is_f32, .workspace = onednn_workspace,
+    {.name = "onednn", .run = run_onednn, .supports = operand_is_f32, .workspace = onednn_workspace,
      .prepare = prepare_onednn<pass>},
 #endif
     {.name = "native", .run = run_native<pass>, .workspace = native_workspace<pass>},

@@ -5,6 +5,7 @@
 #include "engine/catalogue.h"
 #include "engine/ops.h"
 #include "engine/ops/core.h"
+#include "engine/ops/dispatch.h"
 #include "kernels/elementwise/elementwise.h"
 
 namespace ranvier {
@@ -96,7 +97,6 @@ bool cpu_types(const NodeView& node) {
 
 void run_copy(const Call& call) { std::memcpy(call.outputs[0], call.inputs[0], call.node.in[0].bytes()); }
 
-double no_flops(const NodeView&) { return 0; }
 
 constexpr Variant full_variants[] = {{.name = "reference", .run = run_full, .supports = cpu_types}};
 constexpr Variant cast_variants[] = {{.name = "cpu", .run = run_cast, .supports = cpu_types}};
@@ -115,15 +115,15 @@ void vjp_nothing(Vjp&) {}
 
 }  // namespace
 
-const OpDef input_op{.name = "input", .infer = infer_leaf, .flops = no_flops};
-const OpDef read_op{.name = "read", .infer = infer_leaf, .flops = no_flops};
-const OpDef constant_op{.name = "constant", .infer = infer_constant, .flops = no_flops};
-const OpDef full_op{.name = "full", .infer = infer_leaf, .variants = full_variants, .flops = no_flops};
-const OpDef assign_op{.name = "assign", .infer = infer_none, .flops = no_flops, .effect = true};
-const OpDef copy_op{.name = "copy", .infer = infer_same, .variants = copy_variants, .flops = no_flops};
-const OpDef reshape_op{.name = "reshape", .infer = infer_reshape, .vjp = vjp_reshape, .flops = no_flops, .view = true};
+const OpDef input_op{.name = "input", .infer = infer_leaf, .flops = moves_only};
+const OpDef read_op{.name = "read", .infer = infer_leaf, .flops = moves_only};
+const OpDef constant_op{.name = "constant", .infer = infer_constant, .flops = moves_only};
+const OpDef full_op{.name = "full", .infer = infer_leaf, .variants = full_variants, .flops = moves_only};
+const OpDef assign_op{.name = "assign", .infer = infer_none, .flops = moves_only, .effect = true};
+const OpDef copy_op{.name = "copy", .infer = infer_same, .variants = copy_variants, .flops = moves_only};
+const OpDef reshape_op{.name = "reshape", .infer = infer_reshape, .vjp = vjp_reshape, .flops = moves_only, .view = true};
 const OpDef stop_gradient_op{
-    .name = "stop_gradient", .infer = infer_same, .vjp = vjp_nothing, .flops = no_flops, .view = true};
+    .name = "stop_gradient", .infer = infer_same, .vjp = vjp_nothing, .flops = moves_only, .view = true};
 const OpDef cast_op{.name = "cast", .infer = infer_cast, .vjp = vjp_cast, .variants = cast_variants};
 const OpDef cast_integer_op{
     .name = "cast", .infer = infer_cast, .variants = cast_variants, .smoothness = Smoothness::none};

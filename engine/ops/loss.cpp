@@ -5,6 +5,7 @@
 #include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
+#include "engine/ops/dispatch.h"
 
 namespace ranvier {
 namespace {
@@ -57,7 +58,6 @@ void correct_as(const Call& call, Kernel&& kernel) {
   kernel(dims_of(call.node), call.in<T>(0), call.in<int32_t>(1), valid_of(call, 2), call.out<T>(0));
 }
 
-bool is_f32(const NodeView& node) { return node.in[0].dtype == DType::f32; }
 double flops(const NodeView& node) { return 5.0 * static_cast<double>(node.in[0].shape.numel()); }
 
 #define RANVIER_LOSS_VARIANTS(pass, kernel)                                                     \
@@ -66,7 +66,7 @@ double flops(const NodeView& node) { return 5.0 * static_cast<double>(node.in[0]
     dispatch_floating(call.node.in[0].dtype,                                                    \
                       [&]<class T>() { pass##_as<T>(call, kernels::reference::kernel<T>); });    \
   }                                                                                             \
-  constexpr Variant pass##_variants[] = {{.name = "cpu", .run = run_##pass, .supports = is_f32, .exact = false}, \
+  constexpr Variant pass##_variants[] = {{.name = "cpu", .run = run_##pass, .supports = operand_is_f32, .exact = false}, \
                                          {.name = "reference", .run = reference_##pass}};
 RANVIER_LOSS_VARIANTS(loss, softmax_cross_entropy)
 RANVIER_LOSS_VARIANTS(grad, softmax_cross_entropy_gradient)

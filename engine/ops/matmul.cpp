@@ -4,6 +4,7 @@
 #include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
+#include "engine/ops/dispatch.h"
 
 namespace ranvier {
 namespace {
@@ -55,7 +56,6 @@ void vjp(Vjp& v) {
 }
 
 MatmulDims dims_of(const NodeView& node) { return dims_of(node.in, node.attrs<MatmulAttrs>()); }
-bool is_f32(const NodeView& node) { return node.in[0].dtype == DType::f32; }
 double flops(const NodeView& node) {
   const MatmulDims d = dims_of(node);
   return 2.0 * static_cast<double>(d.batch * d.m) * static_cast<double>(d.n * d.k);
@@ -84,7 +84,7 @@ size_t onednn_workspace(const NodeView& node, const void*) { return kernels::mat
 
 constexpr Variant variants[] = {
 #if defined(RANVIER_HAS_ONEDNN)
-    {.name = "onednn", .run = run_onednn, .supports = is_f32, .workspace = onednn_workspace},
+    {.name = "onednn", .run = run_onednn, .supports = operand_is_f32, .workspace = onednn_workspace},
 #endif
     {.name = "native", .run = run_native, .workspace = native_workspace},
     {.name = "reference", .run = run_reference},

@@ -6,6 +6,7 @@
 #include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
+#include "engine/ops/dispatch.h"
 
 namespace ranvier {
 namespace {
@@ -108,7 +109,6 @@ void grad_as(const Call& call, Kernel&& kernel) {
   kernel(attrs.dims(), args);
 }
 
-bool is_f32(const NodeView& node) { return node.in[0].dtype == DType::f32; }
 size_t workspace(const NodeView& node, const void*) { return kernels::norm_workspace(node.attrs<NormAttrs>().dims()); }
 double flops(const NodeView& node) { return 10.0 * static_cast<double>(node.in[0].shape.numel()); }
 
@@ -119,7 +119,7 @@ double flops(const NodeView& node) { return 10.0 * static_cast<double>(node.in[0
                       [&]<class T>() { pass##_as<T>(call, kernels::reference::kernel<T>); });             \
   }                                                                                                      \
   constexpr Variant pass##_variants[] = {                                                                \
-      {.name = "cpu", .run = run_##pass, .supports = is_f32, .workspace = workspace, .exact = false},    \
+      {.name = "cpu", .run = run_##pass, .supports = operand_is_f32, .workspace = workspace, .exact = false},    \
       {.name = "reference", .run = reference_##pass, .workspace = workspace}};
 RANVIER_NORM_VARIANTS(train, norm_forward)
 RANVIER_NORM_VARIANTS(eval, norm_eval)

@@ -4,6 +4,7 @@
 #include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
+#include "engine/ops/dispatch.h"
 #include "kernels/optim/schedule.h"
 
 namespace ranvier {
@@ -86,7 +87,6 @@ void norm_as(const Call& call, Kernel&& kernel) {
   kernel(TensorList<T>{static_cast<int64_t>(items.size()), items.data()}, static_cast<double*>(call.workspace), call.out<T>(0));
 }
 
-bool is_f32(const NodeView& node) { return node.in[0].dtype == DType::f32; }
 size_t norm_workspace(const NodeView&, const void*) { return kernels::optim_workspace() * sizeof(double); }
 double flops(const NodeView& node) {
   double elements = 0;
@@ -101,7 +101,7 @@ double flops(const NodeView& node) {
                       [&]<class T>() { pass##_as<T>(call, kernels::reference::kernel<T>); });                       \
   }                                                                                                                 \
   constexpr Variant pass##_variants[] = {                                                                           \
-      {.name = "cpu", .run = run_##pass, .supports = is_f32, .workspace = scratch},                                 \
+      {.name = "cpu", .run = run_##pass, .supports = operand_is_f32, .workspace = scratch},                                 \
       {.name = "reference", .run = reference_##pass, .workspace = scratch}};
 RANVIER_MULTI(sgd, sgd, nullptr)
 RANVIER_MULTI(adamw, adamw, nullptr)

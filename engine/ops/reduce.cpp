@@ -4,6 +4,7 @@
 #include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
+#include "engine/ops/dispatch.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/index/index.h"
 #include "kernels/reduce/reduce.h"
@@ -134,7 +135,6 @@ void run_broadcast(const Call& call) {
 }
 
 bool broadcastable_bytes(const NodeView& node) { return size_of(node.in[0].dtype) != 2; }
-double no_flops(const NodeView&) { return 0; }
 
 void vjp_broadcast(Vjp& v) {
   v.in(0, [&] { return sum_to(v.g(), v.x(0).shape()); });
@@ -186,7 +186,7 @@ const OpDef broadcast_op{.name = "broadcast_to",
                          .infer = infer_broadcast,
                          .vjp = vjp_broadcast,
                          .variants = broadcast_variants,
-                         .flops = no_flops};
+                         .flops = moves_only};
 
 Tensor broadcast_to(Tensor x, const Shape& shape, Where where) {
   if (x.shape() == shape) return x;
