@@ -8,11 +8,16 @@
 
 namespace {
 
+/// The one line about what went wrong. Never throws, whatever standard error is.
+int complain(const std::string& what) {
+  std::fputs(("ranvier: " + what + "\n").c_str(), stderr);
+  return 2;
+}
+
 /// Exit status of a command that has done its work: 2 when its output did not arrive.
 int finish(int status) {
   const bool written = std::fflush(stdout) == 0 && !std::ferror(stdout) && std::cout.flush().good();
-  if (!written) fmt::print(stderr, "ranvier: standard output cannot be written\n");
-  return written ? status : 2;
+  return written ? status : complain("standard output cannot be written");
 }
 
 }  // namespace
@@ -36,22 +41,14 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return finish(app.exit(error));
     const auto unknown = app.remaining(true);
-    if (dynamic_cast<const CLI::RequiredError*>(&error) && !unknown.empty()) {
-      fmt::print(stderr, "ranvier: unknown argument '{}' (try --help)\n", unknown.front());
-      return 2;
-    }
-    fmt::print(stderr, "ranvier: {}\n", error.what());
-    return 2;
+    if (dynamic_cast<const CLI::RequiredError*>(&error) && !unknown.empty())
+      return complain(fmt::format("unknown argument '{}' (try --help)", unknown.front()));
+    return complain(error.what());
   } catch (const cli::Exit& exit) {
     return exit.status;
-  } catch (const cli::UsageError& error) {
-    fmt::print(stderr, "ranvier: {}\n", error.what());
-    return 2;
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "ranvier: out of memory\n");
-    return 2;
+    return complain("out of memory");
   } catch (const std::exception& error) {
-    fmt::print(stderr, "ranvier: {}\n", error.what());
-    return 2;
+    return complain(error.what());
   }
 }

@@ -95,6 +95,7 @@ class Trainer {
           throw UsageError(fmt::format("{}: its run had {} {}, this one has {}", run_.checkpoint().string(), key,
                                        it == metadata.end() ? "?" : it->second, value));
       position_.step = saved_step(metadata);
+      step_.resume_at(position_.step);
       common_.say("resumed at epoch {:.2f}, step {}", epoch(), position_.step);
       return;
     }

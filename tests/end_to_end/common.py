@@ -63,6 +63,13 @@ class Case(unittest.TestCase):
         self.assertEqual(result.out.count("\n"), 1, result.out)
         return value
 
+    def same_tensors(self, want, path):
+        """Every tensor of a file, byte for byte (said by name: a diff of megabytes would take minutes)."""
+        found = tensors(path)[0]
+        self.assertEqual(list(want), list(found))
+        different = [name for name in want if want[name] != found[name]]
+        self.assertEqual(different, [], f"{path}: these tensors differ")
+
     def refused(self, *arguments, saying, status=2, **options):
         """Bad input: the status, and one line on standard error that says every word of `saying`; no crash."""
         result = self.run_program(*arguments, **options)
