@@ -58,6 +58,8 @@ class TrainStep {
   /// Mean loss and accuracy (in [0, 1]) since the last call of `reset`.
   double mean_loss() const { return steps_ ? loss_sum_ / static_cast<double>(steps_) : 0; }
   double accuracy() const { return samples_ ? hits_ / static_cast<double>(samples_) : 0; }
+  /// Batches that ran before, in the run that a checkpoint continues: gradient accumulation goes on in mid-update.
+  void resume_at(int64_t batches) { micro_ = batches; }
   void reset() { loss_sum_ = hits_ = 0, steps_ = samples_ = 0; }
 
   /// The program that updates (and, with accumulation, the one that only adds gradients).

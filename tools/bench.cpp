@@ -130,7 +130,7 @@ void bench_plan(const BenchOptions& options) {
   const double best = *std::min_element(times.begin(), times.end());
   options.common.say("{}: trace + plan of a training step, batch {}: median {:.2f} ms, best {:.2f} ms of {} ({} nodes traced, {} steps planned)",
                      options.model, recipe.batch, median(times), best, times.size(), nodes, steps);
-  fmt::print(options.common.json ? stderr : stdout, "{}", bill);
+  options.common.write(bill);
   Json rows = Json::array({{{"name", "trace+plan"}, {"variant", ""}, {"shape", options.model}, {"ms", median(times)}}});
   options.common.print({{"model", options.model}, {"batch", recipe.batch}, {"nodes", nodes}, {"steps", steps}, {"rows", rows}});
 }

@@ -38,8 +38,16 @@ Device Common::start() const {
   return chosen;
 }
 
+void Common::write(const std::string& text) const {
+  FILE* stream = json ? stderr : stdout;
+  std::fputs(text.c_str(), stream);
+  std::fflush(stream);
+}
+
 void Common::print(const nlohmann::ordered_json& object) const {
-  if (json) fmt::print("{}\n", object.dump());
+  if (!json) return;
+  std::fputs((object.dump() + "\n").c_str(), stdout);
+  std::fflush(stdout);
 }
 
 data::Splits open_data(const Common& common, const std::optional<std::string>& path, bool fetch) {

@@ -28,9 +28,10 @@ struct Common {
   /// A line for people: standard output, or standard error under --json.
   template <class... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {
-    fmt::print(json ? stderr : stdout, "{}\n", fmt::format(format, std::forward<Args>(args)...));
-    std::fflush(json ? stderr : stdout);
+    write(fmt::format(format, std::forward<Args>(args)...) + "\n");
   }
+  /// Text for people, written as it is. A stream that takes no more does not stop the work: `main` tells in the end.
+  void write(const std::string& text) const;
   /// Prints the object under --json.
   void print(const nlohmann::ordered_json& object) const;
 };

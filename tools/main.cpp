@@ -1,11 +1,30 @@
 // The `ranvier` program: subcommands, and the one place that turns errors into a line and an exit status.
 #include "tools/cli.h"
 
+#include <csignal>
 #include <cstdio>
 #include <exception>
+#include <iostream>
+
+namespace {
+
+/// The one line about what went wrong. Never throws, whatever standard error is.
+int complain(const std::string& what) {
+  std::fputs(("ranvier: " + what + "\n").c_str(), stderr);
+  return 2;
+}
+
+/// Exit status of a command that has done its work: 2 when its output did not arrive.
+int finish(int status) {
+  const bool written = std::fflush(stdout) == 0 && !std::ferror(stdout) && std::cout.flush().good();
+  return written ? status : complain("standard output cannot be written");
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace ranvier;
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is a failed write with a message, like a full disk
   CLI::App app{"Ranvier: trains small vision models, and more, without any framework", "ranvier"};
   app.set_version_flag("--version", RANVIER_VERSION);
   app.require_subcommand(1);
@@ -18,21 +37,18 @@ int main(int argc, char** argv) {
   cli::add_bench(app);
   try {
     app.parse(argc, argv);
-    return 0;
+    return finish(0);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);
-    fmt::print(stderr, "ranvier: {}\n", error.what());
-    return 2;
+    if (error.get_exit_code() == 0) return finish(app.exit(error));
+    const auto unknown = app.remaining(true);
+    if (dynamic_cast<const CLI::RequiredError*>(&error) && !unknown.empty())
+      return complain(fmt::format("unknown argument '{}' (try --help)", unknown.front()));
+    return complain(error.what());
   } catch (const cli::Exit& exit) {
     return exit.status;
-  } catch (const cli::UsageError& error) {
-    fmt::print(stderr, "ranvier: {}\n", error.what());
-    return 2;
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "ranvier: out of memory\n");
-    return 2;
+    return complain("out of memory");
   } catch (const std::exception& error) {
-    fmt::print(stderr, "ranvier: {}\n", error.what());
-    return 2;
+    return complain(error.what());
   }
 }

@@ -16,6 +16,9 @@ struct PredictOptions {
   int64_t top = 3;
 };
 
+/// Images at once. Fixed, so that a picture gets the same bits alone and among others.
+constexpr int64_t batch = 16;
+
 void run(const PredictOptions& options) {
   if (options.top < 1) throw UsageError(fmt::format("--top {}: must be at least 1", options.top));
   ModelFile model = open_model(options.checkpoint, options.common);
@@ -24,8 +27,7 @@ void run(const PredictOptions& options) {
     const data::Image image = data::resize(data::load_image(path), model.like.height, model.like.width);
     pixels.insert(pixels.end(), image.pixels.begin(), image.pixels.end());
   }
-  const auto count = static_cast<int64_t>(options.images.size());
-  Evaluator evaluator(*model.session, model.recipe, model.like, false, model.slab, std::min<int64_t>(count, 64));
+  Evaluator evaluator(*model.session, model.recipe, model.like, false, model.slab, batch);
   const std::vector<float> probability = evaluator.probabilities(pixels);
   const size_t classes = model.like.classes.size();
   nlohmann::ordered_json predictions = nlohmann::ordered_json::array();

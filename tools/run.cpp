@@ -19,6 +19,13 @@ double cpu_seconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
+/// A path as a string of gnuplot, where a quote inside single quotes is written twice.
+std::string quoted(const std::filesystem::path& path) {
+  std::string text;
+  for (char c : path.string()) text += c == '\'' ? std::string("''") : std::string(1, c);
+  return "'" + text + "'";
+}
+
 }  // namespace
 
 RunFolder open_run(const std::string& out, const std::string& model, bool resume) {
@@ -80,9 +87,11 @@ std::string draw_curves(const RunFolder& run) {
     const bool svg = std::string(kind) == "svg";
     script += svg ? "set terminal svg size 800,500 font 'Helvetica,14' background 'white'\n"
                   : "set terminal pngcairo size 800,500 font 'Helvetica,11'\n";
-    script += fmt::format("set output '{}/loss.{}'; set ylabel 'training loss (nats per image)'; set yrange [*:*]\n", run.path.string(), kind);
+    script += fmt::format("set output {}; set ylabel 'training loss (nats per image)'; set yrange [*:*]\n",
+                          quoted(run.path / fmt::format("loss.{}", kind)));
     script += "plot $loss using 1:2 with lines lw 2 lc rgb '#1f6f8b' title 'training'\n";
-    script += fmt::format("set output '{}/accuracy.{}'; set ylabel 'accuracy (% of images)'; set yrange [*:100]\n", run.path.string(), kind);
+    script += fmt::format("set output {}; set ylabel 'accuracy (% of images)'; set yrange [*:100]\n",
+                          quoted(run.path / fmt::format("accuracy.{}", kind)));
     script += "plot $accuracy using 1:($2*100) with lines lw 2 lc rgb '#1f6f8b' title 'training, augmented images', "
               "$accuracy using 1:($3*100) with linespoints lw 2 pt 7 lc rgb '#d1495b' title 'test'\n";
   }
@@ -100,16 +109,11 @@ void Progress::update(const std::string& line) {
   const auto now = Clock::now();
   if (now - last_ < (terminal_ ? std::chrono::milliseconds(100) : std::chrono::seconds(10))) return;
   last_ = now;
-  FILE* stream = common_.json ? stderr : stdout;
-  if (terminal_) fmt::print(stream, "\r\033[K{}", line);
-  else fmt::print(stream, "{}\n", line);
-  std::fflush(stream);
+  common_.write(terminal_ ? "\r\033[K" + line : line + "\n");
 }
 
 void Progress::finish(const std::string& line) {
-  FILE* stream = common_.json ? stderr : stdout;
-  fmt::print(stream, "{}{}\n", terminal_ ? "\r\033[K" : "", line);
-  std::fflush(stream);
+  common_.write((terminal_ ? "\r\033[K" : "") + line + "\n");
   last_ = Clock::now();
 }
 

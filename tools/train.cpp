@@ -1,6 +1,7 @@
 // `ranvier train`: a model, its data and its recipe, epoch after epoch, with checkpoints that resume to the bit.
+#include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <fstream>
 
 #include "data/batches.h"
 #include "engine/checkpoint.h"
@@ -68,7 +69,7 @@ class Trainer {
     load();
     common_.say("model: {}, {} trainable parameters; batch {}, {} epochs of {} steps", recipe_.name,
                 session_->parameter_count(), recipe_.batch, recipe_.epochs, steps_per_epoch_);
-    fmt::print(common_.json ? stderr : stdout, "{}", step_.program().plan().bill());
+    common_.write(step_.program().plan().bill());
     write_file(run_.config(), to_toml(resolved()));
     metrics_ = std::make_unique<Metrics>(run_.metrics(), position_.step);
     watch_for_interruption();
@@ -93,7 +94,8 @@ class Trainer {
         if (const auto it = metadata.find(key); it == metadata.end() || it->second != std::to_string(value))
           throw UsageError(fmt::format("{}: its run had {} {}, this one has {}", run_.checkpoint().string(), key,
                                        it == metadata.end() ? "?" : it->second, value));
-      position_.step = std::stoll(metadata.at("step"));
+      position_.step = saved_step(metadata);
+      step_.resume_at(position_.step);
       common_.say("resumed at epoch {:.2f}, step {}", epoch(), position_.step);
       return;
     }
@@ -109,6 +111,18 @@ class Trainer {
     common_.say("weights: {} tensors from {}", report.loaded.size(), config_.weights);
     if (!report.missing.empty()) common_.say("weights: not in the file, left at their start: {}", fmt::join(report.missing, " "));
     if (!report.unused.empty()) common_.say("weights: in the file, not used: {}", fmt::join(report.unused, " "));
+  }
+
+  /// The step that a checkpoint was written at.
+  int64_t saved_step(const checkpoint::Metadata& metadata) const {
+    const auto it = metadata.find("step");
+    const std::string text = it == metadata.end() ? "missing" : it->second;
+    int64_t step = -1;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), step);
+    if (error != std::errc{} || end != text.data() + text.size() || step < 0 || step > total_steps_)
+      throw UsageError(fmt::format("{}: its step is {}; this run has {} steps (epochs = {})", run_.checkpoint().string(),
+                                   text, total_steps_, recipe_.epochs));
+    return step;
   }
 
   double epoch() const { return static_cast<double>(position_.step) / static_cast<double>(steps_per_epoch_); }
@@ -129,7 +143,7 @@ class Trainer {
       progress().update(line(watch, first));
       if (position_.step % report_every() == 0 && b + 1 < steps_per_epoch_)
         metrics_->append({{"step", position_.step}, {"epoch", epoch()}, {"train_loss", take_recent_loss()}});
-      if (interrupted()) stop();
+      if (interrupted() && b + 1 < steps_per_epoch_) stop();
     }
   }
 
@@ -171,6 +185,7 @@ class Trainer {
     progress().finish(text);
     metrics_->append(metrics);
     if (last || (config_.checkpoint_every && epoch_index % config_.checkpoint_every == 0)) save();
+    if (interrupted() && !last) stop();
   }
 
   void save() {

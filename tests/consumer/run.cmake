@@ -1,0 +1,15 @@
+# Installs into the build tree, then configures, builds and runs the consumer against what was installed.
+set(prefix ${BUILD}/consumer-installed)
+set(folder ${BUILD}/consumer-build)
+file(REMOVE_RECURSE ${prefix} ${folder})
+if(SANITIZE)
+  string(APPEND FLAGS " -fsanitize=${SANITIZE} -fno-omit-frame-pointer")
+endif()
+function(step)
+  execute_process(COMMAND ${ARGV} COMMAND_ECHO STDOUT COMMAND_ERROR_IS_FATAL ANY)
+endfunction()
+step(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
+step(${CMAKE_COMMAND} -S ${SOURCE} -B ${folder} -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_CXX_COMPILER=${COMPILER}
+     -DCMAKE_CXX_FLAGS=${FLAGS} -DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER})
+step(${CMAKE_COMMAND} --build ${folder})
+step(${folder}/consumer)
