@@ -30,7 +30,7 @@ std::string name_of(const Form& form) {
 
 BatchNormOptions options_of(const Form& form) { return {1e-3, form.activation, form.pool}; }
 
-/// Operands x (distinct values, far enough apart that no difference quotient changes a pool's winner), beta, gamma.
+/// Operands x, beta and gamma.
 std::vector<Operand> operands(const Shape& shape, const Form& form) {
   std::vector<Operand> in = {{shape, {-1, 1}}, {{shape[3]}, {-0.5, 0.5}}};
   if (form.gamma) in.push_back({{shape[3]}, {0.5, 1.5}});
@@ -42,13 +42,6 @@ std::vector<Tensor> build(const std::vector<Tensor>& in, const Form& form) {
   const auto gamma = form.gamma ? std::optional(in[2]) : std::nullopt;
   const BatchNormResult r = batch_norm(in[0], gamma, in[1], options_of(form));
   return {r.y, r.mean, r.variance};
-}
-
-/// The inputs' values spread by 0.05 a place in shuffled order: winners of pools stay winners near them, no tie.
-Tensor spread(Tensor x) {
-  std::vector<double> offsets(static_cast<size_t>(x.shape().numel()));
-  for (size_t i = 0; i < offsets.size(); ++i) offsets[i] = 0.05 * static_cast<double>(i * 37 % 101);
-  return x * 0.01 + cast(constant<double>(*x.graph, x.shape(), offsets), x.dtype());
 }
 
 double activated(double a, Activation act) {
@@ -133,7 +126,6 @@ TEST(BatchNorm, VariantsFusionAndDecomposition) {
 TEST(BatchNorm, Gradients) {
   for (const Form& form : forms()) {
     const OpCase test = op_case(name_of(form), operands({2, 4, 2, 2}, form), [&](std::vector<Tensor> in) {
-      in[0] = spread(in[0]);
       return build(in, form)[0];
     });
     check_gradients(test, 1);
@@ -144,8 +136,7 @@ TEST(BatchNorm, Gradients) {
 TEST(BatchNorm, GradientsThroughTheStatistics) {
   for (const Form& form : forms()) {
     const OpCase test{name_of(form) + " statistics", operands({2, 3, 2, 2}, form), [&](std::vector<Tensor> in) {
-                        in[0] = spread(in[0]);
-                        std::vector<Tensor> results = build(in, form);
+                                          std::vector<Tensor> results = build(in, form);
                         results[2] = sin(results[2]) * results[1];
                         return results;
                       }};
@@ -178,13 +169,8 @@ TEST(BatchNorm, Evaluation) {
       return batch_norm_eval(t[0], gamma, t[1], t[2], t[3], options_of(form));
     });
     check_variants(test);
-    OpCase far = test;
-    far.build = [&](std::vector<Tensor> t) {
-      t[0] = spread(t[0]);
-      return test.build(t);
-    };
-    check_gradients(far, 1);
-    check_gradients(far, 2);
+    check_gradients(test, 1);
+    check_gradients(test, 2);
   }
 }
 
@@ -210,7 +196,7 @@ TEST(BatchNorm, OneRowGivesBeta) {
   const auto results = evaluate(test, DType::f32, {});
   EXPECT_EQ(results[0], draw(test.operands[1], 1));
   EXPECT_EQ(results[1], std::vector<double>(5, 0.0));
-  EXPECT_EQ(results[2], std::vector<double>(5, 0.0));
+  for (double dx : results[2]) EXPECT_NEAR(dx, 0, 1e-4);  // rounding times 1 / sqrt(eps), 316
 }
 
 TEST(BatchNorm, ErrorsNameTheLine) {
