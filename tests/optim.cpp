@@ -69,13 +69,14 @@ TEST(Optim, SgdFollowsItsRecurrence) {
         Trainer trainer(sgd, {scalar("w", 1.5, 0.25)});
         double p = 1.5, m = 0;
         for (int step = 0; step < 6; ++step) {
-          trainer.program.run();
+          step % 2 ? trainer.program.run() : trainer.program.run_checked();
           const double g = 0.25 + decay * p;
           m = momentum * m + g;
           p -= 0.1 * (nesterov ? g + momentum * m : m);
           ASSERT_NEAR(trainer["w"][0], p, 1e-14) << momentum << nesterov << decay << " step " << step;
         }
         EXPECT_EQ(trainer.state.get<int64_t>("session", "updates")[0], 6);
+        EXPECT_EQ(trainer.state.find("momentum", "w") >= 0, momentum != 0) << "buffers only where they are used";
       }
 }
 
@@ -171,7 +172,7 @@ TEST(Optim, GroupsTakeTheFirstRuleThatMatches) {
   const optim::Optimizer rules(std::vector<optim::Rule>{{"^frozen\\.", optim::Frozen{}},
                                                         {"bias$", optim::Sgd{.lr = 1}},
                                                         {"^head", optim::Sgd{.lr = 2}},
-                                                        {"", optim::Sgd{.lr = 4}}});
+                                                        {"", optim::Sgd{.lr = 4, .momentum = 0.5}}});
   Trainer trainer(rules, {scalar("frozen.bias", 1, 1), scalar("conv.bias", 1, 1), scalar("head.bias", 1, 1),
                           scalar("head.weight", 1, 1), scalar("conv.weight", 1, 1)});
   trainer.program.run();
@@ -181,6 +182,7 @@ TEST(Optim, GroupsTakeTheFirstRuleThatMatches) {
   EXPECT_EQ(trainer["head.weight"][0], -1);
   EXPECT_EQ(trainer["conv.weight"][0], -3);
   EXPECT_EQ(trainer.state.find("momentum", "frozen.bias"), -1) << "a frozen parameter has no moments";
+  EXPECT_GE(trainer.state.find("momentum", "conv.weight"), 0);
 }
 
 TEST(Optim, RefusesWhatMakesNoSense) {
@@ -194,6 +196,13 @@ TEST(Optim, RefusesWhatMakesNoSense) {
   expect(error(std::vector<optim::Rule>{{"^head", optim::Sgd{}}}, scalar("conv.weight", 0, 0)),
          {"no rule matches", "conv.weight"});
   expect(error(std::vector<optim::Rule>{{"(", optim::Sgd{}}}, scalar("w", 0, 0)), {"'('", "regular expression"});
+  expect(error_of([] {
+           State state;
+           Graph graph(state);
+           const Tensor x = input(graph, "x", {DType::f32, {2}}), lr = full(graph, {DType::f32, {}}, 0.1);
+           sgd(std::vector{x}, std::vector{x}, std::vector{x}, lr, {0, 0, false});
+         }),
+         {"lists of tensors differ in length"});
   expect(error(optim::Muon{}, scalar("conv.bias", 0, 0)), {"muon", "conv.bias"});
   expect(error(optim::Sgd{.lr = std::vector<optim::Schedule::Point>{{0.5, 1}, {0.5, 2}}}, scalar("w", 0, 0)),
          {"schedule"});
