@@ -1,6 +1,9 @@
 // Memory of whole training steps: the arena against what lives at once, and the bill of the default network.
 #include <gtest/gtest.h>
 
+#include <ostream>
+#include <string>
+
 #include "models/vision.h"
 
 namespace ranvier {
@@ -24,6 +27,7 @@ struct Case {
   const char* model;
   int64_t batch;
 };
+void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << c.batch; }
 class Arena : public ::testing::TestWithParam<Case> {};
 
 TEST_P(Arena, IsHardlyLargerThanWhatLives) {
@@ -43,9 +47,9 @@ TEST(Memory, TinyAt512StaysBelow200Megabytes) {
 }
 
 TEST(Memory, NoVariantHidesMemory) {
-  for (const char* variants : {"native", "conv2d=native,conv2d_dgrad=native,conv2d_wgrad=native,matmul=native"}) {
+  for (const char* variants : {"", "native", "winograd", "reference"}) {
     const Plan plan = plan_of("tiny", 64, variants);
-    EXPECT_LE(bill_of(plan), 40'000'000u) << plan.bill();
+    EXPECT_LE(bill_of(plan), 50'000'000u) << variants << ": " << plan.bill();
   }
 }
 

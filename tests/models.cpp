@@ -88,7 +88,9 @@ TEST(Models, SpeednetLayersAndParameters) {
       EXPECT_EQ(pooled_before, norms.size() % 2 == 1) << "the first norm of a group comes behind a pool";
     }
     pooled_before = kind == "pool";
-    if (kind == "head") EXPECT_EQ(net.logits.shape(), (Shape{4, shape[0]}));
+    if (kind == "head") {
+      EXPECT_EQ(net.logits.shape(), (Shape{4, shape[0]}));
+    }
   }
   EXPECT_EQ(convs.size(), 7u);
   EXPECT_EQ(norms.size(), 6u);
@@ -203,7 +205,9 @@ TEST(Models, WhiteningMakesPatchesWhite) {
     const double lambda = whitening.eigenvalues[static_cast<size_t>(k)];
     EXPECT_NEAR(moment[k][k] / static_cast<double>(patches), lambda / (lambda + 5e-4), 1e-4) << k;
     for (int l = 0; l < k; ++l) EXPECT_NEAR(moment[k][l] / static_cast<double>(patches), 0, 1e-3) << k << " " << l;
-    if (k) EXPECT_LE(lambda, whitening.eigenvalues[static_cast<size_t>(k - 1)]);
+    if (k) {
+      EXPECT_LE(lambda, whitening.eigenvalues[static_cast<size_t>(k - 1)]);
+    }
   }
 }
 
