@@ -192,7 +192,8 @@ struct SgdResult {
   std::vector<Tensor> parameters, momentum;
 };
 /// m' = momentum m + g + decay p; p' = p - lr (nesterov ? g + decay p + momentum m' : m'). `lr` and `scale` (of the
-/// gradients) are scalars. Not differentiable, like every op of this section.
+/// gradients) are scalars. With momentum 0 there are no buffers: both lists of momentum are empty. Not differentiable,
+/// like every op of this section.
 SgdResult sgd(std::span<const Tensor> parameters, std::span<const Tensor> momentum, std::span<const Tensor> gradients,
               Tensor lr, SgdOptions options, std::optional<Tensor> scale = {}, Where where = Where::current());
 

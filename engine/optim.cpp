@@ -64,10 +64,11 @@ class Update {
   std::vector<Tensor> emit(const Group&, const Frozen&) { return {}; }
 
   std::vector<Tensor> emit(const Group& group, const Sgd& method) {
-    const std::vector<Tensor> m = beside(graph_, "momentum", group, where_);
+    std::vector<Tensor> m;
+    if (method.momentum != 0) m = beside(graph_, "momentum", group, where_);
     const SgdResult result = sgd(group.parameters, m, group.gradients, rate(method.lr),
                                  {method.momentum, method.weight_decay, method.nesterov}, scale_, where_);
-    assign_all(graph_, "momentum", group, result.momentum, where_);
+    if (method.momentum != 0) assign_all(graph_, "momentum", group, result.momentum, where_);
     return result.parameters;
   }
 

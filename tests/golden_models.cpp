@@ -4,6 +4,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "engine/ops.h"
 #include "models/vision.h"
 #include "tests/golden/pictures.h"
 
@@ -57,6 +58,27 @@ struct GoldenRun {
   }
 };
 
+/// Evaluation logits of the first pictures, (rows of the golden list).
+void expect_logits(GoldenRun& run, const models::Recipe& recipe, bool augmented, const nlohmann::json& golden, double tolerance) {
+  const auto rows = static_cast<int64_t>(golden.size());
+  Program program = run.session.compile([&](Graph& graph) {
+    const Tensor images = input(graph, "images", {DType::u8, {rows, 32, 32, 3}});
+    return std::vector{models::eval_function(recipe, mean, deviation, augmented)(images)};
+  });
+  const std::vector<uint8_t> pictures = golden::all_pictures();
+  program.set<uint8_t>("images", std::span(pictures).first(static_cast<size_t>(rows * 3072)));
+  program.run();
+  const bool wide = program.output_type(0).dtype == DType::f64;
+  const auto narrow = wide ? std::vector<float>{} : program.get<float>(0);
+  const std::vector<double> logits = wide ? program.get<double>(0) : std::vector<double>(narrow.begin(), narrow.end());
+  ASSERT_EQ(logits.size(), static_cast<size_t>(rows) * golden[0].size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double wanted = golden[i / golden[0].size()][i % golden[0].size()].get<double>();
+    EXPECT_TRUE(std::abs(logits[i] - wanted) <= tolerance * (1 + std::abs(wanted)))
+        << "logit " << i << ": " << logits[i] << " against " << wanted;
+  }
+}
+
 models::Recipe tiny_recipe() {
   models::Recipe recipe = models::recipe("tiny", 10, 16);
   recipe.flip = false;
@@ -107,6 +129,7 @@ TEST(Golden, TinyInF64) {
     const auto v = values_of(run.session.state(), "buffers", norm + ".running_var");
     for (size_t i = 0; i < v.size(); ++i) EXPECT_NEAR(v[i], expected[i].get<double>(), 1e-8 * (1 + v[i]));
   }
+  expect_logits(run, tiny_recipe(), false, golden["eval_logits"], 1e-8);
 }
 
 TEST(Golden, TinyInF32) {
@@ -136,6 +159,8 @@ TEST(Golden, SpeednetInF64) {
   expect_losses(run.losses, golden, 0, 20, 1e-9);
   for (const auto& [name, summary] : golden["parameters_after_step19"].items())
     if (name != "whiten.weight") expect_summary(run.session.state(), "parameters", name, summary, 1e-7);
+  expect_logits(run, speednet_recipe(), false, golden["eval_logits"], 1e-7);
+  expect_logits(run, speednet_recipe(), true, golden["eval_logits_six_views"], 1e-7);
 }
 
 TEST(Golden, SpeednetInF32) {

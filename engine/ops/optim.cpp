@@ -35,8 +35,9 @@ void check_tensors(std::span<const Type> in, int64_t count, int64_t groups, int6
 
 std::vector<Type> infer_sgd(std::span<const Type> in, const Attrs& bytes) {
   const auto& attrs = bytes.as<MultiAttrs>();
-  check_tensors(in, attrs.count, 3, 1 + attrs.has_scale);
-  return same_types(in, 2 * attrs.count);
+  const int64_t moments = attrs.momentum != 0;
+  check_tensors(in, attrs.count, 2 + moments, 1 + attrs.has_scale);
+  return same_types(in, (1 + moments) * attrs.count);
 }
 std::vector<Type> infer_adamw(std::span<const Type> in, const Attrs& bytes) {
   const auto& attrs = bytes.as<MultiAttrs>();
@@ -52,11 +53,11 @@ std::vector<ParamSlice<T>> slices(const Call& call, int64_t count, int64_t momen
   for (int64_t i = 0; i < count; ++i) {
     ParamSlice<T>& item = items[static_cast<size_t>(i)];
     item.p = call.in<T>(i);
-    item.m = call.in<T>(count + i);
+    if (moments >= 1) item.m = call.in<T>(count + i);
     if (moments == 2) item.v = call.in<T>(2 * count + i);
     item.g = call.in<T>((1 + moments) * count + i);
     item.p_new = call.out<T>(i);
-    item.m_new = call.out<T>(count + i);
+    if (moments >= 1) item.m_new = call.out<T>(count + i);
     if (moments == 2) item.v_new = call.out<T>(2 * count + i);
     item.n = call.node.in[static_cast<size_t>(i)].shape.numel();
     item.weight_decay = static_cast<T>(attrs.weight_decay);
@@ -67,10 +68,11 @@ std::vector<ParamSlice<T>> slices(const Call& call, int64_t count, int64_t momen
 template <class T, class Kernel>
 void sgd_as(const Call& call, Kernel&& kernel) {
   const auto& attrs = call.node.attrs<MultiAttrs>();
-  const auto items = slices<T>(call, attrs.count, 1);
+  const int64_t moments = attrs.momentum != 0, scalars = (2 + moments) * attrs.count;
+  const auto items = slices<T>(call, attrs.count, moments);
   kernel(TensorList<T>{attrs.count, items.data()},
-         kernels::SgdConfig<T>{static_cast<T>(attrs.momentum), attrs.nesterov != 0, false}, call.in<T>(3 * attrs.count),
-         attrs.has_scale ? call.in<T>(3 * attrs.count + 1) : nullptr);
+         kernels::SgdConfig<T>{static_cast<T>(attrs.momentum), attrs.nesterov != 0, false}, call.in<T>(scalars),
+         attrs.has_scale ? call.in<T>(scalars + 1) : nullptr);
 }
 template <class T, class Kernel>
 void adamw_as(const Call& call, Kernel&& kernel) {
@@ -174,7 +176,7 @@ SgdResult sgd(std::span<const Tensor> parameters, std::span<const Tensor> moment
   const MultiAttrs attrs{count, scale.has_value(), options.momentum, options.nesterov ? 1.0 : 0.0, options.weight_decay, 0, 0, 0};
   const std::vector<Tensor> in = joined({parameters, momentum, gradients}, {lr}, scale);
   const Tensor first = lr.graph->emit(sgd_op, Attrs::of(attrs), in, where);
-  return {outputs(first, 0, count), outputs(first, count, count)};
+  return {outputs(first, 0, count), outputs(first, count, options.momentum != 0 ? count : 0)};
 }
 
 AdamWResult adamw(std::span<const Tensor> parameters, std::span<const Tensor> momentum,

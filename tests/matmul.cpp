@@ -1,0 +1,121 @@
+// Matrix products: gradients of three orders for every pair of flags, variants, odd and empty extents, errors.
+#include "tests/case.h"
+#include "tests/support/files.h"
+
+namespace ranvier::test {
+namespace {
+
+using testing::error_of;
+
+struct Flags {
+  bool a, b;
+};
+const Flags all_flags[] = {{false, false}, {true, false}, {false, true}, {true, true}};
+
+Shape stored(std::vector<int64_t> batch, int64_t rows, int64_t cols, bool transposed) {
+  batch.push_back(transposed ? cols : rows);
+  batch.push_back(transposed ? rows : cols);
+  return Shape(std::span<const int64_t>(batch));
+}
+
+struct Extents {
+  std::vector<int64_t> batch;
+  int64_t m, n, k;
+};
+
+OpCase product(const Extents& e, Flags flags, const Fill& fill, bool exact) {
+  return op_case(
+      fmt::format("matmul {}x{}x{} flags {}{}", e.m, e.n, e.k, flags.a, flags.b),
+      {{stored(e.batch, e.m, e.k, flags.a), fill}, {stored(e.batch, e.k, e.n, flags.b), fill}},
+      [flags](std::vector<Tensor> in) { return matmul(in[0], in[1], flags.a, flags.b); }, exact);
+}
+
+TEST(Matmul, GradientsToThirdOrder) {
+  for (const Flags& flags : all_flags)
+    for (const Extents& e : {Extents{{}, 3, 4, 2}, Extents{{2}, 2, 3, 3}, Extents{{}, 1, 1, 1}}) {
+      const OpCase plain = product(e, flags, {}, false);
+      OpCase curved = plain;
+      curved.build = [flags](std::vector<Tensor> in) {
+        return std::vector{matmul(sin(in[0]), sin(in[1]), flags.a, flags.b)};
+      };
+      for (int order = 1; order <= 3; ++order) check_gradients(curved, order);
+      check_gradients(plain, 1);
+      check_gradients(plain, 2);
+    }
+}
+
+TEST(Matmul, ExactVariantsOnIntegersEqualTheReference) {
+  std::vector<std::string> names = {"native"};
+#if defined(RANVIER_HAS_ONEDNN)
+  names.push_back("onednn");
+#endif
+  const Extents extents[] = {{{}, 1, 1, 1},  {{}, 1, 7, 5},     {{}, 7, 1, 3},  {{}, 5, 6, 1}, {{}, 33, 65, 17},
+                             {{}, 3, 10, 257}, {{3}, 5, 4, 9}, {{2, 3}, 4, 3, 2}};
+  for (const Flags& flags : all_flags)
+    for (const Extents& e : extents) {
+      const OpCase test = product(e, flags, {-3, 4, 0, true}, true);
+      const auto oracle = evaluate(test, DType::f32, {.variants = "reference"});
+      const auto a = draw(test.operands[0], 0), b = draw(test.operands[1], 1);
+      int64_t batches = 1;
+      for (int64_t extent : e.batch) batches *= extent;
+      for (int64_t t = 0; t < batches; ++t)
+        for (int64_t i = 0; i < e.m; ++i)
+          for (int64_t j = 0; j < e.n; ++j) {
+            double sum = 0;
+            for (int64_t l = 0; l < e.k; ++l)
+              sum += a[static_cast<size_t>(t * e.m * e.k + (flags.a ? l * e.m + i : i * e.k + l))] *
+                     b[static_cast<size_t>(t * e.k * e.n + (flags.b ? j * e.k + l : l * e.n + j))];
+            ASSERT_EQ(oracle[0][static_cast<size_t>((t * e.m + i) * e.n + j)], sum) << test.name;
+          }
+      for (const std::string& name : names)
+        EXPECT_EQ(evaluate(test, DType::f32, {.variants = "matmul=" + name}), oracle) << test.name << " " << name;
+      EXPECT_EQ(evaluate(test, DType::f64, {.variants = "matmul=native"}), oracle) << test.name << " native f64";
+      check_variants(product(e, flags, {}, false));
+    }
+}
+
+TEST(Matmul, EmptyExtents) {
+  for (const Flags& flags : all_flags)
+    for (const Extents& e : {Extents{{}, 0, 3, 2}, Extents{{}, 3, 0, 2}, Extents{{}, 3, 2, 0}, Extents{{0}, 2, 2, 2}}) {
+      const OpCase test = product(e, flags, {}, true);
+      check_variants(test);
+      const auto results = evaluate(test, DType::f32, {});
+      for (double v : results[0]) EXPECT_EQ(v, 0.0);
+    }
+}
+
+TEST(Matmul, NanAndInfinitySurvive) {
+  for (const char* variants : {"reference", "matmul=native", ""}) {
+    State state;
+    Graph graph(state);
+    const Tensor a = input(graph, "a", {DType::f32, {2, 2}}), b = input(graph, "b", {DType::f32, {2, 2}});
+    Program program = compile(graph, std::vector{matmul(a, b)}, {.variants = variants});
+    program.set<float>("a", std::vector<float>{0, 0, 1, 0});
+    program.set<float>("b", std::vector<float>{NAN, INFINITY, 0, 0});
+    program.run();
+    const auto y = program.get<float>(0);
+    EXPECT_TRUE(std::isnan(y[0]) && std::isnan(y[1]) && std::isnan(y[2])) << variants;
+    EXPECT_EQ(y[3], INFINITY) << variants;
+  }
+}
+
+TEST(Matmul, ErrorsNameTheLine) {
+  State state;
+  Graph graph(state);
+  const auto at = [&](const Shape& s) { return full(graph, {DType::f32, s}, 0); };
+  const auto expect = [&](const char* text, const std::function<void()>& body) {
+    const std::string error = error_of(body);
+    EXPECT_NE(error.find(text), std::string::npos) << error;
+    EXPECT_NE(error.find("tests/matmul.cpp:"), std::string::npos) << error;
+  };
+  expect("inner extents 3 and 4 differ", [&] { matmul(at({2, 3}), at({4, 2})); });
+  expect("inner extents 2 and 4 differ", [&] { matmul(at({2, 3}), at({4, 2}), true); });
+  expect("rank", [&] { matmul(at({3}), at({3, 2})); });
+  expect("rank", [&] { matmul(at({2, 3, 4}), at({4, 2})); });
+  expect("batch extents differ", [&] { matmul(at({2, 3, 4}), at({3, 4, 2})); });
+  expect("floating", [&] { matmul(at({2, 3}), full(graph, {DType::f64, {3, 2}}, 0)); });
+  expect("floating", [&] { matmul(full(graph, {DType::i32, {2, 3}}, 0), full(graph, {DType::i32, {3, 2}}, 0)); });
+}
+
+}  // namespace
+}  // namespace ranvier::test
