@@ -31,6 +31,7 @@ void Common::add_to(CLI::App& app) {
 }
 
 Device Common::start() const {
+  if (threads < 0 || threads > 4096) throw UsageError(fmt::format("--threads {}: must be from 0 to 4096", threads));
   set_threads(threads);
   const Device chosen = Device::named(device);
   const char* why = device == "auto" ? "no CUDA device in this build" : "asked for";

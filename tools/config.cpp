@@ -3,9 +3,13 @@
 
 #include <toml++/toml.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <fstream>
 #include <sstream>
+
+#include "data/files.h"
+#include "engine/regex.h"
 
 namespace ranvier::cli {
 namespace {
@@ -55,6 +59,29 @@ optim::Schedule schedule_of(const RuleKeys& k, const std::string& where) {
   throw UsageError(fmt::format("{}: schedule '{}' is none of constant, triangle, linear, cosine", where, k.schedule));
 }
 
+void check_ranges(const RuleKeys& k, const std::string& where) {
+  const auto in_range = [&](const char* key, double value, double low, double high, const char* wanted) {
+    if (!(value >= low && value <= high))
+      throw UsageError(fmt::format("{}: optimizer.{} = {}: must be {}", where, key, value, wanted));
+  };
+  constexpr double below_one = 0.9999999;
+  in_range("lr", k.lr, 0, 1e6, "0 or more");
+  in_range("last", k.last, 0, 1e6, "0 or more");
+  in_range("warmup", k.warmup, 0, 1, "from 0 to 1");
+  in_range("until", k.until, 0, 1, "from 0 to 1");
+  in_range("momentum", k.momentum, 0, below_one, "from 0 to below 1");
+  in_range("weight_decay", k.weight_decay, 0, 1e6, "0 or more");
+  in_range("beta1", k.beta1, 0, below_one, "from 0 to below 1");
+  in_range("beta2", k.beta2, 0, below_one, "from 0 to below 1");
+  in_range("eps", k.eps, 1e-30, 1, "above 0");
+  in_range("iterations", static_cast<double>(k.iterations), 1, 100, "from 1 to 100");
+  try {
+    std::regex{k.pattern};
+  } catch (const std::regex_error&) {
+    throw UsageError(fmt::format("{}: optimizer.pattern '{}' is not a regular expression", where, k.pattern));
+  }
+}
+
 optim::Rule rule_of(const toml::table& table, const std::string& name) {
   RuleKeys k;
   const std::string where = at(name, table);
@@ -79,6 +106,7 @@ optim::Rule rule_of(const toml::table& table, const std::string& name) {
     else if (text == "frozen") k.frozen = value_of<bool>(name, text, node, "true or false");
     else throw UsageError(fmt::format("{}: unknown key optimizer.{}", at(name, node), text));
   }
+  check_ranges(k, where);
   if (k.frozen) return {k.pattern, optim::Frozen{}};
   const optim::Schedule lr = schedule_of(k, where);
   if (k.method == "sgd") return {k.pattern, optim::Sgd{lr, k.momentum, k.nesterov, k.weight_decay}};
@@ -144,6 +172,33 @@ const std::vector<Key>& train_keys() {
   return keys;
 }
 
+std::string flag_of(const Key& key) {
+  std::string flag = fmt::format("--{}", key.name);
+  std::replace(flag.begin(), flag.end(), '_', '-');
+  return flag;
+}
+
+void set_from_flag(const Key& key, const std::string& text, Config& config) {
+  const auto number = [&](auto value, const char* wanted) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size())
+      throw UsageError(fmt::format("{} '{}': must be {}", flag_of(key), text, wanted));
+    return value;
+  };
+  std::visit(
+      [&](auto member) {
+        using Member = std::remove_reference_t<decltype(config.*member)>;
+        if constexpr (std::is_same_v<Member, std::string>) config.*member = text;
+        else if constexpr (std::is_same_v<Member, std::optional<double>>) config.*member = number(double{}, "a number");
+        else if constexpr (std::is_same_v<Member, std::optional<bool>>) {
+          if (text != "true" && text != "false")
+            throw UsageError(fmt::format("{} '{}': must be true or false", flag_of(key), text));
+          config.*member = text == "true";
+        } else config.*member = number(int64_t{}, "a whole number");
+      },
+      key.member);
+}
+
 void parse_config(std::string_view text, const std::string& name, Config& config) {
   toml::table table;
   try {
@@ -171,11 +226,9 @@ void parse_config(std::string_view text, const std::string& name, Config& config
 }
 
 void read_config(const std::string& path, Config& config) {
-  std::ifstream file(path);
-  if (!file) throw UsageError(fmt::format("{}: cannot be read", path));
-  std::stringstream text;
-  text << file.rdbuf();
-  parse_config(text.str(), path, config);
+  constexpr int64_t limit = 1 << 20;  // bytes; no configuration comes near it
+  const std::vector<uint8_t> bytes = data::read_file(path, limit);
+  parse_config({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path, config);
 }
 
 std::string to_toml(const Config& config) {
@@ -202,9 +255,12 @@ std::string to_toml(const Config& config) {
 models::Recipe resolved_recipe(const Config& c, int64_t classes) {
   const auto text = [](auto v) { return fmt::format("{}", v); };
   require(c.batch >= 0 && c.batch <= 1'000'000, "batch", text(c.batch), "from 1 to 1000000");
-  require(c.epochs >= 0, "epochs", text(c.epochs), "at least 1");
+  require(c.epochs >= 0 && c.epochs <= 1'000'000, "epochs", text(c.epochs), "from 1 to 1000000");
+  require(c.seed >= 0, "seed", text(c.seed), "0 or more");
+  require(c.threads >= 0 && c.threads <= 4096, "threads", text(c.threads), "from 0 to 4096");
   require(c.limit >= 0, "limit", text(c.limit), "at least 1");
-  require(c.eval_every >= 0 && c.checkpoint_every >= 0, "eval_every, checkpoint_every", text(c.eval_every), "0 or more");
+  require(c.eval_every >= 0, "eval_every", text(c.eval_every), "0 or more");
+  require(c.checkpoint_every >= 0, "checkpoint_every", text(c.checkpoint_every), "0 or more");
   const auto in_range = [&](const char* key, const std::optional<double>& v, double low, double high, const char* wanted) {
     if (v) require(std::isfinite(*v) && *v >= low && *v <= high, key, text(*v), wanted);
   };

@@ -35,6 +35,10 @@ const std::vector<Key>& train_keys();
 void read_config(const std::string& path, TrainConfig& config);
 /// The same from text; `name` stands for the file in messages.
 void parse_config(std::string_view text, const std::string& name, TrainConfig& config);
+/// Sets a key from a flag's text; throws naming the flag on text that is no value of the key's type.
+void set_from_flag(const Key& key, const std::string& text, TrainConfig& config);
+/// The key as a flag: "--weight-decay".
+std::string flag_of(const Key& key);
 /// TOML of the whole configuration, which `read_config` reads back.
 std::string to_toml(const TrainConfig& config);
 /// The model's recipe with the configuration's changes; throws with the key's name on a value out of range.

@@ -1,6 +1,8 @@
 // Restores a model from a checkpoint and its metadata.
 #include "tools/model_file.h"
 
+#include <cmath>
+
 #include "engine/checkpoint.h"
 #include "tools/config.h"
 
@@ -14,7 +16,10 @@ ModelFile open_model(const std::string& path, const Common& common) {
       throw UsageError(fmt::format("{}: no checkpoint of `ranvier train`: its metadata lack '{}'", path, key));
     return it->second;
   };
-  ModelFile file{nullptr, {.name = "", .net = nullptr, .optimizer = optim::Sgd{}}, {}, field("weights")};
+  ModelFile file{nullptr, {.name = "", .net = nullptr, .optimizer = optim::Sgd{}}, {}, {}};
+  file.slab = field("weights");
+  if (file.slab != "parameters" && file.slab != "ema")
+    throw UsageError(fmt::format("{}: its metadata are damaged: weights '{}'", path, file.slab));
   try {
     file.like.classes = nlohmann::json::parse(field("classes")).get<std::vector<std::string>>();
     file.like.mean = nlohmann::json::parse(field("mean")).get<std::array<float, 3>>();
@@ -22,7 +27,18 @@ ModelFile open_model(const std::string& path, const Common& common) {
   } catch (const nlohmann::json::exception& error) {
     throw UsageError(fmt::format("{}: its metadata are damaged: {}", path, error.what()));
   }
-  file.recipe = models::recipe(field("model"), static_cast<int64_t>(file.like.classes.size()));
+  const size_t classes = file.like.classes.size();
+  if (classes < 2 || classes > 65536)
+    throw UsageError(fmt::format("{}: its metadata are damaged: {} classes", path, classes));
+  for (size_t c = 0; c < 3; ++c)
+    if (!std::isfinite(file.like.mean[c]) || !std::isfinite(file.like.std[c]) || file.like.std[c] <= 0)
+      throw UsageError(fmt::format("{}: its metadata are damaged: mean {}, std {} of channel {}", path,
+                                   file.like.mean[c], file.like.std[c], c));
+  try {
+    file.recipe = models::recipe(field("model"), static_cast<int64_t>(classes));
+  } catch (const Error& error) {
+    throw UsageError(fmt::format("{}: {}", path, error.what()));
+  }
   file.session = std::make_unique<Session>(common.start(), SessionOptions{common.seed.value_or(0), common.variant, DType::f32});
   // One trace declares parameters and running statistics; weights averaged over the run have a slab of their own.
   file.session->eval_program({1, {file.like.height, file.like.width, file.like.channels}},

@@ -31,21 +31,26 @@ std::string quoted(const std::filesystem::path& path) {
 RunFolder open_run(const std::string& out, const std::string& model, bool resume) {
   namespace fs = std::filesystem;
   RunFolder run;
+  if (resume && out.empty()) throw UsageError("--resume needs --out, the folder of the run");
+  std::error_code ignored;  // a path through a file simply has no checkpoint
   if (!out.empty()) {
     run.path = out;
   } else {
     int number = 1;
     do run.path = fs::path("runs") / fmt::format("{}-{}", model, number++);
-    while (fs::exists(run.path));
+    while (fs::exists(run.path, ignored));
   }
-  if (!resume && fs::exists(run.checkpoint()))
+  if (!resume && fs::exists(run.checkpoint(), ignored))
     throw UsageError(fmt::format("{} holds a run already; --resume continues it, --out names another folder", run.path.string()));
-  if (resume && !fs::exists(run.checkpoint()))
+  if (resume && !fs::exists(run.checkpoint(), ignored))
     throw UsageError(fmt::format("{}: nothing to resume, there is no checkpoint", run.checkpoint().string()));
-  std::error_code error;
-  fs::create_directories(run.path, error);
-  if (error) throw UsageError(fmt::format("{}: cannot be created: {}", run.path.string(), error.message()));
   return run;
+}
+
+void create(const RunFolder& run) {
+  std::error_code error;
+  std::filesystem::create_directories(run.path, error);
+  if (error) throw UsageError(fmt::format("{}: cannot be created: {}", run.path.string(), error.message()));
 }
 
 void write_file(const std::filesystem::path& path, const std::string& text) {

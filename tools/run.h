@@ -17,9 +17,11 @@ struct RunFolder {
   std::filesystem::path checkpoint() const { return path / "checkpoint.safetensors"; }
 };
 
-/// Creates the folder; `out` empty takes runs/<model>-<first free number>. A folder that holds a checkpoint already is
-/// refused unless `resume`.
+/// Names the folder; `out` empty takes runs/<model>-<first free number>. A folder that holds a checkpoint already is
+/// refused unless `resume`, which needs one.
 RunFolder open_run(const std::string& out, const std::string& model, bool resume);
+/// Makes the folder on disk.
+void create(const RunFolder& run);
 
 /// Writes a small file, whole or not at all; throws naming it.
 void write_file(const std::filesystem::path& path, const std::string& text);

@@ -15,7 +15,7 @@ namespace {
 struct TrainOptions {
   Common common;
   std::string config, trace;
-  std::vector<std::string> overrides;  // "key = value" lines from flags, applied after the file
+  std::vector<std::pair<const Key*, std::string>> overrides;  // flags, applied after the file
   bool resume = false, dump_graph = false;
 };
 
@@ -46,14 +46,14 @@ class Trainer {
     common_.threads = static_cast<int>(config_.threads);
     const Device device = common_.start();
     // fail on what the user can mend before any long work
-    models::Recipe probe = resolved_recipe(config_, 10);
+    resolved_recipe(config_, 10);
+    run_ = open_run(config_.out, config_.model, options_.resume);
     splits_ = open_data(common_, config_.data.empty() ? std::nullopt : std::optional(config_.data));
     if (config_.limit) splits_.train = data::limited(splits_.train, config_.limit, static_cast<uint64_t>(config_.seed));
     const auto classes = static_cast<int64_t>(splits_.train.classes.size());
     recipe_ = resolved_recipe(config_, classes);
     if (recipe_.batch > splits_.train.size())
       throw UsageError(fmt::format("batch = {}: there are only {} training images", recipe_.batch, splits_.train.size()));
-    run_ = open_run(config_.out, config_.model, options_.resume);
     session_ = std::make_unique<Session>(
         device, SessionOptions{static_cast<uint64_t>(config_.seed), config_.variant, DType::f32});
     session_->keep_graphs(options_.dump_graph);
@@ -62,11 +62,14 @@ class Trainer {
     step_ = session_->train_step({recipe_.batch, {splits_.train.height, splits_.train.width, 3}},
                                  models::train_function(recipe_, splits_.train.mean, splits_.train.std),
                                  recipe_.optimizer, total_steps_ / recipe_.optimizer.accumulate);
-    if (options_.dump_graph) dump_graph();
+    const std::string text = session_->last_text(), dot = session_->last_dot();
+    session_->keep_graphs(false);
     session_->state().materialise();
     evaluator_ = std::make_unique<Evaluator>(*session_, recipe_, splits_.train, false,
                                              recipe_.optimizer.ema_decay > 0 ? "ema" : "parameters");
     load();
+    create(run_);
+    if (options_.dump_graph) dump_graph(text, dot);
     common_.say("model: {}, {} trainable parameters; batch {}, {} epochs of {} steps", recipe_.name,
                 session_->parameter_count(), recipe_.batch, recipe_.epochs, steps_per_epoch_);
     common_.write(step_.program().plan().bill());
@@ -249,9 +252,9 @@ class Trainer {
     common_.print(result);
   }
 
-  void dump_graph() {
-    write_file(run_.path / "graph.txt", session_->last_text());
-    write_file(run_.path / "graph.dot", session_->last_dot());
+  void dump_graph(const std::string& text, const std::string& dot) {
+    write_file(run_.path / "graph.txt", text);
+    write_file(run_.path / "graph.dot", dot);
     write_file(run_.path / "plan.txt", step_.program().plan().text());
     common_.say("graph: {0}/graph.txt, {0}/graph.dot and {0}/plan.txt", run_.path.string());
   }
@@ -278,16 +281,6 @@ class Trainer {
   double loss_ = 0, recent_loss_ = 0, train_loss_ = 0, test_accuracy_ = 0, evaluation_seconds_ = 0;
 };
 
-/// A flag's text as a TOML value of the key's type.
-std::string toml_line(const Key& key, const std::string& text) {
-  if (std::holds_alternative<std::string TrainConfig::*>(key.member)) {
-    std::string quoted;
-    for (char c : text) quoted += c == '"' || c == '\\' ? std::string{'\\', c} : std::string{c};
-    return fmt::format("{} = \"{}\"", key.name, quoted);
-  }
-  return fmt::format("{} = {}", key.name, text);
-}
-
 }  // namespace
 
 void add_train(CLI::App& app) {
@@ -298,20 +291,18 @@ void add_train(CLI::App& app) {
   command->add_flag("--resume", options->resume, "Continue the run in --out");
   command->add_flag("--dump-graph", options->dump_graph, "Write the traced step as text and DOT, and its plan");
   for (const Key& key : train_keys()) {
-    std::string flag = fmt::format("--{}", key.name);
-    std::replace(flag.begin(), flag.end(), '_', '-');
-    command->add_option_function<std::string>(
-        flag, [options, &key](const std::string& text) { options->overrides.push_back(toml_line(key, text)); }, key.help);
+    const auto keep = [options, &key](const std::string& text) { options->overrides.emplace_back(&key, text); };
+    command->add_option_function<std::string>(flag_of(key), keep, key.help)->take_last();
   }
   command->callback([options] {
     TrainConfig config;
     if (options->resume && options->config.empty()) {  // the run's own file is the default
-      for (const std::string& line : options->overrides) parse_config(line, "command line", config);
+      for (const auto& [key, text] : options->overrides) set_from_flag(*key, text, config);
       const auto own = std::filesystem::path(config.out) / "config.toml";
       if (!config.out.empty() && std::filesystem::exists(own)) read_config(own.string(), config);
     }
     if (!options->config.empty()) read_config(options->config, config);
-    for (const std::string& line : options->overrides) parse_config(line, "command line", config);
+    for (const auto& [key, text] : options->overrides) set_from_flag(*key, text, config);
     Trainer(*options, config).run();
   });
 }

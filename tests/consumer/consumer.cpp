@@ -63,10 +63,11 @@ struct Batch {
 };
 
 bool trains() {
+  const std::vector<float> half(3, 0.5f), quarter(3, 0.25f);
   Session session(Device::cpu(), {.seed = 1});
   const auto net = [](Tensor x) { return models::linear(cube(models::linear(flatten(x), 8, "first")), 2, "last"); };
   TrainStep step = session.train_step({4, {4, 4, 3}}, [&](const BatchTensors& batch) -> Objective {
-    const Tensor logits = net(normalize(batch.images, {0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}));
+    const Tensor logits = net(normalize(batch.images, half, quarter));
     return {mean(softmax_cross_entropy(logits, batch.labels)), logits};
   }, optim::Sgd{.lr = 0.05});
   Batch batch{std::vector<uint8_t>(4 * 48), {0, 1, 0, 1}, {0, 1, 2, 3}};

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """End to end: bad input of every kind gives one clear line and exit status 2, and leaves earlier checkpoints whole."""
+import json
 import os
 import resource
 import shutil
@@ -85,13 +86,14 @@ class Config(Case):
                 ("epochs = \n", "run.toml:1"),
                 ("a = 1\n\n[[", "run.toml:3"),
                 ("epochs = 1\nepochs = 2\n", "run.toml:2"),
+                ("[[optimizer]]\nwarmup = 2\n", "warmup"),
                 (b"model = \"\xff\xfe\"\n", "run.toml:1"),
                 ("epochs = 99999999999999999999\n", "run.toml:1"),
                 ("[optimizer]\nlr = 1\n", ["run.toml:1", "optimizer"]),
                 ("[[optimizer]]\nrate = 1\n", ["run.toml:2", "optimizer.rate"]),
                 ("[[optimizer]]\nmethod = \"sgdd\"\n", ["run.toml:1", "sgdd"]),
                 ("[[optimizer]]\nschedule = \"step\"\n", ["run.toml:1", "step"]),
-                ("[[optimizer]]\npattern = \"(\"\n", ["(", "pattern"]),
+                ("[[optimizer]]\npattern = \"(\"\n", ["run.toml:1", "(", "pattern"]),
                 ("[[optimizer]]\npattern = \"conv\"\n", "norm"),
                 ("[[optimizer]]\nbeta1 = 2.0\nmethod = \"adamw\"\n", "beta1"),
                 ("[[optimizer]]\nmethod = \"muon\"\niterations = -1\n", "iterations"),
@@ -107,6 +109,7 @@ class Config(Case):
                 self.refused_toml(text, saying)
         self.refused("train", "absent.toml", saying="absent.toml")
         self.refused("train", self.folder, saying=str(self.folder))
+        self.refused("train", "run.toml", "--out", "run", "--resume", saying="nothing to resume")
 
     def test_flags(self):
         for flag, value, saying in (
@@ -167,7 +170,6 @@ class Checkpoint(Case):
     def test_metadata(self):
         bad = self.folder / "bad.safetensors"
         length = int.from_bytes(self.bytes[:8], "little")
-        import json
         header = json.loads(self.bytes[8:8 + length])
         for key, value in (("model", "vgg"), ("model", "speednet"), ("classes", "[1, 2]"), ("classes", "{"),
                            ("classes", '["a", "b"]'), ("mean", "[1]"), ("mean", '["x", 1, 2]'), ("std", "null"),
