@@ -1,6 +1,7 @@
 // The `ranvier` program: subcommands, and the one place that turns errors into a line and an exit status.
 #include "tools/cli.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -9,7 +10,8 @@
 namespace {
 
 /// The one line about what went wrong. Never throws, whatever standard error is.
-int complain(const std::string& what) {
+int complain(std::string what) {
+  std::replace_if(what.begin(), what.end(), [](unsigned char c) { return c < ' '; }, ' ');  // a user's text may hold any
   std::fputs(("ranvier: " + what + "\n").c_str(), stderr);
   return 2;
 }
