@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
     const auto unknown = app.remaining(true);
     if (dynamic_cast<const CLI::RequiredError*>(&error) && !unknown.empty())
       return complain(fmt::format("unknown argument '{}' (try --help)", unknown.front()));
-    return complain(error.what());
+    return complain(fmt::format("{} (try --help)", error.what()));
   } catch (const cli::Exit& exit) {
     return exit.status;
   } catch (const std::bad_alloc&) {

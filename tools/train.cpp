@@ -70,8 +70,9 @@ class Trainer {
     load();
     create(run_);
     if (options_.dump_graph) dump_graph(text, dot);
-    common_.say("model: {}, {} trainable parameters; batch {}, {} epochs of {} steps", recipe_.name,
-                session_->parameter_count(), recipe_.batch, recipe_.epochs, steps_per_epoch_);
+    common_.say("model: {}, {} trainable parameters; batch {}, {} epoch{} of {} steps", recipe_.name,
+                session_->parameter_count(), recipe_.batch, recipe_.epochs,
+                recipe_.epochs == 1 ? "" : "s", steps_per_epoch_);
     common_.write(step_.program().plan().bill());
     write_file(run_.config(), to_toml(resolved()));
     metrics_ = std::make_unique<Metrics>(run_.metrics(), position_.step);
