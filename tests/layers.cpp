@@ -40,7 +40,8 @@ std::vector<Source> sources(const std::set<std::string>& folders) {
 const std::set<std::string> product = {"engine", "kernels", "models", "data", "tools"};
 const std::set<std::string> library = {"engine", "kernels", "models", "data"};
 
-/// What each layer may include of the others. `data` hands spans to whoever asks and knows only the shared host helpers.
+/// What each layer may include of the others. `data` hands spans to whoever asks and knows only the shared host
+/// helpers.
 bool may_include(const std::string& from, const std::string& target) {
   static const std::map<std::string, std::set<std::string>> allowed = {
       {"kernels", {"kernels"}},
@@ -69,8 +70,8 @@ TEST(Layers, IncludesPointOneWay) {
       if (!std::regex_search(source.lines[i], match, include)) continue;
       const std::string target = match[1];
       ++seen;
-      EXPECT_TRUE(fs::exists(root / target)) << source.path << ":" << i + 1 << " includes " << target
-                                             << ", which is not named from the root";
+      EXPECT_TRUE(fs::exists(root / target))
+          << source.path << ":" << i + 1 << " includes " << target << ", which is not named from the root";
       EXPECT_TRUE(may_include(source.layer(), target))
           << source.path << ":" << i + 1 << " includes " << target << ": " << source.layer() << " may not know it";
     }
@@ -83,10 +84,9 @@ TEST(Layers, OneHomeForLaunchesAndPtx) {
   for (const Source& source : sources(product)) {
     for (size_t i = 0; i < source.lines.size(); ++i) {
       const std::string code = code_of(source.lines[i]);
-      if (source.path != "kernels/common/launch.h")
-        EXPECT_EQ(code.find("<<<"), std::string::npos) << source.path << ":" << i + 1;
-      if (source.path != "kernels/common/ptx.cuh")
-        EXPECT_FALSE(std::regex_search(code, assembly)) << source.path << ":" << i + 1;
+      const bool launches = code.find("<<<") != std::string::npos, assembles = std::regex_search(code, assembly);
+      EXPECT_FALSE(launches && source.path != "kernels/common/launch.h") << source.path << ":" << i + 1;
+      EXPECT_FALSE(assembles && source.path != "kernels/common/ptx.cuh") << source.path << ":" << i + 1;
     }
   }
 }
@@ -121,10 +121,8 @@ TEST(Layers, TopLevel) {
   for (const auto& entry : fs::directory_iterator(root)) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with('.') || name.starts_with("build")) continue;
-    if (entry.is_directory())
-      EXPECT_TRUE(folders.contains(name) || made.contains(name)) << "a new top-level folder: " << name;
-    else
-      EXPECT_TRUE(files.contains(name)) << "a new top-level file: " << name;
+    const bool known = entry.is_directory() ? folders.contains(name) || made.contains(name) : files.contains(name);
+    EXPECT_TRUE(known) << "new at the top level: " << name;
   }
   for (const std::string& folder : folders) EXPECT_TRUE(fs::is_directory(root / folder)) << folder;
 }

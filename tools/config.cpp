@@ -35,10 +35,14 @@ void set_key(const Key& key, const std::string& name, const toml::node& node, Co
   std::visit(
       [&](auto member) {
         using Member = std::remove_reference_t<decltype(config.*member)>;
-        if constexpr (std::is_same_v<Member, std::string>) config.*member = value_of<std::string>(name, key.name, node, "a string");
-        else if constexpr (std::is_same_v<Member, std::optional<double>>) config.*member = value_of<double>(name, key.name, node, "a number");
-        else if constexpr (std::is_same_v<Member, std::optional<bool>>) config.*member = value_of<bool>(name, key.name, node, "true or false");
-        else config.*member = value_of<int64_t>(name, key.name, node, "a whole number");
+        if constexpr (std::is_same_v<Member, std::string>)
+          config.*member = value_of<std::string>(name, key.name, node, "a string");
+        else if constexpr (std::is_same_v<Member, std::optional<double>>)
+          config.*member = value_of<double>(name, key.name, node, "a number");
+        else if constexpr (std::is_same_v<Member, std::optional<bool>>)
+          config.*member = value_of<bool>(name, key.name, node, "true or false");
+        else
+          config.*member = value_of<int64_t>(name, key.name, node, "a whole number");
       },
       key.member);
 }
@@ -46,7 +50,8 @@ void set_key(const Key& key, const std::string& name, const toml::node& node, Co
 /// The keys of one [[optimizer]] table.
 struct RuleKeys {
   std::string pattern, method = "sgd", schedule = "triangle";
-  double lr = 0.1, warmup = 0, last = 0, until = 1, momentum = 0.9, weight_decay = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double lr = 0.1, warmup = 0, last = 0, until = 1, momentum = 0.9, weight_decay = 0, beta1 = 0.9, beta2 = 0.999,
+         eps = 1e-8;
   bool nesterov = true, renormalize = false, frozen = false;
   int64_t iterations = 5;
 };
@@ -88,23 +93,40 @@ optim::Rule rule_of(const toml::table& table, const std::string& name) {
   for (const auto& [key, node] : table) {
     const std::string_view text = key.str();
     const auto number = [&] { return value_of<double>(name, text, node, "a number"); };
-    if (text == "pattern") k.pattern = value_of<std::string>(name, text, node, "a string");
-    else if (text == "method") k.method = value_of<std::string>(name, text, node, "a string");
-    else if (text == "schedule") k.schedule = value_of<std::string>(name, text, node, "a string");
-    else if (text == "lr") k.lr = number();
-    else if (text == "warmup") k.warmup = number();
-    else if (text == "last") k.last = number();
-    else if (text == "until") k.until = number();
-    else if (text == "momentum") k.momentum = number();
-    else if (text == "weight_decay") k.weight_decay = number();
-    else if (text == "beta1") k.beta1 = number();
-    else if (text == "beta2") k.beta2 = number();
-    else if (text == "eps") k.eps = number();
-    else if (text == "nesterov") k.nesterov = value_of<bool>(name, text, node, "true or false");
-    else if (text == "renormalize") k.renormalize = value_of<bool>(name, text, node, "true or false");
-    else if (text == "iterations") k.iterations = value_of<int64_t>(name, text, node, "a whole number");
-    else if (text == "frozen") k.frozen = value_of<bool>(name, text, node, "true or false");
-    else throw UsageError(fmt::format("{}: unknown key optimizer.{}", at(name, node), text));
+    if (text == "pattern")
+      k.pattern = value_of<std::string>(name, text, node, "a string");
+    else if (text == "method")
+      k.method = value_of<std::string>(name, text, node, "a string");
+    else if (text == "schedule")
+      k.schedule = value_of<std::string>(name, text, node, "a string");
+    else if (text == "lr")
+      k.lr = number();
+    else if (text == "warmup")
+      k.warmup = number();
+    else if (text == "last")
+      k.last = number();
+    else if (text == "until")
+      k.until = number();
+    else if (text == "momentum")
+      k.momentum = number();
+    else if (text == "weight_decay")
+      k.weight_decay = number();
+    else if (text == "beta1")
+      k.beta1 = number();
+    else if (text == "beta2")
+      k.beta2 = number();
+    else if (text == "eps")
+      k.eps = number();
+    else if (text == "nesterov")
+      k.nesterov = value_of<bool>(name, text, node, "true or false");
+    else if (text == "renormalize")
+      k.renormalize = value_of<bool>(name, text, node, "true or false");
+    else if (text == "iterations")
+      k.iterations = value_of<int64_t>(name, text, node, "a whole number");
+    else if (text == "frozen")
+      k.frozen = value_of<bool>(name, text, node, "true or false");
+    else
+      throw UsageError(fmt::format("{}: unknown key optimizer.{}", at(name, node), text));
   }
   check_ranges(k, where);
   if (k.frozen) return {k.pattern, optim::Frozen{}};
@@ -112,7 +134,8 @@ optim::Rule rule_of(const toml::table& table, const std::string& name) {
   if (k.method == "sgd") return {k.pattern, optim::Sgd{lr, k.momentum, k.nesterov, k.weight_decay}};
   if (k.method == "adamw") return {k.pattern, optim::AdamW{lr, k.beta1, k.beta2, k.eps, k.weight_decay}};
   if (k.method == "muon")
-    return {k.pattern, optim::Muon{lr, k.momentum, k.nesterov, static_cast<int>(k.iterations), k.renormalize, k.weight_decay}};
+    return {k.pattern,
+            optim::Muon{lr, k.momentum, k.nesterov, static_cast<int>(k.iterations), k.renormalize, k.weight_decay}};
   throw UsageError(fmt::format("{}: optimizer.method '{}' is none of sgd, adamw, muon", where, k.method));
 }
 
@@ -188,13 +211,16 @@ void set_from_flag(const Key& key, const std::string& text, Config& config) {
   std::visit(
       [&](auto member) {
         using Member = std::remove_reference_t<decltype(config.*member)>;
-        if constexpr (std::is_same_v<Member, std::string>) config.*member = text;
-        else if constexpr (std::is_same_v<Member, std::optional<double>>) config.*member = number(double{}, "a number");
+        if constexpr (std::is_same_v<Member, std::string>)
+          config.*member = text;
+        else if constexpr (std::is_same_v<Member, std::optional<double>>)
+          config.*member = number(double{}, "a number");
         else if constexpr (std::is_same_v<Member, std::optional<bool>>) {
           if (text != "true" && text != "false")
             throw UsageError(fmt::format("{} '{}': must be true or false", flag_of(key), text));
           config.*member = text == "true";
-        } else config.*member = number(int64_t{}, "a whole number");
+        } else
+          config.*member = number(int64_t{}, "a whole number");
       },
       key.member);
 }
@@ -208,7 +234,8 @@ void parse_config(std::string_view text, const std::string& name, Config& config
   }
   for (const auto& [key, node] : table) {
     if (key.str() == "optimizer") {
-      if (!node.is_array_of_tables()) throw UsageError(fmt::format("{}: optimizer must be tables [[optimizer]]", at(name, node)));
+      if (!node.is_array_of_tables())
+        throw UsageError(fmt::format("{}: optimizer must be tables [[optimizer]]", at(name, node)));
       config.rules.clear();
       std::ostringstream rules;
       for (const auto& rule : *node.as_array()) {
@@ -261,7 +288,8 @@ models::Recipe resolved_recipe(const Config& c, int64_t classes) {
   require(c.limit >= 0, "limit", text(c.limit), "at least 1");
   require(c.eval_every >= 0, "eval_every", text(c.eval_every), "0 or more");
   require(c.checkpoint_every >= 0, "checkpoint_every", text(c.checkpoint_every), "0 or more");
-  const auto in_range = [&](const char* key, const std::optional<double>& v, double low, double high, const char* wanted) {
+  const auto in_range = [&](const char* key, const std::optional<double>& v, double low, double high,
+                            const char* wanted) {
     if (v) require(std::isfinite(*v) && *v >= low && *v <= high, key, text(*v), wanted);
   };
   in_range("lr", c.lr, 0, 1e6, "0 or more");
@@ -281,7 +309,8 @@ models::Recipe resolved_recipe(const Config& c, int64_t classes) {
   if (c.clip_norm) recipe.optimizer.clip_norm = *c.clip_norm;
   if (c.ema_decay) recipe.optimizer.ema_decay = *c.ema_decay;
   if (c.accumulate) recipe.optimizer.accumulate = static_cast<int>(*c.accumulate);
-  if (c.flip) recipe.flip = *c.flip && !recipe.alternating_flip, recipe.alternating_flip = *c.flip && recipe.alternating_flip;
+  if (c.flip)
+    recipe.flip = *c.flip && !recipe.alternating_flip, recipe.alternating_flip = *c.flip && recipe.alternating_flip;
   if (c.translate) recipe.translate = *c.translate;
   if (c.cutout) recipe.cutout = *c.cutout;
   return recipe;

@@ -11,7 +11,8 @@ namespace {
 
 /// The one line about what went wrong. Never throws, whatever standard error is.
 int complain(std::string what) {
-  std::replace_if(what.begin(), what.end(), [](unsigned char c) { return c < ' '; }, ' ');  // a user's text may hold any
+  std::replace_if(
+      what.begin(), what.end(), [](unsigned char c) { return c < ' '; }, ' ');  // a user's text may hold any
   std::fputs(("ranvier: " + what + "\n").c_str(), stderr);
   return 2;
 }

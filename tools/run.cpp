@@ -15,7 +15,9 @@ namespace {
 double cpu_seconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
@@ -41,7 +43,8 @@ RunFolder open_run(const std::string& out, const std::string& model, bool resume
     while (fs::exists(run.path, ignored));
   }
   if (!resume && fs::exists(run.checkpoint(), ignored))
-    throw UsageError(fmt::format("{} holds a run already; --resume continues it, --out names another folder", run.path.string()));
+    throw UsageError(
+        fmt::format("{} holds a run already; --resume continues it, --out names another folder", run.path.string()));
   if (resume && !fs::exists(run.checkpoint(), ignored))
     throw UsageError(fmt::format("{}: nothing to resume, there is no checkpoint", run.checkpoint().string()));
   return run;
@@ -71,7 +74,9 @@ void Metrics::append(const nlohmann::ordered_json& line) {
   std::ofstream file(path_, std::ios::app);
   file << line.dump() << "\n";
   file.close();
-  if (!file) throw std::runtime_error(fmt::format("{}: cannot be written (folder not writable, or the disk is full)", path_.string()));
+  if (!file)
+    throw std::runtime_error(
+        fmt::format("{}: cannot be written (folder not writable, or the disk is full)", path_.string()));
 }
 
 std::string draw_curves(const RunFolder& run) {
@@ -97,8 +102,9 @@ std::string draw_curves(const RunFolder& run) {
     script += "plot $loss using 1:2 with lines lw 2 lc rgb '#1f6f8b' title 'training'\n";
     script += fmt::format("set output {}; set ylabel 'accuracy (% of images)'; set yrange [*:100]\n",
                           quoted(run.path / fmt::format("accuracy.{}", kind)));
-    script += "plot $accuracy using 1:($2*100) with lines lw 2 lc rgb '#1f6f8b' title 'training, augmented images', "
-              "$accuracy using 1:($3*100) with linespoints lw 2 pt 7 lc rgb '#d1495b' title 'test'\n";
+    script +=
+        "plot $accuracy using 1:($2*100) with lines lw 2 lc rgb '#1f6f8b' title 'training, augmented images', "
+        "$accuracy using 1:($3*100) with linespoints lw 2 pt 7 lc rgb '#d1495b' title 'test'\n";
   }
   const std::filesystem::path file = run.path / "curves.gnuplot";
   write_file(file, script);
@@ -123,12 +129,15 @@ void Progress::finish(const std::string& line) {
 }
 
 Stopwatch::Stopwatch() : wall_(std::chrono::steady_clock::now()), cpu_(cpu_seconds()) {}
-double Stopwatch::wall() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - wall_).count(); }
+double Stopwatch::wall() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - wall_).count();
+}
 double Stopwatch::cpu() const { return cpu_seconds() - cpu_; }
 
 std::string duration(double seconds) {
   const auto s = static_cast<int64_t>(std::llround(std::max(0.0, seconds)));
-  return s < 3600 ? fmt::format("{}:{:02}", s / 60, s % 60) : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+  return s < 3600 ? fmt::format("{}:{:02}", s / 60, s % 60)
+                  : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
 
 }  // namespace ranvier::cli

@@ -53,7 +53,8 @@ class Trainer {
     const auto classes = static_cast<int64_t>(splits_.train.classes.size());
     recipe_ = resolved_recipe(config_, classes);
     if (recipe_.batch > splits_.train.size())
-      throw UsageError(fmt::format("batch = {}: there are only {} training images", recipe_.batch, splits_.train.size()));
+      throw UsageError(
+          fmt::format("batch = {}: there are only {} training images", recipe_.batch, splits_.train.size()));
     session_ = std::make_unique<Session>(
         device, SessionOptions{static_cast<uint64_t>(config_.seed), config_.variant, DType::f32});
     session_->keep_graphs(options_.dump_graph);
@@ -71,8 +72,8 @@ class Trainer {
     create(run_);
     if (options_.dump_graph) dump_graph(text, dot);
     common_.say("model: {}, {} trainable parameters; batch {}, {} epoch{} of {} steps", recipe_.name,
-                session_->parameter_count(), recipe_.batch, recipe_.epochs,
-                recipe_.epochs == 1 ? "" : "s", steps_per_epoch_);
+                session_->parameter_count(), recipe_.batch, recipe_.epochs, recipe_.epochs == 1 ? "" : "s",
+                steps_per_epoch_);
     common_.write(step_.program().plan().bill());
     write_file(run_.config(), to_toml(resolved()));
     metrics_ = std::make_unique<Metrics>(run_.metrics(), position_.step);
@@ -94,7 +95,8 @@ class Trainer {
     if (options_.resume) {
       const auto metadata = checkpoint::load(state, run_.checkpoint().string(), {recipe_.name, {}});
       for (const auto& [key, value] : {std::pair<std::string, int64_t>{"batch", recipe_.batch},
-                                       {"seed", config_.seed}, {"images", splits_.train.size()}})
+                                       {"seed", config_.seed},
+                                       {"images", splits_.train.size()}})
         if (const auto it = metadata.find(key); it == metadata.end() || it->second != std::to_string(value))
           throw UsageError(fmt::format("{}: its run had {} {}, this one has {}", run_.checkpoint().string(), key,
                                        it == metadata.end() ? "?" : it->second, value));
@@ -106,14 +108,16 @@ class Trainer {
     if (recipe_.whiten) {
       // an image folder lists its images by class: the sample must be drawn from all of them
       const data::Dataset sample = data::limited(splits_.train, 5000, static_cast<uint64_t>(config_.seed));
-      models::set_whitening(state, models::whitening(sample.images, sample.height, sample.width, sample.mean, sample.std));
+      models::set_whitening(state,
+                            models::whitening(sample.images, sample.height, sample.width, sample.mean, sample.std));
     }
     if (config_.weights.empty()) return;
     checkpoint::WeightOptions weights;
     if (!config_.name_map.empty()) weights.names = checkpoint::read_name_map(config_.name_map);
     const auto report = checkpoint::load_weights(state, config_.weights, weights);
     common_.say("weights: {} tensors from {}", report.loaded.size(), config_.weights);
-    if (!report.missing.empty()) common_.say("weights: not in the file, left at their start: {}", fmt::join(report.missing, " "));
+    if (!report.missing.empty())
+      common_.say("weights: not in the file, left at their start: {}", fmt::join(report.missing, " "));
     if (!report.unused.empty()) common_.say("weights: in the file, not used: {}", fmt::join(report.unused, " "));
   }
 
@@ -124,8 +128,8 @@ class Trainer {
     int64_t step = -1;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), step);
     if (error != std::errc{} || end != text.data() + text.size() || step < 0 || step > total_steps_)
-      throw UsageError(fmt::format("{}: its step is {}; this run has {} steps (epochs = {})", run_.checkpoint().string(),
-                                   text, total_steps_, recipe_.epochs));
+      throw UsageError(fmt::format("{}: its step is {}; this run has {} steps (epochs = {})",
+                                   run_.checkpoint().string(), text, total_steps_, recipe_.epochs));
     return step;
   }
 
@@ -133,7 +137,8 @@ class Trainer {
 
   void train_until_epoch_end(const Stopwatch& watch, int64_t first) {
     const int64_t epoch_index = position_.step / steps_per_epoch_;
-    const auto batches = data::Batches::training(splits_.train.size(), recipe_.batch, epoch_index, static_cast<uint64_t>(config_.seed));
+    const auto batches =
+        data::Batches::training(splits_.train.size(), recipe_.batch, epoch_index, static_cast<uint64_t>(config_.seed));
     step_.reset();
     const double loss_scale = recipe_.summed_loss ? 1.0 / static_cast<double>(recipe_.batch) : 1.0;
     for (int64_t b = position_.step % steps_per_epoch_; b < steps_per_epoch_; ++b) {
@@ -164,16 +169,20 @@ class Trainer {
     const auto done = static_cast<double>(position_.step - first);
     const double seconds = watch.wall() - evaluation_seconds_;
     const double rate = done / seconds;
-    return fmt::format("epoch {:5.2f}/{}  step {}/{}  loss {:.4f}  accuracy {:5.2f} %  {:6.0f} images/s  {} left", epoch(),
-                       recipe_.epochs, position_.step, total_steps_, loss_, 100 * step_.accuracy(),
+    return fmt::format("epoch {:5.2f}/{}  step {}/{}  loss {:.4f}  accuracy {:5.2f} %  {:6.0f} images/s  {} left",
+                       epoch(), recipe_.epochs, position_.step, total_steps_, loss_, 100 * step_.accuracy(),
                        rate * static_cast<double>(recipe_.batch),
                        duration(static_cast<double>(total_steps_ - position_.step) / std::max(rate, 1e-9)));
   }
 
   void end_of_epoch(const Stopwatch& watch, int64_t first) {
     const int64_t epoch_index = position_.step / steps_per_epoch_;
-    nlohmann::ordered_json metrics = {{"step", position_.step}, {"epoch", epoch_index}, {"train_loss", take_recent_loss()}, {"train_loss_of_epoch", loss_},
-                                      {"train_accuracy", step_.accuracy()}, {"learning_steps", session_->updates()}};
+    nlohmann::ordered_json metrics = {{"step", position_.step},
+                                      {"epoch", epoch_index},
+                                      {"train_loss", take_recent_loss()},
+                                      {"train_loss_of_epoch", loss_},
+                                      {"train_accuracy", step_.accuracy()},
+                                      {"learning_steps", session_->updates()}};
     std::string text = line(watch, first);
     const bool last = position_.step == total_steps_;
     const double before = watch.wall();
@@ -185,7 +194,8 @@ class Trainer {
     evaluation_seconds_ += watch.wall() - before;
     train_loss_ = loss_;
     metrics["seconds"] = watch.wall() - evaluation_seconds_;
-    metrics["images_per_second"] = static_cast<double>((position_.step - first) * recipe_.batch) / (watch.wall() - evaluation_seconds_);
+    metrics["images_per_second"] =
+        static_cast<double>((position_.step - first) * recipe_.batch) / (watch.wall() - evaluation_seconds_);
     progress().finish(text);
     metrics_->append(metrics);
     if (last || (config_.checkpoint_every && epoch_index % config_.checkpoint_every == 0)) save();
@@ -228,26 +238,32 @@ class Trainer {
         }
     }
     const bool saved = std::filesystem::exists(run_.checkpoint());
-    throw std::runtime_error(fmt::format("the loss is {} at epoch {:.2f}, step {} ({}); {}", step_.loss(), epoch(), position_.step, where,
-                                         saved ? "the last checkpoint, " + run_.checkpoint().string() + ", is from before" : "no checkpoint was written yet"));
+    throw std::runtime_error(
+        fmt::format("the loss is {} at epoch {:.2f}, step {} ({}); {}", step_.loss(), epoch(), position_.step, where,
+                    saved ? "the last checkpoint, " + run_.checkpoint().string() + ", is from before"
+                          : "no checkpoint was written yet"));
   }
 
   void finish(const Stopwatch& watch, int64_t first) {
     const double seconds = watch.wall() - evaluation_seconds_;
     const auto images = static_cast<double>((position_.step - first) * recipe_.batch);
-    nlohmann::ordered_json result = {
-        {"model", recipe_.name}, {"parameters", session_->parameter_count()}, {"epochs", recipe_.epochs},
-        {"seconds", seconds}, {"images_per_second", seconds > 0 ? images / seconds : 0},
-        {"cpu_over_wall", watch.cpu() / std::max(watch.wall(), 1e-9)}, {"train_loss", train_loss_},
-        {"test_accuracy", test_accuracy_}};
+    nlohmann::ordered_json result = {{"model", recipe_.name},
+                                     {"parameters", session_->parameter_count()},
+                                     {"epochs", recipe_.epochs},
+                                     {"seconds", seconds},
+                                     {"images_per_second", seconds > 0 ? images / seconds : 0},
+                                     {"cpu_over_wall", watch.cpu() / std::max(watch.wall(), 1e-9)},
+                                     {"train_loss", train_loss_},
+                                     {"test_accuracy", test_accuracy_}};
     if (position_.step == first) result["test_accuracy"] = test_accuracy_ = evaluator_->accuracy(splits_.test);
     Evaluator six(*session_, recipe_, splits_.train, true, recipe_.optimizer.ema_decay > 0 ? "ema" : "parameters");
     const double tta = six.accuracy(splits_.test);
     result["test_accuracy_tta"] = tta;
     result["data"] = splits_.source;
     result["checkpoint"] = run_.checkpoint().string();
-    common_.say("test accuracy {:.2f} %, with six views {:.2f} %; trained {} ({:.0f} images/s, {:.2f} cores busy)", 100 * test_accuracy_,
-                100 * tta, duration(seconds), seconds > 0 ? images / seconds : 0, watch.cpu() / std::max(watch.wall(), 1e-9));
+    common_.say("test accuracy {:.2f} %, with six views {:.2f} %; trained {} ({:.0f} images/s, {:.2f} cores busy)",
+                100 * test_accuracy_, 100 * tta, duration(seconds), seconds > 0 ? images / seconds : 0,
+                watch.cpu() / std::max(watch.wall(), 1e-9));
     common_.say("checkpoint: {}", run_.checkpoint().string());
     common_.say("{}", draw_curves(run_));
     common_.print(result);
@@ -288,7 +304,8 @@ void add_train(CLI::App& app) {
   auto options = std::make_shared<TrainOptions>();
   auto* command = app.add_subcommand("train", "Train a model: a TOML file, flags that override it, a run folder");
   command->add_option("config", options->config, "TOML file");
-  command->add_flag("--json", options->common.json, "One JSON object on standard output, everything else on standard error");
+  command->add_flag("--json", options->common.json,
+                    "One JSON object on standard output, everything else on standard error");
   command->add_flag("--resume", options->resume, "Continue the run in --out");
   command->add_flag("--dump-graph", options->dump_graph, "Write the traced step as text and DOT, and its plan");
   for (const Key& key : train_keys()) {

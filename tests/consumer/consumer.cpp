@@ -31,9 +31,7 @@ void run_cube(const Call& call) {
 constexpr Variant variants[] = {{.name = "plain", .run = run_cube}};
 constexpr OpDef cube_op{.name = "cube", .infer = infer_cube, .vjp = vjp_cube, .variants = variants};
 
-Tensor cube(Tensor x, Where where = Where::current()) {
-  return x.graph->emit(cube_op, {}, std::span(&x, 1), where);
-}
+Tensor cube(Tensor x, Where where = Where::current()) { return x.graph->emit(cube_op, {}, std::span(&x, 1), where); }
 
 bool near(double a, double b) { return std::abs(a - b) <= 1e-5 * std::abs(b); }
 
@@ -66,10 +64,13 @@ bool trains() {
   const std::vector<float> half(3, 0.5f), quarter(3, 0.25f);
   Session session(Device::cpu(), {.seed = 1});
   const auto net = [](Tensor x) { return models::linear(cube(models::linear(flatten(x), 8, "first")), 2, "last"); };
-  TrainStep step = session.train_step({4, {4, 4, 3}}, [&](const BatchTensors& batch) -> Objective {
-    const Tensor logits = net(normalize(batch.images, half, quarter));
-    return {mean(softmax_cross_entropy(logits, batch.labels)), logits};
-  }, optim::Sgd{.lr = 0.05});
+  TrainStep step = session.train_step(
+      {4, {4, 4, 3}},
+      [&](const BatchTensors& batch) -> Objective {
+        const Tensor logits = net(normalize(batch.images, half, quarter));
+        return {mean(softmax_cross_entropy(logits, batch.labels)), logits};
+      },
+      optim::Sgd{.lr = 0.05});
   Batch batch{std::vector<uint8_t>(4 * 48), {0, 1, 0, 1}, {0, 1, 2, 3}};
   for (size_t i = 0; i < batch.images.size(); ++i) batch.images[i] = (i / 48) % 2 ? 220 : 40;
   step(batch);
