@@ -47,7 +47,7 @@ struct Training {
   std::vector<double> losses;
 
   explicit Training(uint64_t seed, const std::string& variants = "", const models::Recipe& recipe = small_recipe(),
-               int64_t updates = 50)
+                    int64_t updates = 50)
       : session(Device::cpu(), {seed, variants}),
         step(session.train_step({recipe.batch, {32, 32, 3}},
                                 models::train_function(recipe, pictures().mean, pictures().std), recipe.optimizer,
@@ -155,7 +155,8 @@ TEST(Session, RefusesAnAccumulationOfZero) {
   optim::Optimizer optimizer(optim::Sgd{});
   optimizer.accumulate = 0;
   const std::string error = error_of([&] {
-    session.train_step({2, {4, 4, 3}}, [](const BatchTensors& b) { return mean(cast(b.images, DType::f32)); }, optimizer);
+    session.train_step(
+        {2, {4, 4, 3}}, [](const BatchTensors& b) { return mean(cast(b.images, DType::f32)); }, optimizer);
   });
   EXPECT_NE(error.find("accumulate 0"), std::string::npos) << error;
 }
@@ -206,7 +207,8 @@ TEST(Session, LogitsOfAnImageDoNotDependOnItsNeighbours) {
           << variants << ", " << count << " images";
     std::vector<uint8_t> reversed;
     for (size_t i = 8; i-- > 0;)
-      reversed.insert(reversed.end(), set.image(static_cast<int64_t>(i)).begin(), set.image(static_cast<int64_t>(i)).end());
+      reversed.insert(reversed.end(), set.image(static_cast<int64_t>(i)).begin(),
+                      set.image(static_cast<int64_t>(i)).end());
     const auto backwards = run.session.logits(program, reversed);
     for (size_t i = 0; i < 8; ++i)
       for (size_t k = 0; k < 10; ++k) EXPECT_EQ(backwards[(7 - i) * 10 + k], by_eight[i * 10 + k]) << variants;
@@ -240,8 +242,9 @@ TEST(Session, TheAverageIsEvaluatedByBinding) {
     state.set<float>("parameters", entry.name, state.get<float>("ema", entry.name));
   }
   EXPECT_EQ(run.session.logits(own, image), average) << "the average by another way";
-  const std::string error = error_of(
-      [&] { run.session.eval_program({1, {32, 32, 3}}, function, {{"parameters", "nowhere"}}); });
+  const std::string error = error_of([&] {
+    run.session.eval_program({1, {32, 32, 3}}, function, {{"parameters", "nowhere"}});
+  });
   EXPECT_NE(error.find("nowhere"), std::string::npos) << error;
 }
 
