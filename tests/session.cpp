@@ -200,7 +200,14 @@ TEST(Session, LogitsOfAnImageDoNotDependOnItsNeighbours) {
       ASSERT_EQ(logits.size(), 10u);
       std::copy(logits.begin(), logits.end(), by_eight.begin() + static_cast<int64_t>(10 * i));
     }
-    for (size_t i = 0; i < 90; ++i) EXPECT_NEAR(alone[i], by_eight[i], 1e-5) << variants << " " << i;
+    // sgemm orders the sums of a product by its number of rows; everything else adds alike in a batch of any size
+    for (size_t i = 0; i < 90; ++i) {
+      if (variants == "native") {
+        EXPECT_EQ(alone[i], by_eight[i]) << i;
+      } else {
+        EXPECT_NEAR(alone[i], by_eight[i], 1e-6) << variants << " " << i;
+      }
+    }
     for (size_t count : {size_t{0}, size_t{1}, size_t{7}, size_t{8}, size_t{9}})
       EXPECT_EQ(run.session.logits(program, std::span(set.images).first(count * bytes)),
                 std::vector<float>(by_eight.begin(), by_eight.begin() + static_cast<int64_t>(10 * count)))
