@@ -210,7 +210,7 @@ AdamWResult adamw(std::span<const Tensor> parameters, std::span<const Tensor> mo
 
 /// sqrt of the sum of squares over all the tensors: a scalar, summed in f64 in a fixed order.
 Tensor global_norm(std::span<const Tensor> tensors, Where where = Where::current());
-/// A value looked up at the i64 scalar `step`: lines (or half cosines) between the points (at, value), at most 16.
+/// A value looked up at the i64 scalar `step`: lines (falling ones half cosines if `cosine`) between at most 16 points.
 Tensor scheduled(Tensor step, std::span<const double> at, std::span<const double> value, bool cosine, DType dtype,
                  Where where = Where::current());
 /// u (rows, cols) with its singular values pushed to about 1 (Jordan et al. 2024): X = u / (|u| + 1e-7), then

@@ -16,7 +16,7 @@ struct Schedule {
     double at, value;
   };
   std::vector<Point> points;
-  bool cosine = false;  ///< half a cosine between the points instead of a line
+  bool cosine = false;  ///< half a cosine instead of a line wherever the value falls
   Schedule(double value) : points{{0, value}} {}  // implicit: a number is a constant rate
   Schedule(std::vector<Point> p, bool cosine = false) : points(std::move(p)), cosine(cosine) {}
   /// Every value times `factor`.

@@ -102,8 +102,10 @@ TEST(Conv2d, VariantsOnRealNumbers) {
 }
 
 TEST(Conv2d, WinogradIsCloseWhereItRuns) {
-  const ConvCase maps[] = {{{2, 8, 8, 8}, {8, 3, 3, 8}, {1, 1}},   {{1, 7, 9, 5}, {3, 3, 3, 5}, {1, 1}},
-                           {{3, 15, 6, 17}, {9, 3, 3, 17}, {1, 0}}, {{1, 1, 1, 1}, {1, 3, 3, 1}, {1, 1}},
+  const ConvCase maps[] = {{{2, 8, 8, 8}, {8, 3, 3, 8}, {1, 1}},
+                           {{1, 7, 9, 5}, {3, 3, 3, 5}, {1, 1}},
+                           {{3, 15, 6, 17}, {9, 3, 3, 17}, {1, 0}},
+                           {{1, 1, 1, 1}, {1, 3, 3, 1}, {1, 1}},
                            {{2, 5, 5, 33}, {40, 3, 3, 33}, {1, 2}}};
   for (const ConvCase& c : maps) {
     const OpCase test = three_passes(c, {}, false);

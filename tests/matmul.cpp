@@ -49,8 +49,8 @@ TEST(Matmul, ExactVariantsOnIntegersEqualTheReference) {
 #if defined(RANVIER_HAS_ONEDNN)
   names.push_back("onednn");
 #endif
-  const Extents extents[] = {{{}, 1, 1, 1},  {{}, 1, 7, 5},     {{}, 7, 1, 3},  {{}, 5, 6, 1}, {{}, 33, 65, 17},
-                             {{}, 3, 10, 257}, {{3}, 5, 4, 9}, {{2, 3}, 4, 3, 2}};
+  const Extents extents[] = {{{}, 1, 1, 1},    {{}, 1, 7, 5},    {{}, 7, 1, 3},  {{}, 5, 6, 1},
+                             {{}, 33, 65, 17}, {{}, 3, 10, 257}, {{3}, 5, 4, 9}, {{2, 3}, 4, 3, 2}};
   for (const Flags& flags : all_flags)
     for (const Extents& e : extents) {
       const OpCase test = product(e, flags, {-3, 4, 0, true}, true);

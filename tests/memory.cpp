@@ -14,8 +14,8 @@ Plan plan_of(const std::string& model, int64_t batch, const std::string& variant
   Session session(Device::cpu(), {.variants = variants});
   const models::Recipe recipe = models::recipe(model, 10, batch);
   const std::array<float, 3> mean = {0.49f, 0.48f, 0.45f}, deviation = {0.25f, 0.24f, 0.26f};
-  TrainStep step = session.train_step({batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation),
-                                      recipe.optimizer, 100);
+  TrainStep step =
+      session.train_step({batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation), recipe.optimizer, 100);
   return step.program().plan();
 }
 
@@ -35,10 +35,9 @@ TEST_P(Arena, IsHardlyLargerThanWhatLives) {
   EXPECT_GE(plan.arena_bytes, plan.peak_live_bytes);
   EXPECT_LE(static_cast<double>(plan.arena_bytes), 1.10 * static_cast<double>(plan.peak_live_bytes)) << plan.bill();
 }
-INSTANTIATE_TEST_SUITE_P(Networks, Arena,
-                         ::testing::Values(Case{"tiny", 64}, Case{"tiny", 512}, Case{"speednet", 64},
-                                           Case{"resnet18", 32}),
-                         [](const auto& info) { return std::string(info.param.model) + std::to_string(info.param.batch); });
+INSTANTIATE_TEST_SUITE_P(
+    Networks, Arena, ::testing::Values(Case{"tiny", 64}, Case{"tiny", 512}, Case{"speednet", 64}, Case{"resnet18", 32}),
+    [](const auto& info) { return std::string(info.param.model) + std::to_string(info.param.batch); });
 
 TEST(Memory, TinyAt512StaysBelow200Megabytes) {
   const Plan plan = plan_of("tiny", 512);

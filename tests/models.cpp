@@ -107,7 +107,8 @@ TEST(Models, Resnet18LayersAndParameters) {
   const Traced net(models::Resnet18{});
   EXPECT_EQ(net.parameters(), 11'173'962);
   std::vector<Shape> wanted(5, Shape{32, 32, 64});
-  for (int64_t stage = 1; stage < 4; ++stage) wanted.insert(wanted.end(), 5, Shape{32 >> stage, 32 >> stage, 64 << stage});
+  for (int64_t stage = 1; stage < 4; ++stage)
+    wanted.insert(wanted.end(), 5, Shape{32 >> stage, 32 >> stage, 64 << stage});
   EXPECT_EQ(net.shapes({"conv2d"}), wanted);
   EXPECT_EQ(net.shapes({"batch_norm_eval"}), wanted);
   const auto names = net.slab("parameters");
@@ -152,7 +153,8 @@ const models::Speednet small_speednet{10, {4, 6, 8}};
 
 TEST(Models, SixViewsOfAPlainPictureAreItsOwn) {
   std::vector<double> images(2 * 32 * 32 * 3);
-  for (size_t i = 0; i < images.size(); ++i) images[i] = (i < images.size() / 2 ? 0.5 : -1) + 0.25 * static_cast<double>(i % 3);
+  for (size_t i = 0; i < images.size(); ++i)
+    images[i] = (i < images.size() / 2 ? 0.5 : -1) + 0.25 * static_cast<double>(i % 3);
   const auto one = logits(small_speednet, false, images), six = logits(small_speednet, true, images);
   for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(six[i], one[i], 1e-12);
   EXPECT_GT(std::abs(one[0] - one[10]), 1e-6) << "the two pictures differ";

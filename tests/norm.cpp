@@ -24,8 +24,8 @@ std::vector<Form> forms() {
 }
 
 std::string name_of(const Form& form) {
-  return fmt::format("batch_norm act {} pool {} gamma {}", static_cast<int>(form.activation), static_cast<int>(form.pool),
-                     form.gamma);
+  return fmt::format("batch_norm act {} pool {} gamma {}", static_cast<int>(form.activation),
+                     static_cast<int>(form.pool), form.gamma);
 }
 
 BatchNormOptions options_of(const Form& form) { return {1e-3, form.activation, form.pool}; }
@@ -125,9 +125,8 @@ TEST(BatchNorm, VariantsFusionAndDecomposition) {
 
 TEST(BatchNorm, Gradients) {
   for (const Form& form : forms()) {
-    const OpCase test = op_case(name_of(form), operands({2, 4, 2, 2}, form), [&](std::vector<Tensor> in) {
-      return build(in, form)[0];
-    });
+    const OpCase test = op_case(name_of(form), operands({2, 4, 2, 2}, form),
+                                [&](std::vector<Tensor> in) { return build(in, form)[0]; });
     check_gradients(test, 1);
     check_gradients(test, 2);
   }
@@ -136,7 +135,7 @@ TEST(BatchNorm, Gradients) {
 TEST(BatchNorm, GradientsThroughTheStatistics) {
   for (const Form& form : forms()) {
     const OpCase test{name_of(form) + " statistics", operands({2, 3, 2, 2}, form), [&](std::vector<Tensor> in) {
-                                          std::vector<Tensor> results = build(in, form);
+                        std::vector<Tensor> results = build(in, form);
                         results[2] = sin(results[2]) * results[1];
                         return results;
                       }};
@@ -161,8 +160,7 @@ TEST(BatchNorm, SecondOrderGoesThroughTheGradientOp) {
 
 TEST(BatchNorm, Evaluation) {
   for (const Form& form : forms()) {
-    std::vector<Operand> in = {
-        {{2, 5, 4, 3}, {-1, 1}}, {{3}, {-0.5, 0.5}}, {{3}, {-0.3, 0.3}}, {{3}, {0.5, 1.5}}};
+    std::vector<Operand> in = {{{2, 5, 4, 3}, {-1, 1}}, {{3}, {-0.5, 0.5}}, {{3}, {-0.3, 0.3}}, {{3}, {0.5, 1.5}}};
     if (form.gamma) in.push_back({{3}, {0.5, 1.5}});
     const OpCase test = op_case(name_of(form) + " eval", in, [&](std::vector<Tensor> t) {
       const auto gamma = form.gamma ? std::optional(t[4]) : std::nullopt;

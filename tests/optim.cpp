@@ -159,7 +159,8 @@ TEST(Optim, MuonFollowsTheKernelsReference) {
 
 TEST(Optim, MuonsDecayIsDecoupled) {
   const optim::Muon with{.lr = 0.05, .iterations = 2, .weight_decay = 0.3}, without{.lr = 0.05, .iterations = 2};
-  Trainer a(with, {{"w", waves(6, 0.9), {2, 3}, waves(6, 2.3)}}), b(without, {{"w", waves(6, 0.9), {2, 3}, waves(6, 2.3)}});
+  Trainer a(with, {{"w", waves(6, 0.9), {2, 3}, waves(6, 2.3)}}),
+      b(without, {{"w", waves(6, 0.9), {2, 3}, waves(6, 2.3)}});
   a.program.run();
   b.program.run();
   const Doubles w = waves(6, 0.9);
@@ -233,8 +234,8 @@ TEST(Optim, Schedules) {
   for (int t = 0; t < 9; ++t)
     half.push_back(t < 2 ? t : 0.1 + 1.9 * 0.5 * (1 + std::cos(std::numbers::pi * (t - 2) / 6.0)));
   half[8] = 0.1;
-  expect_near(rates(optim::cosine(2, 0.25, 0.1), 8, 9), {0, 1, half[2], half[3], half[4], half[5], half[6], half[7], 0.1},
-              1e-14, "cosine");
+  expect_near(rates(optim::cosine(2, 0.25, 0.1), 8, 9),
+              {0, 1, half[2], half[3], half[4], half[5], half[6], half[7], 0.1}, 1e-14, "cosine");
   expect_near(rates(optim::linear(1, 0).scaled(3), 4, 2), {3, 2.25}, 1e-14, "scaled");
 }
 
@@ -318,8 +319,8 @@ TEST(Optim, VariantsAgreeToTheBit) {
       Graph graph(state, true);
       const Tensor w = parameter(graph, "w", {37, 5}, init::uniform(1));
       optim::apply(graph, optimizer, {"w"}, {sin(w * 3.0)}, 10);
-      Program program = compile(graph, std::vector<Tensor>{}, {.variants = fmt::format(
-                                                                   "sgd={0},adamw={0}", *variants ? variants : "cpu")});
+      Program program = compile(graph, std::vector<Tensor>{},
+                                {.variants = fmt::format("sgd={0},adamw={0}", *variants ? variants : "cpu")});
       for (int step = 0; step < 5; ++step) step % 2 ? program.run() : program.run_checked();
       results.push_back(state.get<float>("parameters", "w"));
     }
@@ -335,7 +336,8 @@ TEST(Optim, SessionStepsFollowTheClosedForm) {
     const Tensor x = reshape(cast(batch.images, DType::f64), {batch.images.shape()[0]}) * 0.01;
     return mean(square(w * x - cast(batch.labels, DType::f64)));
   };
-  TrainStep step = session.train_step({2, {1, 1, 1}}, function, optim::Sgd{.lr = optim::linear(0.2, 0), .momentum = 0.5}, 4);
+  TrainStep step =
+      session.train_step({2, {1, 1, 1}}, function, optim::Sgd{.lr = optim::linear(0.2, 0), .momentum = 0.5}, 4);
   const std::vector<uint8_t> images = {100, 200};
   const std::vector<int32_t> labels = {1, -1};
   const std::vector<int64_t> indices = {0, 1};

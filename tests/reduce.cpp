@@ -14,9 +14,9 @@ struct ReduceCase {
   Shape shape;
   std::vector<int> axes;
 };
-const ReduceCase cases[] = {{{3, 5}, {}},     {{3, 5}, {0}},          {{3, 5}, {1}},    {{3, 5}, {-2}},
-                            {{2, 3, 4}, {1}}, {{2, 3, 4}, {0, 2}},    {{2, 3, 4}, {0, 1}}, {{7}, {0}},
-                            {{1, 1}, {0}},    {{2, 1, 3, 2}, {3, 1}}, {{}, {}}};
+const ReduceCase cases[] = {
+    {{3, 5}, {}},        {{3, 5}, {0}}, {{3, 5}, {1}}, {{3, 5}, {-2}},         {{2, 3, 4}, {1}}, {{2, 3, 4}, {0, 2}},
+    {{2, 3, 4}, {0, 1}}, {{7}, {0}},    {{1, 1}, {0}}, {{2, 1, 3, 2}, {3, 1}}, {{}, {}}};
 
 /// Values of `f` over the reduced elements of each result, row-major, by walking over every index.
 std::vector<double> plainly(const ReduceCase& c, const std::vector<double>& x,
@@ -90,7 +90,8 @@ TEST(Reduce, Variance) {
 TEST(Reduce, LongSumsOfIntegersAreExact) {
   for (const ReduceCase& c : {ReduceCase{{20011}, {0}}, ReduceCase{{1031, 19}, {0}}, ReduceCase{{3, 4999}, {1}},
                               ReduceCase{{5, 301, 7}, {1}}})
-    check_variants(op_case("long sum", {{c.shape, {-9, 10, 0, true}}}, [&](auto x) { return sum(x[0], c.axes); }, true));
+    check_variants(op_case(
+        "long sum", {{c.shape, {-9, 10, 0, true}}}, [&](auto x) { return sum(x[0], c.axes); }, true));
 }
 
 TEST(Reduce, ArgmaxTakesTheFirst) {
@@ -129,10 +130,12 @@ TEST(Reduce, NanWins) {
 }
 
 TEST(Reduce, EmptyAxes) {
-  const OpCase test = op_case("empty", {{Shape{0, 3}}}, [](auto x) { return sum(x[0], {0}); }, true);
+  const OpCase test = op_case(
+      "empty", {{Shape{0, 3}}}, [](auto x) { return sum(x[0], {0}); }, true);
   check_variants(test);
   EXPECT_EQ(evaluate(test, DType::f32, {})[0], std::vector<double>(3, 0.0));
-  check_variants(op_case("empty", {{Shape{2, 0}}}, [](auto x) { return sum(x[0], {0}); }, true));
+  check_variants(op_case(
+      "empty", {{Shape{2, 0}}}, [](auto x) { return sum(x[0], {0}); }, true));
 }
 
 TEST(Reduce, Broadcasts) {
@@ -147,9 +150,9 @@ TEST(Reduce, Broadcasts) {
       check_variants(test);
     }
     // adjoint: <broadcast(x), y> = <x, sum_to(y)>
-    check_variants(op_case("adjoint", {{from, {-3, 4, 0, true}}, {to, {-3, 4, 0, true}}}, [&](auto x) {
-      return sum(broadcast_to(x[0], to) * x[1]) - sum(x[0] * sum_to(x[1], from));
-    }, true));
+    check_variants(op_case(
+        "adjoint", {{from, {-3, 4, 0, true}}, {to, {-3, 4, 0, true}}},
+        [&](auto x) { return sum(broadcast_to(x[0], to) * x[1]) - sum(x[0] * sum_to(x[1], from)); }, true));
   }
 }
 
