@@ -2,9 +2,9 @@
 #include "engine/optim.h"
 
 #include <cmath>
-#include "engine/regex.h"
 
 #include "engine/ops.h"
+#include "engine/regex.h"
 
 namespace ranvier::optim {
 namespace {
