@@ -142,7 +142,7 @@ class WeightLoader {
       return name.starts_with(rule.from) ? std::optional(rule.to + name.substr(rule.from.size())) : std::nullopt;
     try {
       auto known = expressions_.find(rule.from);
-      if (known == expressions_.end()) known = expressions_.emplace(rule.from, std::regex(rule.from)).first;
+      if (known == expressions_.end()) known = expressions_.emplace(rule.from, user_regex(rule.from)).first;
       if (!std::regex_search(name, known->second)) return std::nullopt;
       return std::regex_replace(name, known->second, rule.to, std::regex_constants::format_first_only);
     } catch (const std::regex_error& error) {

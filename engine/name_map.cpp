@@ -72,7 +72,7 @@ std::vector<NameRule> read_name_map(const std::string& path) {
     rules.push_back(read_rule(rule, where));
     if (!rules.back().regex) continue;
     try {
-      const std::regex check(rules.back().from);
+      user_regex(rules.back().from);
     } catch (const std::regex_error& error) {
       fail("{}: the expression {} is none: {}", where, safetensors::in_quotes(rules.back().from), error.what());
     }

@@ -2,9 +2,9 @@
 #include "engine/optim.h"
 
 #include <cmath>
-#include <regex>
 
 #include "engine/ops.h"
+#include "engine/regex.h"
 
 namespace ranvier::optim {
 namespace {
@@ -24,7 +24,7 @@ std::vector<Group> grouped(Graph& graph, const Optimizer& optimizer, const std::
     size_t match = optimizer.rules.size();
     for (size_t r = optimizer.rules.size(); r-- > 0;) {
       try {
-        if (std::regex_search(names[i], std::regex(optimizer.rules[r].pattern))) match = r;
+        if (std::regex_search(names[i], user_regex(optimizer.rules[r].pattern))) match = r;
       } catch (const std::regex_error&) {
         fail_at(where, "optimizer: '{}' is not a regular expression", optimizer.rules[r].pattern);
       }
@@ -94,8 +94,7 @@ class Update {
       if (scale_) g = g * *scale_;
       const Tensor buffer = method.momentum * reshape(m[i], w.shape(), where_) + g;
       const Tensor u = method.nesterov ? g + method.momentum * buffer : buffer;
-      if (method.renormalize)
-        w = w * (std::sqrt(static_cast<double>(shape[0])) * rsqrt(sum(square(w))));
+      if (method.renormalize) w = w * (std::sqrt(static_cast<double>(shape[0])) * rsqrt(sum(square(w))));
       if (method.weight_decay != 0) w = w * (1.0 - lr * method.weight_decay);
       parameters.push_back(reshape(w - lr * newton_schulz(u, method.iterations, where_), shape, where_));
       momentum.push_back(reshape(buffer, shape, where_));
@@ -159,15 +158,17 @@ std::optional<Tensor> apply(Graph& graph, const Optimizer& optimizer, const std:
   for (const Group& group : grouped(graph, optimizer, names, gradients, where)) {
     if (group.names.empty()) continue;
     std::vector<Tensor> values = update(group);
-    if (values.empty()) values = group.parameters;  // frozen: averaged all the same, so that "ema" is a whole model
-    else assign_all(graph, "parameters", group, values, where);
+    if (values.empty())
+      values = group.parameters;  // frozen: averaged all the same, so that "ema" is a whole model
+    else
+      assign_all(graph, "parameters", group, values, where);
     if (optimizer.ema_decay <= 0) continue;
     for (size_t i = 0; i < group.names.size(); ++i) {
       const int64_t id = graph.state().find("parameters", group.names[i]);
       const Tensor average = read(graph, "ema", group.names[i], group.parameters[i].type(),
                                   graph.state().entry(static_cast<uint32_t>(id)).init, where);
-      assign(graph, "ema", group.names[i],
-             optimizer.ema_decay * average + (1.0 - optimizer.ema_decay) * values[i], where);
+      assign(graph, "ema", group.names[i], optimizer.ema_decay * average + (1.0 - optimizer.ema_decay) * values[i],
+             where);
     }
   }
   assign(graph, "session", "updates", counter + 1.0, where);

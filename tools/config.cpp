@@ -81,7 +81,7 @@ void check_ranges(const RuleKeys& k, const std::string& where) {
   in_range("eps", k.eps, 1e-30, 1, "above 0");
   in_range("iterations", static_cast<double>(k.iterations), 1, 100, "from 1 to 100");
   try {
-    std::regex{k.pattern};
+    user_regex(k.pattern);
   } catch (const std::regex_error&) {
     throw UsageError(fmt::format("{}: optimizer.pattern '{}' is not a regular expression", where, k.pattern));
   }
