@@ -21,7 +21,8 @@ namespace ranvier::data {
 
 void write_png(const std::filesystem::path& path, std::span<const uint8_t> pixels, int64_t height, int64_t width) {
   if (static_cast<int64_t>(pixels.size()) != height * width * 3)
-    throw std::runtime_error(fmt::format("{}: {} bytes are no {}x{} RGB image", path.string(), pixels.size(), height, width));
+    throw std::runtime_error(
+        fmt::format("{}: {} bytes are no {}x{} RGB image", path.string(), pixels.size(), height, width));
   std::vector<uint8_t> file;
   const auto append = [](void* context, void* bytes, int count) {
     auto* out = static_cast<std::vector<uint8_t>*>(context);

@@ -8,8 +8,8 @@ namespace ranvier {
 std::vector<const OpDef*> all_ops() {
   using namespace catalogue;
   std::vector<const OpDef*> all;
-  for (const auto& family : {core(), elementwise(), reduce(), matmul(), conv2d(), pool(), norm(), loss(), index(), random(),
-                             augment(), optim()})
+  for (const auto& family : {core(), elementwise(), reduce(), matmul(), conv2d(), pool(), norm(), loss(), index(),
+                             random(), augment(), optim()})
     all.insert(all.end(), family.begin(), family.end());
   return all;
 }

@@ -15,8 +15,8 @@ std::vector<const OpDef*> all_ops();
 void check_variants(std::string_view variants);
 
 namespace catalogue {  // one function a file of engine/ops
-std::vector<const OpDef*> core(), elementwise(), reduce(), matmul(), conv2d(), pool(), norm(), loss(), index(), random(),
-    augment(), optim();
+std::vector<const OpDef*> core(), elementwise(), reduce(), matmul(), conv2d(), pool(), norm(), loss(), index(),
+    random(), augment(), optim();
 }
 
 }  // namespace ranvier

@@ -132,7 +132,8 @@ Tensor variance(Tensor, std::vector<int> axes = {}, bool keep = false, int64_t c
 /// i32 position of the first maximum along `axis`; not differentiable.
 Tensor argmax(Tensor, int axis = -1, Where where = Where::current());
 
-// ---- Matrix products and convolution (ops/matmul.cpp, ops/conv2d.cpp) ------------------------------------------------
+// ---- Matrix products and convolution (ops/matmul.cpp, ops/conv2d.cpp)
+// ------------------------------------------------
 
 /// op(a) op(b) over the last two axes, (..., m, k) (..., k, n) -> (..., m, n); batch extents must be equal. A flag says
 /// that an operand is stored transposed.
@@ -145,7 +146,8 @@ struct Conv2dOptions {
 /// Cross-correlation: x (N, H, W, C), w (K, R, S, C) -> (N, P, Q, K). No groups, no dilation.
 Tensor conv2d(Tensor x, Tensor w, Conv2dOptions options = {}, Where where = Where::current());
 
-// ---- Normalisation (ops/norm.cpp) ------------------------------------------------------------------------------------
+// ---- Normalisation (ops/norm.cpp)
+// ------------------------------------------------------------------------------------
 
 using kernels::Activation;
 using kernels::PoolPlace;
@@ -167,14 +169,16 @@ BatchNormResult batch_norm(Tensor x, std::optional<Tensor> gamma, Tensor beta, B
 Tensor batch_norm_eval(Tensor x, std::optional<Tensor> gamma, Tensor beta, Tensor mean, Tensor variance,
                        BatchNormOptions options = {}, Where where = Where::current());
 
-// ---- Loss (ops/loss.cpp) ---------------------------------------------------------------------------------------------
+// ---- Loss (ops/loss.cpp)
+// ---------------------------------------------------------------------------------------------
 
 struct CrossEntropyOptions {
-  double label_smoothing = 0;           ///< target = (1 - s) onehot + s / classes
-  std::optional<Tensor> valid = {};     ///< i32 scalar: rows from there on are padding and count nothing
+  double label_smoothing = 0;        ///< target = (1 - s) onehot + s / classes
+  std::optional<Tensor> valid = {};  ///< i32 scalar: rows from there on are padding and count nothing
 };
 /// Loss of each sample: logits (N, classes), labels i32 (N) -> (N). A label outside the classes gives NaN.
-Tensor softmax_cross_entropy(Tensor logits, Tensor labels, CrossEntropyOptions options = {}, Where where = Where::current());
+Tensor softmax_cross_entropy(Tensor logits, Tensor labels, CrossEntropyOptions options = {},
+                             Where where = Where::current());
 /// Its mean over the batch.
 Tensor cross_entropy(Tensor logits, Tensor labels, CrossEntropyOptions options = {}, Where where = Where::current());
 /// 1 for every sample whose label has the greatest logit, else 0: (N). Not differentiable.
@@ -182,7 +186,8 @@ Tensor correct(Tensor logits, Tensor labels, std::optional<Tensor> valid = {}, W
 /// exp(x) / sum exp(x) along an axis.
 Tensor softmax(Tensor logits, int axis = -1, Where where = Where::current());
 
-// ---- Optimizers (ops/optim.cpp): one op for all tensors of a rule ------------------------------------------------------
+// ---- Optimizers (ops/optim.cpp): one op for all tensors of a rule
+// ------------------------------------------------------
 
 struct SgdOptions {
   double momentum, weight_decay;
@@ -223,8 +228,8 @@ Tensor newton_schulz(Tensor u, int iterations, Where where = Where::current());
 Tensor transpose(Tensor x, const std::vector<int>& order, Where where = Where::current());
 /// The last two axes swapped.
 Tensor transpose(Tensor x, Where where = Where::current());
-/// y[i] = x[begin + i step] along every axis, one entry an axis. A negative begin counts from the end, size -1 takes all
-/// that fit, a negative step runs backwards; no steps mean 1.
+/// y[i] = x[begin + i step] along every axis, one entry an axis. A negative begin counts from the end, size -1 takes
+/// all that fit, a negative step runs backwards; no steps mean 1.
 Tensor slice(Tensor x, const std::vector<int64_t>& begin, const std::vector<int64_t>& size,
              const std::vector<int64_t>& step = {}, Where where = Where::current());
 /// `slice` along one axis, the others whole.
@@ -237,8 +242,8 @@ Tensor pad_reflect(Tensor x, const std::vector<int64_t>& before, const std::vect
                    Where where = Where::current());
 /// Tensors side by side along `axis`; their other extents and their types are equal.
 Tensor concat(const std::vector<Tensor>& parts, int axis = 0, Where where = Where::current());
-/// x at `indices` (i32 or i64, any shape) along `axis`, which the shape of the indices replaces. A run throws Error with
-/// position and value of the first index outside the axis.
+/// x at `indices` (i32 or i64, any shape) along `axis`, which the shape of the indices replaces. A run throws Error
+/// with position and value of the first index outside the axis.
 Tensor gather(Tensor x, Tensor indices, int axis = 0, Where where = Where::current());
 /// Zeros, with `extent` places along `axis`, to which the updates are added at `indices` in their order. Adjoint of
 /// `gather`: updates are shaped like its result, and indices are checked alike.
@@ -281,8 +286,8 @@ Tensor normal(Graph&, std::string_view name, const Shape& shape, double mean = 0
 /// 1 with this probability, else 0: u8, f32 or f64.
 Tensor bernoulli(Graph&, std::string_view name, const Shape& shape, double probability = 0.5, DType dtype = DType::u8,
                  Where where = Where::current());
-/// The u8 coin of each element number (i64, from 0 to 2^34 - 1) of a draw that stays at step 0: what belongs to an image
-/// rather than to its place in a batch.
+/// The u8 coin of each element number (i64, from 0 to 2^34 - 1) of a draw that stays at step 0: what belongs to an
+/// image rather than to its place in a batch.
 Tensor bernoulli_at(Tensor elements, std::string_view name, double probability = 0.5, Where where = Where::current());
 /// i32, uniform on low ... high, both included.
 Tensor integers(Graph&, std::string_view name, const Shape& shape, int64_t low, int64_t high,

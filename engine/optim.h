@@ -16,7 +16,7 @@ struct Schedule {
     double at, value;
   };
   std::vector<Point> points;
-  bool cosine = false;  ///< half a cosine instead of a line wherever the value falls
+  bool cosine = false;                            ///< half a cosine instead of a line wherever the value falls
   Schedule(double value) : points{{0, value}} {}  // implicit: a number is a constant rate
   Schedule(std::vector<Point> p, bool cosine = false) : points(std::move(p)), cosine(cosine) {}
   /// Every value times `factor`.
@@ -76,8 +76,7 @@ struct Optimizer {
   Optimizer(Method method) : rules{{"", std::move(method)}} {}  // implicit: one method for all
   Optimizer(std::vector<Rule> r) : rules(std::move(r)) {}
   template <class M>
-    requires std::is_constructible_v<Method, M>
-  Optimizer(M method) : Optimizer(Method(std::move(method))) {}
+  requires std::is_constructible_v<Method, M> Optimizer(M method) : Optimizer(Method(std::move(method))) {}
 };
 
 /// Emits one update of `parameters` (names of slab "parameters") by `gradients`: reads and assigns the moments' slabs,

@@ -72,7 +72,9 @@ size_t place_in_order(const std::vector<Storage*>& order, std::vector<size_t>& o
     }
     offsets[i] = offset;
     total = std::max(total, offset + aligned(order[i]->bytes));
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), i, [&](size_t a, size_t b) { return offsets[a] < offsets[b]; }), i);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), i, [&](size_t a, size_t b) { return offsets[a] < offsets[b]; }),
+        i);
   }
   return total;
 }
@@ -347,7 +349,8 @@ class Planner {
 
   /// Whether an operand other than the first lies in `storage`.
   bool reads_elsewhere(const PlanStep& step, uint32_t storage) const {
-    return std::any_of(step.in.begin() + 1, step.in.end(), [&](uint32_t in) { return plan_.values[in].storage == storage; });
+    return std::any_of(step.in.begin() + 1, step.in.end(),
+                       [&](uint32_t in) { return plan_.values[in].storage == storage; });
   }
 
   /// Writes an assigned value straight into its slab where every reader of the old content has run by then.
@@ -449,12 +452,14 @@ size_t place(std::vector<Storage*> storages) {
   // Largest first is good, rarely the best. Moving some block to the front of the best order found so far closes most
   // of the gap; a fixed generator keeps the plan a function of the trace.
   uint64_t random = 0x9E3779B97F4A7C15ull;
-  for (int attempt = 0; attempt < most_tries && static_cast<double>(least) > 1.005 * static_cast<double>(bound); ++attempt) {
+  for (int attempt = 0; attempt<most_tries&& static_cast<double>(least)> 1.005 * static_cast<double>(bound);
+       ++attempt) {
     order = best_order;
     for (int move = 0; move < 1 + attempt % 3; ++move) {
       random ^= random << 13, random ^= random >> 7, random ^= random << 17;
       const size_t large = std::min<size_t>(order.size(), 24);  // small blocks fill gaps wherever they stand
-      const auto from = static_cast<std::ptrdiff_t>(random % large), to = static_cast<std::ptrdiff_t>((random >> 32) % large);
+      const auto from = static_cast<std::ptrdiff_t>(random % large),
+                 to = static_cast<std::ptrdiff_t>((random >> 32) % large);
       Storage* moved = order[static_cast<size_t>(from)];
       order.erase(order.begin() + from);
       order.insert(order.begin() + to, moved);
@@ -503,7 +508,8 @@ std::string Plan::text() const {
     for (uint32_t out : step.out) text += " " + to_string(values[out].type);
     text += " <-";
     for (uint32_t in : step.in) text += " " + to_string(values[in].type);
-    if (step.workspace_bytes) text += fmt::format(" + {:.2f} MB workspace", static_cast<double>(step.workspace_bytes) / 1e6);
+    if (step.workspace_bytes)
+      text += fmt::format(" + {:.2f} MB workspace", static_cast<double>(step.workspace_bytes) / 1e6);
     text += fmt::format("  # {} {}\n", step.scope, place(step.where));
   }
   return text;

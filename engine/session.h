@@ -34,7 +34,7 @@ struct BatchTensors {
 /// What a training function returns: the loss to minimise, and the logits where accuracy is wanted.
 struct Objective {
   Tensor loss;
-  Tensor logits;  ///< may be empty
+  Tensor logits;                    ///< may be empty
   Objective(Tensor l) : loss(l) {}  // implicit: a loss alone
   Objective(Tensor l, Tensor y) : loss(l), logits(y) {}
 };
@@ -96,7 +96,8 @@ class Session {
     Plan plan;
     size_t nodes;
   };
-  Planned plan_step(const BatchType& type, const TrainFunction& function, const optim::Optimizer& optimizer, int64_t updates = 1);
+  Planned plan_step(const BatchType& type, const TrainFunction& function, const optim::Optimizer& optimizer,
+                    int64_t updates = 1);
   /// Compiles images -> logits in evaluation mode; `bindings` swaps slabs ({"parameters", "ema"}).
   Program eval_program(const BatchType& type, const EvalFunction& function,
                        std::map<std::string, std::string> bindings = {});

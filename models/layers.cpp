@@ -42,7 +42,8 @@ Tensor norm(Tensor x, std::string_view name, NormOptions options, Where where) {
   const BatchNormOptions op{options.eps, options.activation, options.pool};
   if (!graph.training()) return batch_norm_eval(x, weight, bias, running_mean, running_var, op, where);
   const BatchNormResult result = batch_norm(x, weight, bias, op, where);
-  const double unbiased = result.rows > 1 ? static_cast<double>(result.rows) / static_cast<double>(result.rows - 1) : 1.0;
+  const double unbiased =
+      result.rows > 1 ? static_cast<double>(result.rows) / static_cast<double>(result.rows - 1) : 1.0;
   const double keep = 1.0 - options.momentum;
   assign(graph, "buffers", mean_name, keep * running_mean + options.momentum * result.mean, where);
   assign(graph, "buffers", var_name, keep * running_var + (options.momentum * unbiased) * result.variance, where);

@@ -10,19 +10,20 @@ namespace {
 Recipe tiny(int64_t classes, int64_t batch) {
   Recipe recipe{.name = "tiny", .net = Tiny{classes}, .optimizer = optim::Sgd{}, .batch = batch ? batch : 64};
   const double peak = 0.1 * static_cast<double>(recipe.batch) / 128;
-  recipe.optimizer = optim::Sgd{
-      .lr = optim::triangle(peak, 0.2), .momentum = 0.9, .nesterov = true, .weight_decay = 5e-4};
+  recipe.optimizer =
+      optim::Sgd{.lr = optim::triangle(peak, 0.2), .momentum = 0.9, .nesterov = true, .weight_decay = 5e-4};
   recipe.epochs = 6;
   return recipe;
 }
 
-/// K. Jordan's airbench94_muon (2024). Losses are summed, so rates of SGD do not change with the batch; Muon's step does
-/// not depend on the size of the gradient and takes the square root of the batch.
+/// K. Jordan's airbench94_muon (2024). Losses are summed, so rates of SGD do not change with the batch; Muon's step
+/// does not depend on the size of the gradient and takes the square root of the batch.
 Recipe speednet(int64_t classes, int64_t batch) {
   Recipe recipe{.name = "speednet", .net = Speednet{classes}, .optimizer = optim::Sgd{}, .batch = batch ? batch : 2000};
   const double decay = 2e-6 * static_cast<double>(recipe.batch);
   const auto sgd = [&](double rate, double until) {
-    return optim::Sgd{.lr = optim::linear(rate, 0, until), .momentum = 0.85, .nesterov = true, .weight_decay = decay / rate};
+    return optim::Sgd{
+        .lr = optim::linear(rate, 0, until), .momentum = 0.85, .nesterov = true, .weight_decay = decay / rate};
   };
   const double muon = 0.24 * std::sqrt(static_cast<double>(recipe.batch) / 2000);
   recipe.optimizer = std::vector<optim::Rule>{
@@ -46,8 +47,8 @@ Recipe speednet(int64_t classes, int64_t batch) {
 Recipe resnet18(int64_t classes, int64_t batch) {
   Recipe recipe{.name = "resnet18", .net = Resnet18{classes}, .optimizer = optim::Sgd{}, .batch = batch ? batch : 128};
   const double peak = 0.1 * static_cast<double>(recipe.batch) / 128;
-  recipe.optimizer = optim::Sgd{
-      .lr = optim::cosine(peak, 0.1), .momentum = 0.9, .nesterov = true, .weight_decay = 5e-4};
+  recipe.optimizer =
+      optim::Sgd{.lr = optim::cosine(peak, 0.1), .momentum = 0.9, .nesterov = true, .weight_decay = 5e-4};
   recipe.epochs = 30;
   recipe.translate = 4;
   return recipe;

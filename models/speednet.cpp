@@ -7,8 +7,7 @@
 namespace ranvier::models {
 namespace {
 
-constexpr NormOptions norm_options{
-    .eps = 1e-12, .momentum = 0.4, .weight = false, .activation = Activation::gelu};
+constexpr NormOptions norm_options{.eps = 1e-12, .momentum = 0.4, .weight = false, .activation = Activation::gelu};
 
 /// U(+-1/sqrt(9 C)), then the first C filters replaced by the identity: the layer starts by passing its input on.
 Init identity_conv() {
@@ -49,7 +48,8 @@ Tensor Speednet::operator()(Tensor x) const {
   Graph& graph = *x.graph;
   {
     const Scope scope(graph, "whiten");
-    const Tensor w = read(graph, "buffers", graph.path("weight"), {compute_type(graph), {24, 2, 2, 3}}, init::constant(0));
+    const Tensor w =
+        read(graph, "buffers", graph.path("weight"), {compute_type(graph), {24, 2, 2, 3}}, init::constant(0));
     const Tensor bias = parameter(graph, "bias", {24}, init::uniform(1.0 / std::sqrt(12.0)));
     x = gelu(conv2d(x, w) + bias);
   }

@@ -24,8 +24,9 @@ struct Tiny {
   Tensor operator()(Tensor x) const;
 };
 
-/// The airbench94 network (K. Jordan 2024): a frozen whitening layer, three groups of two convolutions, pool before norm,
-/// GELU; 1,971,352 trainable parameters. The logits are divided by 256. Set its whitening filters with `set_whitening`.
+/// The airbench94 network (K. Jordan 2024): a frozen whitening layer, three groups of two convolutions, pool before
+/// norm, GELU; 1,971,352 trainable parameters. The logits are divided by 256. Set its whitening filters with
+/// `set_whitening`.
 struct Speednet {
   int64_t classes = 10;
   std::array<int64_t, 3> widths = {64, 256, 256};

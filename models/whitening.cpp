@@ -28,7 +28,8 @@ Matrix second_moment(std::span<const uint8_t> images, int64_t h, int64_t w, cons
         for (int r = 0; r < 2; ++r)
           for (int s = 0; s < 2; ++s)
             for (size_t c = 0; c < 3; ++c)
-              patch[(r * 2 + s) * 3 + static_cast<int>(c)] = value[c][image[((y + r) * w + x + s) * 3 + static_cast<int64_t>(c)]];
+              patch[(r * 2 + s) * 3 + static_cast<int>(c)] =
+                  value[c][image[((y + r) * w + x + s) * 3 + static_cast<int64_t>(c)]];
         for (int i = 0; i < size; ++i)
           for (int j = 0; j <= i; ++j) sum[i][j] += patch[i] * patch[j];
       }

@@ -26,12 +26,16 @@ std::vector<double> values_of(State& state, const std::string& slab, const std::
 }
 
 /// Shape, norm, sum and ends of a tensor as the golden file has them.
-void expect_summary(State& state, const std::string& slab, const std::string& name, const nlohmann::json& golden, double tolerance) {
+void expect_summary(State& state, const std::string& slab, const std::string& name, const nlohmann::json& golden,
+                    double tolerance) {
   const std::vector<double> v = values_of(state, slab, name);
   double sum = 0, squares = 0;
   for (double x : v) sum += x, squares += x * x;
-  EXPECT_NEAR(std::sqrt(squares), golden["norm"].get<double>(), tolerance * golden["norm"].get<double>() + 1e-12) << name;
-  EXPECT_NEAR(sum, golden["sum"].get<double>(), tolerance * (1 + golden["norm"].get<double>() * std::sqrt(static_cast<double>(v.size())))) << name;
+  EXPECT_NEAR(std::sqrt(squares), golden["norm"].get<double>(), tolerance * golden["norm"].get<double>() + 1e-12)
+      << name;
+  EXPECT_NEAR(sum, golden["sum"].get<double>(),
+              tolerance * (1 + golden["norm"].get<double>() * std::sqrt(static_cast<double>(v.size()))))
+      << name;
   for (size_t i = 0; i < golden["first"].size(); ++i)
     EXPECT_NEAR(v[i], golden["first"][i].get<double>(), tolerance * (1 + std::abs(v[i]))) << name << " element " << i;
 }
@@ -51,15 +55,18 @@ struct GoldenRun {
     if (recipe.whiten) models::set_whitening(session.state(), models::whitening(pictures, 32, 32, mean, deviation));
     for (int64_t t = 0; t < steps; ++t) {
       std::vector<int64_t> indices(static_cast<size_t>(recipe.batch), 0);
-      step.run(std::span(pictures).subspan(static_cast<size_t>(t * recipe.batch * 3072), static_cast<size_t>(recipe.batch * 3072)),
-               std::span(labels).subspan(static_cast<size_t>(t * recipe.batch), static_cast<size_t>(recipe.batch)), indices, 0);
+      step.run(std::span(pictures).subspan(static_cast<size_t>(t * recipe.batch * 3072),
+                                           static_cast<size_t>(recipe.batch * 3072)),
+               std::span(labels).subspan(static_cast<size_t>(t * recipe.batch), static_cast<size_t>(recipe.batch)),
+               indices, 0);
       losses.push_back(step.loss() / (recipe.summed_loss ? static_cast<double>(recipe.batch) : 1.0));
     }
   }
 };
 
 /// Evaluation logits of the first pictures, (rows of the golden list).
-void expect_logits(GoldenRun& run, const models::Recipe& recipe, bool augmented, const nlohmann::json& golden, double tolerance) {
+void expect_logits(GoldenRun& run, const models::Recipe& recipe, bool augmented, const nlohmann::json& golden,
+                   double tolerance) {
   const auto rows = static_cast<int64_t>(golden.size());
   Program program = run.session.compile([&](Graph& graph) {
     const Tensor images = input(graph, "images", {DType::u8, {rows, 32, 32, 3}});
@@ -91,21 +98,25 @@ models::Recipe speednet_recipe() {
   recipe.alternating_flip = false;
   recipe.translate = 0;
   const auto sgd = [](double rate, double until) {
-    return optim::Sgd{.lr = optim::linear(rate, 0, until), .momentum = 0.85, .nesterov = true, .weight_decay = 2e-6 * 32 / rate};
+    return optim::Sgd{
+        .lr = optim::linear(rate, 0, until), .momentum = 0.85, .nesterov = true, .weight_decay = 2e-6 * 32 / rate};
   };
   recipe.optimizer = std::vector<optim::Rule>{
       {"^whiten\\.bias$", sgd(0.053, 8.0 / 20)},
       {"norm\\d\\.bias$", sgd(0.053, 1)},
       {"^head\\.weight$", sgd(0.67, 1)},
-      {"conv\\d\\.weight$", optim::Muon{.lr = optim::linear(0.03), .momentum = 0.6, .iterations = 3, .renormalize = true}}};
+      {"conv\\d\\.weight$",
+       optim::Muon{.lr = optim::linear(0.03), .momentum = 0.6, .iterations = 3, .renormalize = true}}};
   return recipe;
 }
 
-void expect_losses(const std::vector<double>& losses, const nlohmann::json& golden, size_t from, size_t to, double tolerance) {
+void expect_losses(const std::vector<double>& losses, const nlohmann::json& golden, size_t from, size_t to,
+                   double tolerance) {
   for (size_t t = from; t < to; ++t) {
     const double wanted = golden["loss"][t].get<double>();
     EXPECT_TRUE(std::abs(losses[t] - wanted) <= tolerance * wanted)
-        << "step " << t << ": " << losses[t] << " against " << wanted << ", relative " << std::abs(losses[t] - wanted) / wanted;
+        << "step " << t << ": " << losses[t] << " against " << wanted << ", relative "
+        << std::abs(losses[t] - wanted) / wanted;
   }
 }
 

@@ -18,10 +18,13 @@ void train_tiny(const data::Splits& data, int64_t epochs) {
   const models::Tiny net;  // a function Tensor -> Tensor; its parameters are state named by scope
   const auto logits = [&](Tensor images) { return net(normalize(images, data.train.mean, data.train.std)); };
   const int64_t steps = data.train.size() / 64;
-  TrainStep step = session.train_step({64, {32, 32, 3}}, [&](const BatchTensors& batch) {
-    const Tensor images = random_translate(random_flip(batch.images), 2);
-    return cross_entropy(logits(images), batch.labels, {.label_smoothing = 0.1});
-  }, optim::Sgd{.lr = optim::triangle(0.05, 0.2), .momentum = 0.9, .nesterov = true}, epochs * steps);
+  TrainStep step = session.train_step(
+      {64, {32, 32, 3}},
+      [&](const BatchTensors& batch) {
+        const Tensor images = random_translate(random_flip(batch.images), 2);
+        return cross_entropy(logits(images), batch.labels, {.label_smoothing = 0.1});
+      },
+      optim::Sgd{.lr = optim::triangle(0.05, 0.2), .momentum = 0.9, .nesterov = true}, epochs * steps);
   for (int64_t epoch = 0; epoch < epochs; ++epoch) {
     step.reset();
     for (const data::Batch& batch : data::training_batches(data.train, 64, epoch, 1)) step(batch, epoch);
@@ -42,11 +45,13 @@ std::string read(const std::string& path) {
 }
 
 TEST(Readme, ExampleIsTheOneThatIsTested) {
-  const std::string source = read(std::string(RANVIER_SOURCE_DIR) + "/tests/readme_example.cpp"), mark = "// [example]\n";
+  const std::string source = read(std::string(RANVIER_SOURCE_DIR) + "/tests/readme_example.cpp"),
+                    mark = "// [example]\n";
   const size_t begin = source.find(mark) + mark.size();
   const std::string example = source.substr(begin, source.find(mark, begin) - begin);
   EXPECT_NE(read(std::string(RANVIER_SOURCE_DIR) + "/README.md").find("```cpp\n" + example + "```"), std::string::npos)
-      << "the README must show exactly this:\n" << example;
+      << "the README must show exactly this:\n"
+      << example;
 }
 
 TEST(Readme, ExampleLearns) {

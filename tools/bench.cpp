@@ -5,9 +5,9 @@
 #include <cstring>
 #include <set>
 
-#include "engine/grad.h"
 #include "data/batches.h"
 #include "data/generated.h"
+#include "engine/grad.h"
 #include "tools/evaluate.h"
 #include "tools/peak.h"
 #include "tools/run.h"
@@ -77,7 +77,8 @@ double time_variant(const PlanStep& step, const Variant& variant, double seconds
 
 /// Compiles the training step of a model on fixed statistics.
 TrainStep compile_step(Session& session, const models::Recipe& recipe) {
-  return session.train_step({recipe.batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation), recipe.optimizer, 1000);
+  return session.train_step({recipe.batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation),
+                            recipe.optimizer, 1000);
 }
 
 void bench_ops(const BenchOptions& options) {
@@ -86,7 +87,8 @@ void bench_ops(const BenchOptions& options) {
   const TrainStep step = compile_step(session, recipe);
   const Peak peak = measure_peak();
   options.common.say("measured peaks: {:.0f} GFLOP/s (f32 fma), {:.1f} GB/s (read + write)", peak.gflops, peak.gbs);
-  options.common.say("{:<24} {:<11} {:<34} {:>9} {:>9} {:>8} {:>7}", "op", "variant", "result", "ms", "GFLOP/s", "GB/s", "share");
+  options.common.say("{:<24} {:<11} {:<34} {:>9} {:>9} {:>8} {:>7}", "op", "variant", "result", "ms", "GFLOP/s", "GB/s",
+                     "share");
   Json rows = Json::array();
   for (const PlanStep& distinct : distinct_steps(step.program().plan())) {
     const NodeView node = distinct.view();
@@ -96,20 +98,32 @@ void bench_ops(const BenchOptions& options) {
     const double flops = distinct.op->flops ? distinct.op->flops(node) : static_cast<double>(node.out[0].shape.numel());
     std::set<std::string> seen;
     for (const Variant& variant : distinct.op->variants) {
-      if (variant.backend != Backend::cpu || (variant.supports && !variant.supports(node)) || !seen.insert(variant.name).second) continue;
+      if (variant.backend != Backend::cpu || (variant.supports && !variant.supports(node)) ||
+          !seen.insert(variant.name).second)
+        continue;
       const double s = time_variant(distinct, variant, options.seconds);
       // the roofline: whichever of arithmetic and memory takes longer at the measured peaks
       const double floor = std::max(flops / (peak.gflops * 1e9), bytes / (peak.gbs * 1e9));
       const std::string shape = to_string(distinct.out_types[0]);
       const bool chosen = distinct.variant->name == std::string(variant.name);
-      options.common.say("{:<24} {:<11} {:<34} {:>9.3f} {:>9.1f} {:>8.1f} {:>6.0f}%{}", distinct.op->name, variant.name, shape, 1e3 * s,
-                         flops / s / 1e9, bytes / s / 1e9, 100 * floor / s, chosen ? " *" : "");
-      rows.push_back({{"name", distinct.op->name}, {"variant", variant.name}, {"shape", shape}, {"ms", 1e3 * s},
-                      {"gflops", flops / s / 1e9}, {"gbs", bytes / s / 1e9}, {"share_of_peak", floor / s}, {"chosen", chosen}});
+      options.common.say("{:<24} {:<11} {:<34} {:>9.3f} {:>9.1f} {:>8.1f} {:>6.0f}%{}", distinct.op->name, variant.name,
+                         shape, 1e3 * s, flops / s / 1e9, bytes / s / 1e9, 100 * floor / s, chosen ? " *" : "");
+      rows.push_back({{"name", distinct.op->name},
+                      {"variant", variant.name},
+                      {"shape", shape},
+                      {"ms", 1e3 * s},
+                      {"gflops", flops / s / 1e9},
+                      {"gbs", bytes / s / 1e9},
+                      {"share_of_peak", floor / s},
+                      {"chosen", chosen}});
     }
   }
   options.common.say("* the variant that the plan takes. share: of the roofline max(FLOP / peak, bytes / bandwidth)");
-  options.common.print({{"model", options.model}, {"batch", recipe.batch}, {"peak_gflops", peak.gflops}, {"peak_gbs", peak.gbs}, {"rows", rows}});
+  options.common.print({{"model", options.model},
+                        {"batch", recipe.batch},
+                        {"peak_gflops", peak.gflops},
+                        {"peak_gbs", peak.gbs},
+                        {"rows", rows}});
 }
 
 void bench_plan(const BenchOptions& options) {
@@ -121,18 +135,22 @@ void bench_plan(const BenchOptions& options) {
   for (int64_t repeat = 0; repeat < std::max<int64_t>(options.repeats, 1); ++repeat) {
     Session session(device, {options.common.seed.value_or(0), options.common.variant, DType::f32});
     const auto start = Clock::now();
-    const Session::Planned planned = session.plan_step({recipe.batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation), recipe.optimizer, 1000);
+    const Session::Planned planned = session.plan_step(
+        {recipe.batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation), recipe.optimizer, 1000);
     times.push_back(1e3 * since(start));
     steps = planned.plan.steps.size();
     nodes = planned.nodes;
     bill = planned.plan.bill();
   }
   const double best = *std::min_element(times.begin(), times.end());
-  options.common.say("{}: trace + plan of a training step, batch {}: median {:.2f} ms, best {:.2f} ms of {} ({} nodes traced, {} steps planned)",
-                     options.model, recipe.batch, median(times), best, times.size(), nodes, steps);
+  options.common.say(
+      "{}: trace + plan of a training step, batch {}: median {:.2f} ms, best {:.2f} ms of {} ({} nodes traced, {} "
+      "steps planned)",
+      options.model, recipe.batch, median(times), best, times.size(), nodes, steps);
   options.common.write(bill);
   Json rows = Json::array({{{"name", "trace+plan"}, {"variant", ""}, {"shape", options.model}, {"ms", median(times)}}});
-  options.common.print({{"model", options.model}, {"batch", recipe.batch}, {"nodes", nodes}, {"steps", steps}, {"rows", rows}});
+  options.common.print(
+      {{"model", options.model}, {"batch", recipe.batch}, {"nodes", nodes}, {"steps", steps}, {"rows", rows}});
 }
 
 void bench_train(const BenchOptions& options) {
@@ -157,18 +175,28 @@ void bench_train(const BenchOptions& options) {
   const double rate = static_cast<double>(options.steps * recipe.batch) / wall;
   for (int64_t s = 0; s < options.steps; ++s) step.program().run_profiled(profile);
   Json rows = Json::array();
-  std::stable_sort(profile.begin(), profile.end(), [](const StepTime& a, const StepTime& b) { return a.milliseconds > b.milliseconds; });
-  options.common.say("{} batch {}: {:.0f} images/s, {:.3f} ms a step, {:.2f} cores busy", options.model, recipe.batch, rate,
-                     1e3 * wall / static_cast<double>(options.steps), busy);
+  std::stable_sort(profile.begin(), profile.end(),
+                   [](const StepTime& a, const StepTime& b) { return a.milliseconds > b.milliseconds; });
+  options.common.say("{} batch {}: {:.0f} images/s, {:.3f} ms a step, {:.2f} cores busy", options.model, recipe.batch,
+                     rate, 1e3 * wall / static_cast<double>(options.steps), busy);
   for (const StepTime& time : profile) {
     const double ms = time.milliseconds / static_cast<double>(options.steps);
-    rows.push_back({{"name", time.label}, {"variant", time.variant}, {"shape", ""}, {"ms", ms},
-                    {"gflops", time.flops / ms / 1e6}, {"gbs", static_cast<double>(time.bytes) / ms / 1e6}, {"share_of_peak", nullptr}});
+    rows.push_back({{"name", time.label},
+                    {"variant", time.variant},
+                    {"shape", ""},
+                    {"ms", ms},
+                    {"gflops", time.flops / ms / 1e6},
+                    {"gbs", static_cast<double>(time.bytes) / ms / 1e6},
+                    {"share_of_peak", nullptr}});
     if (rows.size() <= 25)
       options.common.say("  {:>8.3f} ms  {:>7.1f} GFLOP/s {:>6.1f} GB/s  {:<10} {}", ms, time.flops / ms / 1e6,
                          static_cast<double>(time.bytes) / ms / 1e6, time.variant, time.label);
   }
-  options.common.print({{"model", options.model}, {"batch", recipe.batch}, {"images_per_second", rate}, {"cpu_over_wall", busy}, {"rows", rows}});
+  options.common.print({{"model", options.model},
+                        {"batch", recipe.batch},
+                        {"images_per_second", rate},
+                        {"cpu_over_wall", busy},
+                        {"rows", rows}});
 }
 
 }  // namespace
@@ -186,7 +214,8 @@ void add_bench(CLI::App& app) {
     return std::pair{command, options};
   };
   {
-    auto [command, options] = add("ops", "Every op of a training step, each variant: time, GFLOP/s, GB/s, share of the peak", bench_ops);
+    auto [command, options] =
+        add("ops", "Every op of a training step, each variant: time, GFLOP/s, GB/s, share of the peak", bench_ops);
     command->add_option("--seconds", options->seconds, "Time for each variant")->capture_default_str();
   }
   {
@@ -195,7 +224,8 @@ void add_bench(CLI::App& app) {
     command->add_option("--repeats", options->repeats, "Runs")->capture_default_str();
   }
   {
-    auto [command, options] = add("train", "Images a second of training steps (SGD Nesterov), data included, and time by op", bench_train);
+    auto [command, options] =
+        add("train", "Images a second of training steps (SGD Nesterov), data included, and time by op", bench_train);
     command->add_option("--steps", options->steps, "Steps to time")->capture_default_str()->check(CLI::PositiveNumber);
   }
 }

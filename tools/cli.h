@@ -16,11 +16,11 @@ namespace ranvier::cli {
 
 /// Flags of every subcommand.
 struct Common {
-  bool json = false;            ///< one JSON object on standard output, everything else on standard error
+  bool json = false;  ///< one JSON object on standard output, everything else on standard error
   std::optional<uint64_t> seed;
   std::string device = "auto";
-  int threads = 0;              ///< 0: all cores
-  std::string variant;          ///< "conv2d=native": which variant runs which op
+  int threads = 0;      ///< 0: all cores
+  std::string variant;  ///< "conv2d=native": which variant runs which op
 
   void add_to(CLI::App& app);
   /// Applies --threads and finds the device; says which it took and why on standard error.

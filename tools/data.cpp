@@ -23,8 +23,11 @@ nlohmann::ordered_json summary(const data::Splits& splits) {
   const auto train = splits.train.counts(), test = splits.test.counts();
   for (size_t c = 0; c < splits.train.classes.size(); ++c)
     classes.push_back({{"name", splits.train.classes[c]}, {"train", train[c]}, {"test", test[c]}});
-  return {{"source", splits.source}, {"images", images},           {"classes", classes},
-          {"mean", splits.train.mean}, {"std", splits.train.std}};
+  return {{"source", splits.source},
+          {"images", images},
+          {"classes", classes},
+          {"mean", splits.train.mean},
+          {"std", splits.train.std}};
 }
 
 void report(const Common& common, const data::Splits& splits) {
@@ -39,7 +42,8 @@ void report(const Common& common, const data::Splits& splits) {
 }
 
 void info(const DataOptions& options) {
-  report(options.common, open_data(options.common, options.path.empty() ? std::nullopt : std::optional(options.path), false));
+  report(options.common,
+         open_data(options.common, options.path.empty() ? std::nullopt : std::optional(options.path), false));
 }
 
 void fetch(const DataOptions& options) {
@@ -52,14 +56,16 @@ void fetch(const DataOptions& options) {
 }
 
 void import(const DataOptions& options) {
-  const std::filesystem::path to = options.out.empty() ? data::cache_folder() / data::cifar10_folder_name : std::filesystem::path(options.out);
+  const std::filesystem::path to =
+      options.out.empty() ? data::cache_folder() / data::cifar10_folder_name : std::filesystem::path(options.out);
   const data::Splits splits = data::import_image_folder(options.path, to);
   options.common.say("imported {} into {}", options.path, to.string());
   report(options.common, splits);
 }
 
 void sample(const DataOptions& options) {
-  const data::Splits splits = open_data(options.common, options.path.empty() ? std::nullopt : std::optional(options.path), false);
+  const data::Splits splits =
+      open_data(options.common, options.path.empty() ? std::nullopt : std::optional(options.path), false);
   const data::Dataset& test = splits.test;
   if (options.index < 0 || options.index >= test.size())
     throw UsageError(fmt::format("--index {}: the test set has images 0 to {}", options.index, test.size() - 1));

@@ -26,7 +26,8 @@ void print_confusion(const Common& common, const data::Dataset& data, const Eval
 
 void run(const EvalOptions& options) {
   ModelFile model = open_model(options.checkpoint, options.common);
-  const data::Splits splits = open_data(options.common, options.data.empty() ? std::nullopt : std::optional(options.data), false);
+  const data::Splits splits =
+      open_data(options.common, options.data.empty() ? std::nullopt : std::optional(options.data), false);
   const data::Dataset& data = splits[options.split == "train" ? data::Split::train : data::Split::test];
   if (data.classes != model.like.classes)
     throw UsageError(fmt::format("{} was trained on the classes {}; the data have {}", options.checkpoint,
@@ -34,9 +35,9 @@ void run(const EvalOptions& options) {
   Evaluator plain(*model.session, model.recipe, model.like, false, model.slab);
   const Evaluation e = plain.evaluate(data);
   print_confusion(options.common, data, e);
-  nlohmann::ordered_json result = {{"model", model.recipe.name}, {"images", data.size()}, {"test_accuracy", e.accuracy},
-                                   {"test_loss", e.loss}, {"per_class", e.per_class}, {"confusion", e.confusion},
-                                   {"classes", data.classes}, {"data", splits.source}};
+  nlohmann::ordered_json result = {
+      {"model", model.recipe.name}, {"images", data.size()},    {"test_accuracy", e.accuracy}, {"test_loss", e.loss},
+      {"per_class", e.per_class},   {"confusion", e.confusion}, {"classes", data.classes},     {"data", splits.source}};
   std::string tta;
   if (options.augmented) {
     Evaluator six(*model.session, model.recipe, model.like, true, model.slab);
@@ -44,8 +45,8 @@ void run(const EvalOptions& options) {
     result["test_accuracy_tta"] = accuracy;
     tta = fmt::format(", with six views {:.2f} %", 100 * accuracy);
   }
-  options.common.say("{} on {} {} images: accuracy {:.2f} %{}, loss {:.4f}", model.recipe.name, data.size(), options.split,
-                     100 * e.accuracy, tta, e.loss);
+  options.common.say("{} on {} {} images: accuracy {:.2f} %{}, loss {:.4f}", model.recipe.name, data.size(),
+                     options.split, 100 * e.accuracy, tta, e.loss);
   options.common.print(result);
 }
 
@@ -57,7 +58,9 @@ void add_eval(CLI::App& app) {
   options->common.add_to(*command);
   command->add_option("--checkpoint", options->checkpoint, "File written by train")->required();
   command->add_option("--data", options->data, "Image folder, binary batches or the official archive");
-  command->add_option("--split", options->split, "test or train")->check(CLI::IsMember({"test", "train"}))->capture_default_str();
+  command->add_option("--split", options->split, "test or train")
+      ->check(CLI::IsMember({"test", "train"}))
+      ->capture_default_str();
   command->add_flag("!--no-tta", options->augmented, "Leave out the evaluation with six views");
   command->callback([options] { run(*options); });
 }

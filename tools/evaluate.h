@@ -18,8 +18,8 @@ struct Evaluation {
 /// A model compiled for evaluation in batches.
 class Evaluator {
  public:
-  /// `like` gives image size, mean and standard deviation; `slab` the weights ("parameters" or "ema"); `augmented` takes
-  /// the mean of six views.
+  /// `like` gives image size, mean and standard deviation; `slab` the weights ("parameters" or "ema"); `augmented`
+  /// takes the mean of six views.
   Evaluator(Session& session, const models::Recipe& recipe, const data::Dataset& like, bool augmented,
             const std::string& slab, int64_t batch = 250);
   double accuracy(const data::Dataset& data) { return evaluate(data).accuracy; }

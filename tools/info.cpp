@@ -26,7 +26,8 @@ void add_info(CLI::App& app) {
     }
     common->say("ranvier {}", RANVIER_VERSION);
     common->say("device:  {}", device.description());
-    common->say("oneDNN:  {}", onednn ? "yes" : "no (not found when this was configured; native convolutions and products instead)");
+    common->say("oneDNN:  {}",
+                onednn ? "yes" : "no (not found when this was configured; native convolutions and products instead)");
     common->say("CUDA:    no (this build has no CUDA backend)");
     common->say("compiler: {}, {}", __VERSION__, RANVIER_BUILD_FLAGS);
     common->say("variants, in the order they are tried:");
@@ -35,8 +36,10 @@ void add_info(CLI::App& app) {
       for (const auto& name : names) text += " " + name.get<std::string>();
       common->say("  {:<28}{}", op, text);
     }
-    common->print({{"version", RANVIER_VERSION}, {"device", device.description()},
-                   {"backends", {{"cpu", true}, {"onednn", onednn}, {"cuda", false}}}, {"variants", variants}});
+    common->print({{"version", RANVIER_VERSION},
+                   {"device", device.description()},
+                   {"backends", {{"cpu", true}, {"onednn", onednn}, {"cuda", false}}},
+                   {"variants", variants}});
   });
 }
 

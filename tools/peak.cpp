@@ -59,7 +59,8 @@ Peak measure_peak() {
       std::memcpy(static_cast<char*>(to.data()) + begin, static_cast<char*>(from.data()) + begin, end - begin);
     });
   });
-  return {2.0 * static_cast<double>(threads * rounds) * lanes * chains / arithmetic / 1e9, 2.0 * static_cast<double>(bytes) / copy / 1e9};
+  return {2.0 * static_cast<double>(threads * rounds) * lanes * chains / arithmetic / 1e9,
+          2.0 * static_cast<double>(bytes) / copy / 1e9};
 }
 
 }  // namespace ranvier::cli

@@ -16,8 +16,7 @@ using kernels::ConvPass;
 // The attributes of all three ops are the Conv2dDims of the forward convolution.
 std::vector<Type> checked(std::span<const Type> in, const Shape& a, const Shape& b, const Shape& out) {
   if (in[0].dtype != in[1].dtype || !is_floating(in[0].dtype)) fail("operands must have one floating type");
-  if (in[0].shape != a || in[1].shape != b)
-    fail("operands must be {} and {}", to_string(a), to_string(b));
+  if (in[0].shape != a || in[1].shape != b) fail("operands must be {} and {}", to_string(a), to_string(b));
   return {{in[0].dtype, out}};
 }
 
@@ -50,8 +49,8 @@ bool winograd_pays(const NodeView& node) {
 }
 template <ConvPass pass>
 void run_winograd(const Call& call) {
-  kernels::conv2d_winograd(call.node.attrs<Conv2dDims>(), pass, call.in<float>(0), call.in<float>(1), call.out<float>(0),
-                           call.workspace);
+  kernels::conv2d_winograd(call.node.attrs<Conv2dDims>(), pass, call.in<float>(0), call.in<float>(1),
+                           call.out<float>(0), call.workspace);
 }
 template <ConvPass pass>
 size_t winograd_workspace(const NodeView& node, const void*) {
@@ -66,9 +65,8 @@ void run_native(const Call& call) {
 }
 template <ConvPass pass>
 size_t native_workspace(const NodeView& node, const void*) {
-  return dispatch_floating(node.in[0].dtype, [&]<class T>() {
-    return kernels::conv2d_native_workspace<T>(node.attrs<Conv2dDims>(), pass);
-  });
+  return dispatch_floating(
+      node.in[0].dtype, [&]<class T>() { return kernels::conv2d_native_workspace<T>(node.attrs<Conv2dDims>(), pass); });
 }
 template <ConvPass pass>
 void run_reference(const Call& call) {
@@ -93,16 +91,25 @@ void run_onednn(const Call& call) {
 // The first entry takes Winograd only where its shape pays; the last makes it selectable everywhere else.
 template <ConvPass pass>
 constexpr Variant variants[] = {
-    {.name = "winograd", .run = run_winograd<pass>, .supports = winograd_pays<pass>,
-     .workspace = winograd_workspace<pass>, .exact = false},
+    {.name = "winograd",
+     .run = run_winograd<pass>,
+     .supports = winograd_pays<pass>,
+     .workspace = winograd_workspace<pass>,
+     .exact = false},
 #if defined(RANVIER_HAS_ONEDNN)
-    {.name = "onednn", .run = run_onednn, .supports = operand_is_f32, .workspace = onednn_workspace,
+    {.name = "onednn",
+     .run = run_onednn,
+     .supports = operand_is_f32,
+     .workspace = onednn_workspace,
      .prepare = prepare_onednn<pass>},
 #endif
     {.name = "native", .run = run_native<pass>, .workspace = native_workspace<pass>},
     {.name = "reference", .run = run_reference<pass>},
-    {.name = "winograd", .run = run_winograd<pass>, .supports = winograd_supports<pass>,
-     .workspace = winograd_workspace<pass>, .exact = false},
+    {.name = "winograd",
+     .run = run_winograd<pass>,
+     .supports = winograd_supports<pass>,
+     .workspace = winograd_workspace<pass>,
+     .exact = false},
 };
 
 double flops(const NodeView& node) { return node.attrs<Conv2dDims>().flops(); }
@@ -153,8 +160,8 @@ Tensor conv2d(Tensor x, Tensor w, Conv2dOptions options, Where where) {
   if (xs.rank() != 4 || ws.rank() != 4 || xs[3] != ws[3])
     fail_at(where, "conv2d: x must be (N, H, W, C) and w (K, R, S, C) with one C, got {} and {}", to_string(x.type()),
             to_string(w.type()));
-  const Conv2dDims dims{xs[0], xs[1], xs[2], xs[3], ws[0], ws[1], ws[2],
-                        options.stride, options.stride, options.padding, options.padding};
+  const Conv2dDims dims{xs[0], xs[1],          xs[2],          xs[3],           ws[0],          ws[1],
+                        ws[2], options.stride, options.stride, options.padding, options.padding};
   if (options.stride < 1 || options.padding < 0)
     fail_at(where, "conv2d: stride {} or padding {} makes no sense", options.stride, options.padding);
   try {
@@ -166,8 +173,6 @@ Tensor conv2d(Tensor x, Tensor w, Conv2dOptions options, Where where) {
   return x.graph->emit(conv2d_op, Attrs::of(dims), in, where);
 }
 
-std::vector<const OpDef*> catalogue::conv2d() {
-  return {&conv2d_op, &dgrad_op, &wgrad_op};
-}
+std::vector<const OpDef*> catalogue::conv2d() { return {&conv2d_op, &dgrad_op, &wgrad_op}; }
 
 }  // namespace ranvier

@@ -97,7 +97,6 @@ bool cpu_types(const NodeView& node) {
 
 void run_copy(const Call& call) { std::memcpy(call.outputs[0], call.inputs[0], call.node.in[0].bytes()); }
 
-
 constexpr Variant full_variants[] = {{.name = "reference", .run = run_full, .supports = cpu_types}};
 constexpr Variant cast_variants[] = {{.name = "cpu", .run = run_cast, .supports = cpu_types}};
 constexpr Variant copy_variants[] = {{.name = "cpu", .run = run_copy}};
@@ -121,7 +120,8 @@ const OpDef constant_op{.name = "constant", .infer = infer_constant, .flops = mo
 const OpDef full_op{.name = "full", .infer = infer_leaf, .variants = full_variants, .flops = moves_only};
 const OpDef assign_op{.name = "assign", .infer = infer_none, .flops = moves_only, .effect = true};
 const OpDef copy_op{.name = "copy", .infer = infer_same, .variants = copy_variants, .flops = moves_only};
-const OpDef reshape_op{.name = "reshape", .infer = infer_reshape, .vjp = vjp_reshape, .flops = moves_only, .view = true};
+const OpDef reshape_op{
+    .name = "reshape", .infer = infer_reshape, .vjp = vjp_reshape, .flops = moves_only, .view = true};
 const OpDef stop_gradient_op{
     .name = "stop_gradient", .infer = infer_same, .vjp = vjp_nothing, .flops = moves_only, .view = true};
 const OpDef cast_op{.name = "cast", .infer = infer_cast, .vjp = vjp_cast, .variants = cast_variants};

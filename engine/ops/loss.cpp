@@ -1,8 +1,8 @@
 // Softmax cross-entropy with label smoothing as one op, its gradient, and top-1 hits.
 #include "kernels/loss/loss.h"
 
-#include "engine/grad.h"
 #include "engine/catalogue.h"
+#include "engine/grad.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
@@ -25,7 +25,8 @@ LossDims dims_of(const NodeView& node) {
 void check(std::span<const Type> in, const Attrs& bytes, size_t labels_at) {
   if (in[0].shape.rank() != 2 || !is_floating(in[0].dtype)) fail("logits must be a floating (N, classes)");
   if (in[labels_at] != Type{DType::i32, {in[0].shape[0]}}) fail("labels must be i32 (N)");
-  if (bytes.as<LossAttrs>().has_valid && in[labels_at + 1] != Type{DType::i32, {}}) fail("the valid count must be an i32 scalar");
+  if (bytes.as<LossAttrs>().has_valid && in[labels_at + 1] != Type{DType::i32, {}})
+    fail("the valid count must be an i32 scalar");
 }
 
 std::vector<Type> infer_loss(std::span<const Type> in, const Attrs& bytes) {
@@ -60,14 +61,14 @@ void correct_as(const Call& call, Kernel&& kernel) {
 
 double flops(const NodeView& node) { return 5.0 * static_cast<double>(node.in[0].shape.numel()); }
 
-#define RANVIER_LOSS_VARIANTS(pass, kernel)                                                     \
-  void run_##pass(const Call& call) { pass##_as<float>(call, kernels::cpu::kernel); }           \
-  void reference_##pass(const Call& call) {                                                     \
-    dispatch_floating(call.node.in[0].dtype,                                                    \
-                      [&]<class T>() { pass##_as<T>(call, kernels::reference::kernel<T>); });    \
-  }                                                                                             \
-  constexpr Variant pass##_variants[] = {{.name = "cpu", .run = run_##pass, .supports = operand_is_f32, .exact = false}, \
-                                         {.name = "reference", .run = reference_##pass}};
+#define RANVIER_LOSS_VARIANTS(pass, kernel)                                                                          \
+  void run_##pass(const Call& call) { pass##_as<float>(call, kernels::cpu::kernel); }                                \
+  void reference_##pass(const Call& call) {                                                                          \
+    dispatch_floating(call.node.in[0].dtype, [&]<class T>() { pass##_as<T>(call, kernels::reference::kernel<T>); }); \
+  }                                                                                                                  \
+  constexpr Variant pass##_variants[] = {                                                                            \
+      {.name = "cpu", .run = run_##pass, .supports = operand_is_f32, .exact = false},                                \
+      {.name = "reference", .run = reference_##pass}};
 RANVIER_LOSS_VARIANTS(loss, softmax_cross_entropy)
 RANVIER_LOSS_VARIANTS(grad, softmax_cross_entropy_gradient)
 RANVIER_LOSS_VARIANTS(correct, correct)
@@ -107,8 +108,8 @@ void decompose_grad(Vjp& v) {
   const auto attrs = v.attrs<LossAttrs>();
   const Tensor probability = v.x(0), dloss = v.x(1);
   const int64_t rows = probability.shape()[0], classes = probability.shape()[1];
-  Tensor dlogits = (probability - targets(v.x(2), classes, probability.dtype(), attrs.smoothing)) *
-                   reshape(dloss, {rows, 1});
+  Tensor dlogits =
+      (probability - targets(v.x(2), classes, probability.dtype(), attrs.smoothing)) * reshape(dloss, {rows, 1});
   if (attrs.has_valid) dlogits = dlogits * row_mask(v.x(3), rows, probability.dtype());
   v.set_output(0, dlogits);
 }
@@ -168,8 +169,6 @@ Tensor softmax(Tensor logits, int axis, Where where) {
   return div(e, sum(e, {axis}, true, where), where);
 }
 
-std::vector<const OpDef*> catalogue::loss() {
-  return {&loss_op, &grad_op, &correct_op};
-}
+std::vector<const OpDef*> catalogue::loss() { return {&loss_op, &grad_op, &correct_op}; }
 
 }  // namespace ranvier

@@ -99,8 +99,6 @@ Tensor matmul(Tensor a, Tensor b, bool transpose_a, bool transpose_b, Where wher
   return a.graph->emit(matmul_op, Attrs::of(MatmulAttrs{transpose_a, transpose_b}), in, where);
 }
 
-std::vector<const OpDef*> catalogue::matmul() {
-  return {&matmul_op};
-}
+std::vector<const OpDef*> catalogue::matmul() { return {&matmul_op}; }
 
 }  // namespace ranvier

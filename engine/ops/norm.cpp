@@ -2,8 +2,8 @@
 // same in primitive ops.
 #include "kernels/norm/norm.h"
 
-#include "engine/grad.h"
 #include "engine/catalogue.h"
+#include "engine/grad.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
@@ -22,9 +22,7 @@ struct NormAttrs {
   double eps;
   int64_t act, pool, gamma;
 
-  NormDims dims() const {
-    return {n, h, w, c, eps, static_cast<Activation>(act), static_cast<PoolPlace>(pool)};
-  }
+  NormDims dims() const { return {n, h, w, c, eps, static_cast<Activation>(act), static_cast<PoolPlace>(pool)}; }
   bool pooled() const { return dims().pool != PoolPlace::none; }
 };
 
@@ -112,14 +110,13 @@ void grad_as(const Call& call, Kernel&& kernel) {
 size_t workspace(const NodeView& node, const void*) { return kernels::norm_workspace(node.attrs<NormAttrs>().dims()); }
 double flops(const NodeView& node) { return 10.0 * static_cast<double>(node.in[0].shape.numel()); }
 
-#define RANVIER_NORM_VARIANTS(pass, kernel)                                                              \
-  void run_##pass(const Call& call) { pass##_as<float>(call, kernels::cpu::kernel); }                    \
-  void reference_##pass(const Call& call) {                                                              \
-    dispatch_floating(call.node.in[0].dtype,                                                             \
-                      [&]<class T>() { pass##_as<T>(call, kernels::reference::kernel<T>); });             \
-  }                                                                                                      \
-  constexpr Variant pass##_variants[] = {                                                                \
-      {.name = "cpu", .run = run_##pass, .supports = operand_is_f32, .workspace = workspace, .exact = false},    \
+#define RANVIER_NORM_VARIANTS(pass, kernel)                                                                          \
+  void run_##pass(const Call& call) { pass##_as<float>(call, kernels::cpu::kernel); }                                \
+  void reference_##pass(const Call& call) {                                                                          \
+    dispatch_floating(call.node.in[0].dtype, [&]<class T>() { pass##_as<T>(call, kernels::reference::kernel<T>); }); \
+  }                                                                                                                  \
+  constexpr Variant pass##_variants[] = {                                                                            \
+      {.name = "cpu", .run = run_##pass, .supports = operand_is_f32, .workspace = workspace, .exact = false},        \
       {.name = "reference", .run = reference_##pass, .workspace = workspace}};
 RANVIER_NORM_VARIANTS(train, norm_forward)
 RANVIER_NORM_VARIANTS(eval, norm_eval)
@@ -128,10 +125,14 @@ RANVIER_NORM_VARIANTS(grad, norm_backward)
 
 Tensor activate(Tensor x, Activation act) {
   switch (act) {
-    case Activation::relu: return relu(x);
-    case Activation::gelu: return gelu(x);
-    case Activation::silu: return silu(x);
-    case Activation::none: break;
+    case Activation::relu:
+      return relu(x);
+    case Activation::gelu:
+      return gelu(x);
+    case Activation::silu:
+      return silu(x);
+    case Activation::none:
+      break;
   }
   return x;
 }
@@ -235,8 +236,9 @@ const OpDef grad_op{.name = "batch_norm_grad",
 NormAttrs attrs_of(Tensor x, bool gamma, const BatchNormOptions& options, const char* op, const Where& where) {
   const Shape s = x.shape();
   if (s.rank() != 4) fail_at(where, "{}: x must be (N, H, W, C), got {}", op, to_string(x.type()));
-  const NormAttrs attrs{s[0], s[1], s[2], s[3], options.eps, static_cast<int64_t>(options.activation),
-                        static_cast<int64_t>(options.pool), gamma};
+  const NormAttrs attrs{
+      s[0], s[1], s[2], s[3], options.eps, static_cast<int64_t>(options.activation), static_cast<int64_t>(options.pool),
+      gamma};
   try {
     kernels::validate(attrs.dims());
   } catch (const std::runtime_error& error) {
@@ -263,8 +265,6 @@ Tensor batch_norm_eval(Tensor x, std::optional<Tensor> gamma, Tensor beta, Tenso
   return x.graph->emit(eval_op, Attrs::of(attrs), in, where);
 }
 
-std::vector<const OpDef*> catalogue::norm() {
-  return {&train_op, &eval_op, &grad_op};
-}
+std::vector<const OpDef*> catalogue::norm() { return {&train_op, &eval_op, &grad_op}; }
 
 }  // namespace ranvier

@@ -21,16 +21,15 @@ struct MultiAttrs {
   double beta1, beta2, eps;                 // adamw
 };
 
-std::vector<Type> same_types(std::span<const Type> in, int64_t results) {
-  return {in.begin(), in.begin() + results};
-}
+std::vector<Type> same_types(std::span<const Type> in, int64_t results) { return {in.begin(), in.begin() + results}; }
 
 void check_tensors(std::span<const Type> in, int64_t count, int64_t groups, int64_t scalars) {
   if (static_cast<int64_t>(in.size()) != count * groups + scalars) fail("lists of tensors differ in length");
   for (int64_t group = 1; group < groups; ++group)
     for (int64_t i = 0; i < count; ++i)
       if (in[group * count + i] != in[i])
-        fail("operand {} of list {} is {}, the parameter {}", i, group, to_string(in[group * count + i]), to_string(in[i]));
+        fail("operand {} of list {} is {}, the parameter {}", i, group, to_string(in[group * count + i]),
+             to_string(in[i]));
 }
 
 std::vector<Type> infer_sgd(std::span<const Type> in, const Attrs& bytes) {
@@ -78,7 +77,8 @@ template <class T, class Kernel>
 void adamw_as(const Call& call, Kernel&& kernel) {
   const auto& attrs = call.node.attrs<MultiAttrs>();
   const auto items = slices<T>(call, attrs.count, 2);
-  const kernels::AdamWConfig<T> config{static_cast<T>(attrs.beta1), static_cast<T>(attrs.beta2), static_cast<T>(attrs.eps)};
+  const kernels::AdamWConfig<T> config{static_cast<T>(attrs.beta1), static_cast<T>(attrs.beta2),
+                                       static_cast<T>(attrs.eps)};
   kernel(TensorList<T>{attrs.count, items.data()}, config, call.in<T>(4 * attrs.count),
          call.in<int64_t>(4 * attrs.count + 1), attrs.has_scale ? call.in<T>(4 * attrs.count + 2) : nullptr);
 }
@@ -86,7 +86,8 @@ template <class T, class Kernel>
 void norm_as(const Call& call, Kernel&& kernel) {
   std::vector<ParamSlice<T>> items(call.inputs.size());
   for (size_t i = 0; i < items.size(); ++i) items[i].g = call.in<T>(i), items[i].n = call.node.in[i].shape.numel();
-  kernel(TensorList<T>{static_cast<int64_t>(items.size()), items.data()}, static_cast<double*>(call.workspace), call.out<T>(0));
+  kernel(TensorList<T>{static_cast<int64_t>(items.size()), items.data()}, static_cast<double*>(call.workspace),
+         call.out<T>(0));
 }
 
 size_t norm_workspace(const NodeView&, const void*) { return kernels::optim_workspace() * sizeof(double); }
@@ -96,14 +97,13 @@ double flops(const NodeView& node) {
   return 4 * elements;
 }
 
-#define RANVIER_MULTI(pass, kernel, scratch)                                                                        \
-  void run_##pass(const Call& call) { pass##_as<float>(call, kernels::cpu::kernel); }                               \
-  void reference_##pass(const Call& call) {                                                                         \
-    dispatch_floating(call.node.in[0].dtype,                                                                        \
-                      [&]<class T>() { pass##_as<T>(call, kernels::reference::kernel<T>); });                       \
-  }                                                                                                                 \
-  constexpr Variant pass##_variants[] = {                                                                           \
-      {.name = "cpu", .run = run_##pass, .supports = operand_is_f32, .workspace = scratch},                                 \
+#define RANVIER_MULTI(pass, kernel, scratch)                                                                         \
+  void run_##pass(const Call& call) { pass##_as<float>(call, kernels::cpu::kernel); }                                \
+  void reference_##pass(const Call& call) {                                                                          \
+    dispatch_floating(call.node.in[0].dtype, [&]<class T>() { pass##_as<T>(call, kernels::reference::kernel<T>); }); \
+  }                                                                                                                  \
+  constexpr Variant pass##_variants[] = {                                                                            \
+      {.name = "cpu", .run = run_##pass, .supports = operand_is_f32, .workspace = scratch},                          \
       {.name = "reference", .run = reference_##pass, .workspace = scratch}};
 RANVIER_MULTI(sgd, sgd, nullptr)
 RANVIER_MULTI(adamw, adamw, nullptr)
@@ -173,7 +173,8 @@ std::vector<Tensor> joined(std::initializer_list<std::span<const Tensor>> lists,
 SgdResult sgd(std::span<const Tensor> parameters, std::span<const Tensor> momentum, std::span<const Tensor> gradients,
               Tensor lr, SgdOptions options, std::optional<Tensor> scale, Where where) {
   const auto count = static_cast<int64_t>(parameters.size());
-  const MultiAttrs attrs{count, scale.has_value(), options.momentum, options.nesterov ? 1.0 : 0.0, options.weight_decay, 0, 0, 0};
+  const MultiAttrs attrs{
+      count, scale.has_value(), options.momentum, options.nesterov ? 1.0 : 0.0, options.weight_decay, 0, 0, 0};
   const std::vector<Tensor> in = joined({parameters, momentum, gradients}, {lr}, scale);
   const Tensor first = lr.graph->emit(sgd_op, Attrs::of(attrs), in, where);
   return {outputs(first, 0, count), outputs(first, count, options.momentum != 0 ? count : 0)};
@@ -183,7 +184,8 @@ AdamWResult adamw(std::span<const Tensor> parameters, std::span<const Tensor> mo
                   std::span<const Tensor> second_moment, std::span<const Tensor> gradients, Tensor lr, Tensor step,
                   AdamWOptions options, std::optional<Tensor> scale, Where where) {
   const auto count = static_cast<int64_t>(parameters.size());
-  const MultiAttrs attrs{count, scale.has_value(), 0, 0, options.weight_decay, options.beta1, options.beta2, options.eps};
+  const MultiAttrs attrs{count,         scale.has_value(), 0,          0, options.weight_decay,
+                         options.beta1, options.beta2,     options.eps};
   const std::vector<Tensor> in = joined({parameters, momentum, second_moment, gradients}, {lr, step}, scale);
   const Tensor first = lr.graph->emit(adamw_op, Attrs::of(attrs), in, where);
   return {outputs(first, 0, count), outputs(first, count, count), outputs(first, 2 * count, count)};
@@ -214,7 +216,9 @@ Tensor newton_schulz(Tensor u, int iterations, Where where) {
   const Shape shape = u.shape();
   if (shape.rank() != 2) fail_at(where, "newton_schulz: a matrix is needed, got {}", to_string(u.type()));
   const bool tall = shape[0] > shape[1];
-  Tensor x = div(u, add(sqrt(sum(square(u, where), {}, false, where), where), full(*u.graph, {u.dtype(), {}}, 1e-7, where), where), where);
+  Tensor x = div(
+      u, add(sqrt(sum(square(u, where), {}, false, where), where), full(*u.graph, {u.dtype(), {}}, 1e-7, where), where),
+      where);
   for (int i = 0; i < iterations; ++i) {
     const Tensor gram = matmul(x, x, tall, !tall, where);  // of the side with fewer rows
     const Tensor poly = b * gram + c * matmul(gram, gram, false, false, where);
@@ -223,8 +227,6 @@ Tensor newton_schulz(Tensor u, int iterations, Where where) {
   return x;
 }
 
-std::vector<const OpDef*> catalogue::optim() {
-  return {&sgd_op, &adamw_op, &norm_op, &schedule_op};
-}
+std::vector<const OpDef*> catalogue::optim() { return {&sgd_op, &adamw_op, &norm_op, &schedule_op}; }
 
 }  // namespace ranvier

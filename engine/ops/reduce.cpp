@@ -240,8 +240,6 @@ Tensor argmax(Tensor x, int axis, Where where) {
   return reduce(argmax_op, x, axes, false, where);
 }
 
-std::vector<const OpDef*> catalogue::reduce() {
-  return {&sum_op, &max_op, &argmax_op, &broadcast_op};
-}
+std::vector<const OpDef*> catalogue::reduce() { return {&sum_op, &max_op, &argmax_op, &broadcast_op}; }
 
 }  // namespace ranvier

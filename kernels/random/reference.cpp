@@ -58,8 +58,7 @@ void fill_integers(int64_t n, int32_t low, int32_t high, uint64_t stream, const 
 void fill_bernoulli_at(int64_t n, float drop, uint64_t stream, const int64_t* rng, const int64_t* elements,
                        uint8_t* out) {
   const philox::Key key{static_cast<uint64_t>(rng[0]), stream, 0};
-  for (int64_t i = 0; i < n; ++i)
-    out[i] = philox::uniform(key, static_cast<uint64_t>(elements[i])) >= drop ? 1 : 0;
+  for (int64_t i = 0; i < n; ++i) out[i] = philox::uniform(key, static_cast<uint64_t>(elements[i])) >= drop ? 1 : 0;
 }
 
 template <class T>

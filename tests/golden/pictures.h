@@ -37,8 +37,10 @@ inline std::vector<uint8_t> all_pictures() {
         for (int64_t c = 0; c < 3; ++c) {
           const auto element = static_cast<uint64_t>((9 * i + j) * 4);
           const auto at = static_cast<uint64_t>(n);
-          nodes[i][j][c] = 102 * byte("golden.class", static_cast<uint64_t>(label(n)), element + static_cast<uint64_t>(c)) +
-                           26 * (3 * byte("golden.image", at, element + 3) + byte("golden.image", at, element + static_cast<uint64_t>(c)));
+          nodes[i][j][c] =
+              102 * byte("golden.class", static_cast<uint64_t>(label(n)), element + static_cast<uint64_t>(c)) +
+              26 * (3 * byte("golden.image", at, element + 3) +
+                    byte("golden.image", at, element + static_cast<uint64_t>(c)));
         }
     for (int64_t y = 0; y < 32; ++y)
       for (int64_t x = 0; x < 32; ++x)
@@ -46,7 +48,8 @@ inline std::vector<uint8_t> all_pictures() {
           const int64_t i = y / 8, r = y % 8, j = x / 4, s = x % 4;
           const int64_t up = (8 - r) * ((4 - s) * nodes[i][j][c] + s * nodes[i][j + 1][c]) +
                              r * ((4 - s) * nodes[i + 1][j][c] + s * nodes[i + 1][j + 1][c]);
-          const int64_t noise = byte("golden.noise", static_cast<uint64_t>(n), static_cast<uint64_t>((32 * y + x) * 3 + c));
+          const int64_t noise =
+              byte("golden.noise", static_cast<uint64_t>(n), static_cast<uint64_t>((32 * y + x) * 3 + c));
           const int64_t sum = up + weight[c] * noise - (318240 + 255 * weight[c] / 2);
           pixels.push_back(static_cast<uint8_t>(std::clamp<int64_t>(sum, 0, 255 * 4096) / 4096));
         }
