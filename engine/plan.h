@@ -92,6 +92,12 @@ Plan make_plan(Graph&, std::span<const Tensor> outputs, const PlanOptions&);
 /// go. `keep` tells which values must exist (outputs, assigned values).
 void fuse_pointwise(std::vector<PlanStep>& steps, const std::vector<PlanValue>& values, const std::vector<bool>& keep);
 
+/// Bytes rounded up to a cache line, which is also the widest vector.
+constexpr size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/// The largest sum of live bytes at any step: no placement can be smaller.
+size_t live_bound(const std::vector<Storage*>& storages);
+
 /// Offsets for storages of one arena: largest first, each at the lowest place free during its life. Returns the size.
 size_t place(std::vector<Storage*> storages);
 

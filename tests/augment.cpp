@@ -7,17 +7,6 @@
 namespace ranvier::test {
 namespace {
 
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-#define EXPECT_ERROR(body, text) \
-  EXPECT_NE(error_of([&] { body; }).find(text), std::string::npos) << error_of([&] { body; })
-
 using Values = std::vector<double>;
 
 const Operand flags{{3}, {0, 2}, DType::u8}, offsets{{3, 2}, {-4, 5}, DType::i32}, centres{{3, 2}, {-1, 7}, DType::i32};

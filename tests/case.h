@@ -44,6 +44,19 @@ inline OpCase op_case(std::string name, std::vector<Operand> operands, std::func
           exact, tolerance};
 }
 
+/// What an Error that `body` throws says, "no error" where it throws none.
+inline std::string error_of(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+#define EXPECT_ERROR(body, text)                                                    \
+  EXPECT_NE(::ranvier::test::error_of([&] { body; }).find(text), std::string::npos) \
+      << ::ranvier::test::error_of([&] { body; })
+
 /// Operand values, the same in every mode.
 inline std::vector<double> draw(const Operand& operand, uint64_t which) {
   std::vector<double> values(static_cast<size_t>(operand.shape.numel()));

@@ -45,18 +45,6 @@ std::vector<double> on_range(const Shape& shape, const std::function<Tensor(Tens
 
 using Values = std::vector<double>;
 
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-#define EXPECT_ERROR(body, text) \
-  EXPECT_NE(error_of([&] { body; }).find(text), std::string::npos) << error_of([&] { body; })
-
 TEST(Index, KnownValues) {
   for (const std::string variants : {"", "reference"}) {
     const auto run = [&](Shape shape, const std::function<Tensor(Tensor)>& build) {

@@ -13,17 +13,6 @@ struct Window {
 const Window windows[] = {{{2, 4, 4, 3}, 2, 2, 0}, {{1, 5, 7, 2}, 3, 2, 1}, {{2, 6, 5, 1}, 2, 1, 1},
                           {{1, 1, 1, 4}, 1, 1, 0}, {{2, 7, 3, 5}, 3, 3, 0}, {{3, 5, 5, 2}, 2, 3, 0}};
 
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-#define EXPECT_ERROR(body, text) \
-  EXPECT_NE(error_of([&] { body; }).find(text), std::string::npos) << error_of([&] { body; })
-
 /// Distinct values in a shuffled order, so that no window has a tie and differences stay far from one.
 Tensor spread(Tensor x) {
   std::vector<double> offsets(static_cast<size_t>(x.shape().numel()));

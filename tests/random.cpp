@@ -10,17 +10,6 @@ namespace {
 
 using kernels::philox::stream_hash;
 
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-#define EXPECT_ERROR(body, text) \
-  EXPECT_NE(error_of([&] { body; }).find(text), std::string::npos) << error_of([&] { body; })
-
 /// Values of the results of a trace for training.
 std::vector<std::vector<double>> run(const std::function<std::vector<Tensor>(Graph&)>& build, uint64_t seed = 7,
                                      const std::string& variants = "", int64_t step = 0) {

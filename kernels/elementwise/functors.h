@@ -37,6 +37,22 @@ struct LibraryMath {
   }
 };
 
+// Integers wrap around, as they do on a GPU; signed overflow would be undefined here.
+#define RANVIER_WRAPPED(name, op)                                    \
+  template <class T>                                                 \
+  T name(T a, T b) {                                                 \
+    if constexpr (std::is_integral_v<T>) {                           \
+      using U = std::make_unsigned_t<T>;                             \
+      return static_cast<T>(static_cast<U>(a) op static_cast<U>(b)); \
+    } else {                                                         \
+      return a op b;                                                 \
+    }                                                                \
+  }
+RANVIER_WRAPPED(wrapped_add, +)
+RANVIER_WRAPPED(wrapped_sub, -)
+RANVIER_WRAPPED(wrapped_mul, *)
+#undef RANVIER_WRAPPED
+
 #define RANVIER_UNARY(name, ...) \
   template <class M>             \
   struct name {                  \
@@ -54,7 +70,7 @@ struct LibraryMath {
     }                             \
   };
 
-RANVIER_UNARY(neg, -x)
+RANVIER_UNARY(neg, std::is_integral_v<T> ? wrapped_sub(T(0), x) : -x)
 RANVIER_UNARY(exp, M::exp(x))
 RANVIER_UNARY(log, M::log(x))
 RANVIER_UNARY(sqrt, std::sqrt(x))
@@ -66,16 +82,16 @@ RANVIER_UNARY(cos, M::cos(x))
 RANVIER_UNARY(erf, M::erf(x))
 RANVIER_UNARY(abs, std::abs(x))
 RANVIER_UNARY(sign, T(x > T(0)) - T(x < T(0)))
-RANVIER_UNARY(square, x* x)
+RANVIER_UNARY(square, wrapped_mul(x, x))
 RANVIER_UNARY(relu, x < T(0) ? T(0) : x)  // keeps NaN
 RANVIER_UNARY(gelu, T(0.5) * x * (T(1) + M::erf(x * T(0.70710678118654752440))))
 RANVIER_UNARY(silu, x / (T(1) + M::exp(-x)))
 // max(x, 0) + log(1 + exp(-|x|)): no overflow on either side
 RANVIER_UNARY(softplus, (x > T(0) ? x : T(0)) + M::log1p(M::exp(-std::abs(x))) + (x != x ? x : T(0)))
 
-RANVIER_BINARY(add, a + b)
-RANVIER_BINARY(sub, a - b)
-RANVIER_BINARY(mul, a* b)
+RANVIER_BINARY(add, wrapped_add(a, b))
+RANVIER_BINARY(sub, wrapped_sub(a, b))
+RANVIER_BINARY(mul, wrapped_mul(a, b))
 RANVIER_BINARY(div, a / b)
 RANVIER_BINARY(pow, std::pow(a, b))
 RANVIER_BINARY(maximum, (a > b || a != a) ? a : b)  // NaN of either operand survives
