@@ -97,11 +97,13 @@ std::string draw_curves(const RunFolder& run) {
     const bool svg = std::string(kind) == "svg";
     script += svg ? "set terminal svg size 800,500 font 'Helvetica,14' background 'white'\n"
                   : "set terminal pngcairo size 800,500 font 'Helvetica,11'\n";
-    script += fmt::format("set output {}; set ylabel 'training loss (nats per image)'; set yrange [*:*]\n",
-                          quoted(run.path / fmt::format("loss.{}", kind)));
+    script +=
+        fmt::format("set output {}; set key top right; set ylabel 'training loss (nats per image)'; set yrange [*:*]\n",
+                    quoted(run.path / fmt::format("loss.{}", kind)));
     script += "plot $loss using 1:2 with lines lw 2 lc rgb '#1f6f8b' title 'training'\n";
-    script += fmt::format("set output {}; set ylabel 'accuracy (% of images)'; set yrange [*:100]\n",
-                          quoted(run.path / fmt::format("accuracy.{}", kind)));
+    script +=
+        fmt::format("set output {}; set key bottom right; set ylabel 'accuracy (% of images)'; set yrange [*:100]\n",
+                    quoted(run.path / fmt::format("accuracy.{}", kind)));
     script +=
         "plot $accuracy using 1:($2*100) with lines lw 2 lc rgb '#1f6f8b' title 'training, augmented images', "
         "$accuracy using 1:($3*100) with linespoints lw 2 pt 7 lc rgb '#d1495b' title 'test'\n";

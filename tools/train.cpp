@@ -150,7 +150,7 @@ class Trainer {
       recent_loss_ += step_.loss() * loss_scale;
       ++recent_steps_;
       progress().update(line(watch, first));
-      if (position_.step % report_every() == 0 && b + 1 < steps_per_epoch_)
+      if ((b + 1) * reports / steps_per_epoch_ != b * reports / steps_per_epoch_ && b + 1 < steps_per_epoch_)
         metrics_->append({{"step", position_.step}, {"epoch", epoch()}, {"train_loss", take_recent_loss()}});
       if (interrupted() && b + 1 < steps_per_epoch_) stop();
     }
@@ -163,7 +163,7 @@ class Trainer {
     return loss;
   }
 
-  int64_t report_every() const { return std::max<int64_t>(1, steps_per_epoch_ / 20); }
+  static constexpr int64_t reports = 20;  // an epoch, evenly spaced, the last one being the epoch's own line
 
   std::string line(const Stopwatch& watch, int64_t first) {
     const auto done = static_cast<double>(position_.step - first);
