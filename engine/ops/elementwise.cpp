@@ -220,26 +220,22 @@ Tensor like(const Tensor& x, double value, const Where& at) { return full(*x.gra
 extern const OpDef fused_pointwise_op;
 const OpDef fused_pointwise_op = define("pointwise", nullptr);
 
-#define RANVIER_UNARY(name) \
-  Tensor name(Tensor x, Where at) { return emit(Fn::name, {x}, at); }
-RANVIER_UNARY(neg)
-RANVIER_UNARY(exp)
-RANVIER_UNARY(log) RANVIER_UNARY(sqrt) RANVIER_UNARY(rsqrt) RANVIER_UNARY(tanh) RANVIER_UNARY(sigmoid)
-    RANVIER_UNARY(sin) RANVIER_UNARY(cos) RANVIER_UNARY(erf) RANVIER_UNARY(abs) RANVIER_UNARY(sign)
-        RANVIER_UNARY(square) RANVIER_UNARY(relu) RANVIER_UNARY(gelu) RANVIER_UNARY(silu) RANVIER_UNARY(softplus)
+// clang-format off
+#define RANVIER_UNARY(name) Tensor name(Tensor x, Where at) { return emit(Fn::name, {x}, at); }
+RANVIER_UNARY(neg) RANVIER_UNARY(exp) RANVIER_UNARY(log) RANVIER_UNARY(sqrt) RANVIER_UNARY(rsqrt)
+RANVIER_UNARY(tanh) RANVIER_UNARY(sigmoid) RANVIER_UNARY(sin) RANVIER_UNARY(cos) RANVIER_UNARY(erf)
+RANVIER_UNARY(abs) RANVIER_UNARY(sign) RANVIER_UNARY(square) RANVIER_UNARY(relu) RANVIER_UNARY(gelu)
+RANVIER_UNARY(silu) RANVIER_UNARY(softplus)
 #undef RANVIER_UNARY
-
-#define RANVIER_BINARY(name) \
-  Tensor name(Tensor a, Tensor b, Where at) { return emit(Fn::name, {a, b}, at); }
-            RANVIER_BINARY(add) RANVIER_BINARY(sub) RANVIER_BINARY(mul) RANVIER_BINARY(div) RANVIER_BINARY(pow)
-                RANVIER_BINARY(maximum) RANVIER_BINARY(minimum) RANVIER_BINARY(equal) RANVIER_BINARY(less)
-                    RANVIER_BINARY(less_equal)
+#define RANVIER_BINARY(name) Tensor name(Tensor a, Tensor b, Where at) { return emit(Fn::name, {a, b}, at); }
+RANVIER_BINARY(add) RANVIER_BINARY(sub) RANVIER_BINARY(mul) RANVIER_BINARY(div) RANVIER_BINARY(pow)
+RANVIER_BINARY(maximum) RANVIER_BINARY(minimum) RANVIER_BINARY(equal) RANVIER_BINARY(less) RANVIER_BINARY(less_equal)
 #undef RANVIER_BINARY
 
-                        Tensor greater(Tensor a, Tensor b, Where at) {
-  return less(b, a, at);
-}
+Tensor greater(Tensor a, Tensor b, Where at) { return less(b, a, at); }
 Tensor greater_equal(Tensor a, Tensor b, Where at) { return less_equal(b, a, at); }
+// clang-format on
+
 Tensor pow(Tensor a, double b, Where at) { return pow(a, like(a, b, at), at); }
 Tensor where(Tensor condition, Tensor a, Tensor b, Where at) { return emit(Fn::where, {condition, a, b}, at); }
 Tensor clamp(Tensor x, double low, double high, Where at) {
