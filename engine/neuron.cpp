@@ -145,7 +145,7 @@ void validate(const Parameters& p) {
     fail("neuron parameter v_peak = {} is not above c = {}: it would spike for ever", p.v_peak, p.c);
 }
 
-void validate(const Setup& s) {
+void validate(const Protocol& s) {
   validate(s.parameters);
   check_positive("dt", s.dt);
   check_positive("duration", s.duration);
@@ -163,26 +163,26 @@ void validate(const Setup& s) {
   if (host_only && !printed && s.precision == Precision::f32) fail("solver {} works in f64 only", name(s.solver));
 }
 
-Run simulate(const Setup& setup, std::string_view label) {
-  validate(setup);
+Result simulate(const Protocol& protocol, std::string_view label) {
+  validate(protocol);
   const auto start = std::chrono::steady_clock::now();
-  const bool printed = setup.mode == Mode::published_2003 || setup.mode == Mode::published_2004;
-  Run run = printed                                            ? run_fixed(setup, label)
-            : setup.solver == Solver::reference                ? run_reference(setup, label)
-            : setup.solver == Solver::linear_implicit_adaptive ? run_adaptive(setup, label)
-                                                               : run_fixed(setup, label);
+  const bool printed = protocol.mode == Mode::published_2003 || protocol.mode == Mode::published_2004;
+  Result run = printed                                               ? run_fixed(protocol, label)
+               : protocol.solver == Solver::reference                ? run_reference(protocol, label)
+               : protocol.solver == Solver::linear_implicit_adaptive ? run_adaptive(protocol, label)
+                                                                     : run_fixed(protocol, label);
   run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return run;
 }
 
-Recorder::Recorder(const Setup& setup, std::string_view label) : setup(setup), label_(label) {
-  run.v = run.v_min = run.v_max = setup.v0;
-  run.u = run.u_min = run.u_max = setup.u0;
-  if (!setup.trace) return;
-  const auto rows = static_cast<size_t>(std::min(setup.duration / setup.dt + 2, 1e7));
+Recorder::Recorder(const Protocol& protocol, std::string_view label) : protocol(protocol), label_(label) {
+  run.v = run.v_min = run.v_max = protocol.v0;
+  run.u = run.u_min = run.u_max = protocol.u0;
+  if (!protocol.trace) return;
+  const auto rows = static_cast<size_t>(std::min(protocol.duration / protocol.dt + 2, 1e7));
   for (auto* column : {&run.trace.t, &run.trace.v, &run.trace.u, &run.trace.h}) column->reserve(rows);
-  if (setup.samples.empty()) {
-    run.trace.t.push_back(0), run.trace.v.push_back(setup.v0), run.trace.u.push_back(setup.u0);
+  if (protocol.samples.empty()) {
+    run.trace.t.push_back(0), run.trace.v.push_back(protocol.v0), run.trace.u.push_back(protocol.u0);
     run.trace.h.push_back(0);
   }
 }
@@ -197,31 +197,31 @@ void Recorder::state(double t, double v, double u, double h) {
   ++run.steps;
   run.t = t, run.v = v, run.u = u;
   touch(v, u);
-  if (!setup.trace || !setup.samples.empty()) return;
+  if (!protocol.trace || !protocol.samples.empty()) return;
   run.trace.t.push_back(t), run.trace.v.push_back(v), run.trace.u.push_back(u), run.trace.h.push_back(h);
 }
 
 bool Recorder::stop() {
-  if (!setup.stop || (++asked_ & 1023) || !setup.stop()) return false;
+  if (!protocol.stop || (++asked_ & 1023) || !protocol.stop()) return false;
   return run.stopped = true;
 }
 
 void Recorder::runaway(double time) {
   const std::string what =
       fmt::format("{} runs away: more than {} spikes in one step of {} ms at t = {:.6g} ms, after {} spikes", label_,
-                  kernels::izhikevich::max_events, setup.dt, time, run.spikes.size());
+                  kernels::izhikevich::max_events, protocol.dt, time, run.spikes.size());
   throw Runaway(what, std::move(run));
 }
 
 void Recorder::diverged(double time) {
   throw Runaway(fmt::format("{} left the range of numbers at t = {:.6g} ms (solver {}, steps of {} ms)", label_, time,
-                            name(setup.solver), setup.dt),
+                            name(protocol.solver), protocol.dt),
                 std::move(run));
 }
 
 void Recorder::unsolvable(double time) {
   throw Runaway(fmt::format("{}: solver {} has no solution at t = {:.6g} ms, however short the step", label_,
-                            name(setup.solver), time),
+                            name(protocol.solver), time),
                 std::move(run));
 }
 
@@ -241,8 +241,8 @@ double Cursor::value(double t) const {
   return p.slope == 0 ? p.value : p.value + p.slope * (t - p.begin);
 }
 
-int64_t step_count(const Setup& setup) {
-  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(setup.duration / setup.dt * (1 - 1e-12) - 1e-9)));
+int64_t step_count(const Protocol& protocol) {
+  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(protocol.duration / protocol.dt * (1 - 1e-12) - 1e-9)));
 }
 
 }  // namespace ranvier::neuron

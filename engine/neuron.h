@@ -91,7 +91,7 @@ class Stimulus {
 Stimulus noise(double deviation, double interval, double duration, uint64_t seed, uint64_t neuron);
 
 /// One run.
-struct Setup {
+struct Protocol {
   Parameters parameters;
   double v0 = -65, u0 = -13;
   Stimulus current;
@@ -113,7 +113,7 @@ struct Trace {
 };
 
 /// What a run gives.
-struct Run {
+struct Result {
   std::vector<double> spikes;                         ///< ms
   double t = 0, v = 0, u = 0;                         ///< the end
   double v_min = 0, v_max = 0, u_min = 0, u_max = 0;  ///< of all computed values, peaks included
@@ -129,16 +129,16 @@ struct Run {
 
 /// A neuron that spikes without end or leaves the range of numbers; what happened before is kept.
 struct Runaway : Error {
-  Runaway(const std::string& what, Run run) : Error(what), run(std::move(run)) {}
-  Run run;
+  Runaway(const std::string& what, Result run) : Error(what), run(std::move(run)) {}
+  Result run;
 };
 
 /// Throws Error, naming key and value: C, q2 not positive, anything not finite, v_peak <= c, v0 >= v_peak.
 void validate(const Parameters&);
-void validate(const Setup&);
+void validate(const Protocol&);
 
 /// Runs it. Throws Error on a bad setup and Runaway where the neuron has no bounded answer; `label` names it there.
 /// published_2004 gives a spike the time of the script's loop, the start of its step; the others the step's end.
-Run simulate(const Setup&, std::string_view label = "neuron 0");
+Result simulate(const Protocol&, std::string_view label = "neuron 0");
 
 }  // namespace ranvier::neuron

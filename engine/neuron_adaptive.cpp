@@ -30,17 +30,17 @@ class Bound {
 };
 
 /// The scheme as published: the current of the step's start, reset at the end of an accepted step, an end beyond T.
-Run run_published(const Setup& setup, std::string_view label) {
+Result run_published(const Protocol& protocol, std::string_view label) {
   const AdaptiveRule rule = AdaptiveRule::published();
-  Recorder recorder(setup, label);
-  const iz::Rates<double> rates = iz::rates<double>(setup.parameters);
-  const iz::Reset<double> reset = iz::reset<double>(setup.parameters);
-  const bool zero = setup.spike_event == SpikeEvent::zero;
-  State<double> y{setup.v0, setup.u0};
+  Recorder recorder(protocol, label);
+  const iz::Rates<double> rates = iz::rates<double>(protocol.parameters);
+  const iz::Reset<double> reset = iz::reset<double>(protocol.parameters);
+  const bool zero = protocol.spike_event == SpikeEvent::zero;
+  State<double> y{protocol.v0, protocol.u0};
   double t = 0, h = rule.first;
   int retries = 0;
-  while (t < setup.duration && !recorder.run.stopped) {
-    const Field field{rates, {iz::drive(setup.parameters, setup.current.at(t)), 0}};
+  while (t < protocol.duration && !recorder.run.stopped) {
+    const Field field{rates, {iz::drive(protocol.parameters, protocol.current.at(t)), 0}};
     const iz::Trial trial = iz::try_step(rule, field, y, h);
     recorder.run.evaluations += 3, recorder.run.jacobians += 1;
     const double next = iz::next_length(rule, h, trial.error);
@@ -80,22 +80,23 @@ struct TwoHalves {
 /// Our own form: events located, steps end exactly at edges of the stimulus and at T.
 class Adaptive {
  public:
-  Adaptive(const Setup& setup, std::string_view label)
-      : setup_(setup),
-        recorder_(setup, label),
-        rates_(iz::rates<double>(setup.parameters)),
-        reset_(iz::reset<double>(setup.parameters)),
-        y_{setup.v0, setup.u0},
-        h_(setup.rule.first) {}
+  Adaptive(const Protocol& protocol, std::string_view label)
+      : protocol_(protocol),
+        recorder_(protocol, label),
+        rates_(iz::rates<double>(protocol.parameters)),
+        reset_(iz::reset<double>(protocol.parameters)),
+        y_{protocol.v0, protocol.u0},
+        h_(protocol.rule.first) {}
 
-  Run run() {
-    Cursor cursor(setup_.current);
+  Result run() {
+    Cursor cursor(protocol_.current);
     cursor.advance(0, 0);
-    while (t_ < setup_.duration && !recorder_.run.stopped) {
-      const double stop = std::min(cursor.next_edge(), setup_.duration);
-      const Field field{rates_, {iz::drive(setup_.parameters, cursor.value(t_)), cursor.slope() / setup_.parameters.C}};
+    while (t_ < protocol_.duration && !recorder_.run.stopped) {
+      const double stop = std::min(cursor.next_edge(), protocol_.duration);
+      const Field field{rates_,
+                        {iz::drive(protocol_.parameters, cursor.value(t_)), cursor.slope() / protocol_.parameters.C}};
       step(field, stop);
-      if (cursor.advance(t_, 0)) h_ = std::min(h_, setup_.rule.first);
+      if (cursor.advance(t_, 0)) h_ = std::min(h_, protocol_.rule.first);
       recorder_.stop();
     }
     return std::move(recorder_.run);
@@ -107,14 +108,14 @@ class Adaptive {
     const double room = stop - t_;
     for (int retries = 0;; ++retries) {
       // A rest shorter than the shortest step is joined to this one, so that no sliver is left before an edge.
-      const bool last = h_ >= room || room - h_ < setup_.rule.shortest;
+      const bool last = h_ >= room || room - h_ < protocol_.rule.shortest;
       const double h = last ? room : h_;
-      const iz::Trial trial = iz::try_step(setup_.rule, field, y_, h);
+      const iz::Trial trial = iz::try_step(protocol_.rule, field, y_, h);
       recorder_.run.evaluations += 3, recorder_.run.jacobians += 2;
-      const double next = iz::next_length(setup_.rule, h, trial.error);
+      const double next = iz::next_length(protocol_.rule, h, trial.error);
       if (!(trial.error < 1)) {
         ++recorder_.run.rejections;
-        if (retries >= setup_.rule.max_retries) recorder_.unsolvable(t_);
+        if (retries >= protocol_.rule.max_retries) recorder_.unsolvable(t_);
         h_ = next;
         continue;
       }
@@ -126,7 +127,7 @@ class Adaptive {
 
   void accept(const Field& field, State<double> y1, double h, double end) {
     const double begin = t_;
-    const bool zero = setup_.spike_event == SpikeEvent::zero;
+    const bool zero = protocol_.spike_event == SpikeEvent::zero;
     const TwoHalves method;
     int maps = 0;
     const bool fired = !(y1.v < reset_.v_peak);
@@ -146,32 +147,33 @@ class Adaptive {
     recorder_.state(t_, y_.v, y_.u, h);
   }
 
-  const Setup& setup_;
+  const Protocol& protocol_;
   Recorder recorder_;
   iz::Rates<double> rates_;
   iz::Reset<double> reset_;
   State<double> y_;
   double t_ = 0, h_;
-  Bound bound_{setup_.dt};
+  Bound bound_{protocol_.dt};
 };
 
 /// Taylor series from event to event, sampled anywhere.
 class Reference {
  public:
-  Reference(const Setup& setup, std::string_view label)
-      : setup_(setup),
-        recorder_(setup, label),
-        rates_(iz::rates<double>(setup.parameters)),
-        y_{setup.v0, setup.u0},
-        ticks_(step_count(setup)) {}
+  Reference(const Protocol& protocol, std::string_view label)
+      : protocol_(protocol),
+        recorder_(protocol, label),
+        rates_(iz::rates<double>(protocol.parameters)),
+        y_{protocol.v0, protocol.u0},
+        ticks_(step_count(protocol)) {}
 
-  Run run() {
-    Cursor cursor(setup_.current);
+  Result run() {
+    Cursor cursor(protocol_.current);
     cursor.advance(0, 0);
     sample_until(0, true);
-    while (t_ < setup_.duration && !recorder_.run.stopped) {
-      const double stop = std::min(cursor.next_edge(), setup_.duration);
-      const Field field{rates_, {iz::drive(setup_.parameters, cursor.value(t_)), cursor.slope() / setup_.parameters.C}};
+    while (t_ < protocol_.duration && !recorder_.run.stopped) {
+      const double stop = std::min(cursor.next_edge(), protocol_.duration);
+      const Field field{rates_,
+                        {iz::drive(protocol_.parameters, cursor.value(t_)), cursor.slope() / protocol_.parameters.C}};
       step(field, stop);
       cursor.advance(t_, 0);
       recorder_.stop();
@@ -190,10 +192,10 @@ class Reference {
     const bool last = series_.reach >= stop - t_;
     double h = last ? stop - t_ : series_.reach;
     if (!(t_ + h > t_) || !std::isfinite(h)) recorder_.diverged(t_);
-    const double event = iz::first_crossing(series_, h, setup_.parameters.v_peak);
+    const double event = iz::first_crossing(series_, h, protocol_.parameters.v_peak);
     const bool fired = event >= 0;
     if (fired) h = event;
-    if (setup_.spike_event == SpikeEvent::zero) {
+    if (protocol_.spike_event == SpikeEvent::zero) {
       const double rise = iz::first_crossing(series_, h, 0);
       if (rise >= 0) recorder_.spike(base_ + rise);
     }
@@ -202,9 +204,9 @@ class Reference {
     y_ = series_.at(h), t_ = end;
     recorder_.touch(y_.v, y_.u);
     if (fired) {
-      if (setup_.spike_event == SpikeEvent::peak) recorder_.spike(t_);
+      if (protocol_.spike_event == SpikeEvent::peak) recorder_.spike(t_);
       if (!bound_.admit(t_)) recorder_.runaway(t_);
-      y_ = {setup_.parameters.c, y_.u + setup_.parameters.d};
+      y_ = {protocol_.parameters.c, y_.u + protocol_.parameters.d};
       recorder_.touch(y_.v, y_.u);
     }
     ++recorder_.run.steps;
@@ -214,27 +216,27 @@ class Reference {
 
   /// The next time wanted in the trace.
   double next_sample() const {
-    if (!setup_.samples.empty())
-      return next_ < setup_.samples.size() ? setup_.samples[next_] : std::numeric_limits<double>::infinity();
+    if (!protocol_.samples.empty())
+      return next_ < protocol_.samples.size() ? protocol_.samples[next_] : std::numeric_limits<double>::infinity();
     const auto tick = static_cast<int64_t>(next_) + 1;  // the recorder has written the start itself
     return tick > ticks_    ? std::numeric_limits<double>::infinity()
-           : tick == ticks_ ? setup_.duration
-                            : static_cast<double>(tick) * setup_.dt;
+           : tick == ticks_ ? protocol_.duration
+                            : static_cast<double>(tick) * protocol_.dt;
   }
 
   /// Writes the samples before `end`, or up to it: there the state is the one after a reset.
   void sample_until(double end, bool inclusive) {
-    if (!setup_.trace) return;
+    if (!protocol_.trace) return;
     for (double t = next_sample(); inclusive ? t <= end : t < end; t = next_sample()) {
       const State<double> y = t == t_ ? y_ : series_.at(t - base_);
       Trace& trace = recorder_.run.trace;
-      trace.t.push_back(t), trace.v.push_back(y.v), trace.u.push_back(y.u), trace.h.push_back(setup_.dt);
+      trace.t.push_back(t), trace.v.push_back(y.v), trace.u.push_back(y.u), trace.h.push_back(protocol_.dt);
       recorder_.touch(y.v, y.u);
       ++next_;
     }
   }
 
-  const Setup& setup_;
+  const Protocol& protocol_;
   Recorder recorder_;
   iz::Rates<double> rates_;
   State<double> y_;
@@ -242,16 +244,16 @@ class Reference {
   iz::Series series_{};
   double t_ = 0, base_ = 0;
   size_t next_ = 0;
-  Bound bound_{setup_.dt};
+  Bound bound_{protocol_.dt};
 };
 
 }  // namespace
 
-Run run_adaptive(const Setup& setup, std::string_view label) {
-  if (setup.mode == Mode::published) return run_published(setup, label);
-  return Adaptive(setup, label).run();
+Result run_adaptive(const Protocol& protocol, std::string_view label) {
+  if (protocol.mode == Mode::published) return run_published(protocol, label);
+  return Adaptive(protocol, label).run();
 }
 
-Run run_reference(const Setup& setup, std::string_view label) { return Reference(setup, label).run(); }
+Result run_reference(const Protocol& protocol, std::string_view label) { return Reference(protocol, label).run(); }
 
 }  // namespace ranvier::neuron

@@ -38,52 +38,53 @@ struct Observer {
 template <class T>
 class Fixed {
  public:
-  Fixed(const Setup& setup, std::string_view label)
-      : setup_(setup),
-        recorder_(setup, label),
-        rates_(iz::rates<T>(setup.parameters)),
-        reset_(iz::reset<T>(setup.parameters)),
-        y_{static_cast<T>(setup.v0), static_cast<T>(setup.u0)},
-        zero_(setup.spike_event == SpikeEvent::zero) {}
+  Fixed(const Protocol& protocol, std::string_view label)
+      : protocol_(protocol),
+        recorder_(protocol, label),
+        rates_(iz::rates<T>(protocol.parameters)),
+        reset_(iz::reset<T>(protocol.parameters)),
+        y_{static_cast<T>(protocol.v0), static_cast<T>(protocol.u0)},
+        zero_(protocol.spike_event == SpikeEvent::zero) {}
 
   template <class Method>
-  Run accurate(const Method& method) {
-    const int64_t steps = step_count(setup_);
-    const auto whole = iz::Length<T>::whole(setup_.dt);
-    const double slack = 1e-9 * setup_.dt;
-    Cursor cursor(setup_.current);
+  Result accurate(const Method& method) {
+    const int64_t steps = step_count(protocol_);
+    const auto whole = iz::Length<T>::whole(protocol_.dt);
+    const double slack = 1e-9 * protocol_.dt;
+    Cursor cursor(protocol_.current);
     cursor.advance(0, slack);
     for (int64_t n = 0; n < steps && !recorder_.run.stopped; ++n) {
-      double begin = static_cast<double>(n) * setup_.dt;
-      const double end = n + 1 == steps ? setup_.duration : static_cast<double>(n + 1) * setup_.dt;
-      bool split = std::abs(end - begin - setup_.dt) > slack;  // the last step may be shorter
+      double begin = static_cast<double>(n) * protocol_.dt;
+      const double end = n + 1 == steps ? protocol_.duration : static_cast<double>(n + 1) * protocol_.dt;
+      bool split = std::abs(end - begin - protocol_.dt) > slack;  // the last step may be shorter
       while (begin < end) {
         const double stop = cursor.next_edge() < end - slack ? cursor.next_edge() : end;
         split = split || stop != end;
         if (split) history_.valid = false;
         const auto length = split ? iz::Length<T>::whole(stop - begin) : whole;
-        const T p0 = static_cast<T>(iz::drive(setup_.parameters, cursor.value(begin)));
+        const T p0 = static_cast<T>(iz::drive(protocol_.parameters, cursor.value(begin)));
         if (cursor.slope() == 0)
           located(method, iz::Field<T>{rates_, {p0}}, length, begin);
         else
-          located(method, iz::Field<T, iz::Ramp<T>>{rates_, {p0, static_cast<T>(cursor.slope() / setup_.parameters.C)}},
+          located(method,
+                  iz::Field<T, iz::Ramp<T>>{rates_, {p0, static_cast<T>(cursor.slope() / protocol_.parameters.C)}},
                   length, begin);
         begin = stop;
         if (cursor.advance(begin, slack)) history_.valid = false;
       }
-      recorder_.state(end, y_.v, y_.u, setup_.dt);
+      recorder_.state(end, y_.v, y_.u, protocol_.dt);
       recorder_.stop();
     }
     return finish<Method>();
   }
 
   template <class Method>
-  Run on_grid(const Method& method) {
-    const int64_t steps = step_count(setup_);
-    const auto length = iz::Length<T>::whole(setup_.dt);
+  Result on_grid(const Method& method) {
+    const int64_t steps = step_count(protocol_);
+    const auto length = iz::Length<T>::whole(protocol_.dt);
     for (int64_t n = 0; n < steps && !recorder_.run.stopped; ++n) {
-      const double begin = static_cast<double>(n) * setup_.dt, end = static_cast<double>(n + 1) * setup_.dt;
-      const T p0 = static_cast<T>(iz::drive(setup_.parameters, setup_.current.at(begin)));
+      const double begin = static_cast<double>(n) * protocol_.dt, end = static_cast<double>(n + 1) * protocol_.dt;
+      const T p0 = static_cast<T>(iz::drive(protocol_.parameters, protocol_.current.at(begin)));
       const iz::Field<T> field{rates_, {p0}};
       State<T> y1 = step(method, field, length);
       if (Method::may_fail && iz::is_nan(y1.v)) {
@@ -98,19 +99,19 @@ class Fixed {
       y_ = iz::grid_reset(reset_, y1, fired);
       if (fired) history_.valid = false;
       if (zero_ ? rose : fired) recorder_.spike(end);
-      recorder_.state(end, y_.v, y_.u, setup_.dt);
+      recorder_.state(end, y_.v, y_.u, protocol_.dt);
       recorder_.stop();
     }
     return finish<Method>();
   }
 
-  Run printed(bool of_2003) {
-    const int64_t steps = step_count(setup_);
-    const auto k = iz::printed<T>(setup_.parameters);
-    const T h = static_cast<T>(setup_.dt);
+  Result printed(bool of_2003) {
+    const int64_t steps = step_count(protocol_);
+    const auto k = iz::printed<T>(protocol_.parameters);
+    const T h = static_cast<T>(protocol_.dt);
     for (int64_t n = 0; n < steps && !recorder_.run.stopped; ++n) {
-      const double begin = static_cast<double>(n) * setup_.dt, end = static_cast<double>(n + 1) * setup_.dt;
-      const T current = static_cast<T>(setup_.current.at(begin));
+      const double begin = static_cast<double>(n) * protocol_.dt, end = static_cast<double>(n + 1) * protocol_.dt;
+      const T current = static_cast<T>(protocol_.current.at(begin));
       const T before = y_.v;
       bool fired;
       T above;
@@ -126,7 +127,7 @@ class Fixed {
         if (zero_ ? before < T(0) && above >= T(0) : fired) recorder_.spike(begin);
       }
       recorder_.touch(static_cast<double>(above), static_cast<double>(y_.u));
-      recorder_.state(end, y_.v, y_.u, setup_.dt);
+      recorder_.state(end, y_.v, y_.u, protocol_.dt);
       recorder_.stop();
     }
     recorder_.run.evaluations = recorder_.run.steps * (of_2003 ? 2 : 1);
@@ -188,13 +189,13 @@ class Fixed {
 
  private:
   template <class Method>
-  Run finish() {
+  Result finish() {
     recorder_.run.evaluations = maps_ * Method::evaluations + restarts_;
     recorder_.run.jacobians = maps_ * Method::jacobians;
     return std::move(recorder_.run);
   }
 
-  const Setup& setup_;
+  const Protocol& protocol_;
   Recorder recorder_;
   iz::Rates<T> rates_;
   iz::Reset<T> reset_;
@@ -205,14 +206,14 @@ class Fixed {
 };
 
 template <class T>
-Run run_in(const Setup& setup, std::string_view label) {
-  Fixed<T> fixed(setup, label);
-  if (setup.mode == Mode::published_2003 || setup.mode == Mode::published_2004)
-    return fixed.printed(setup.mode == Mode::published_2003);
+Result run_in(const Protocol& protocol, std::string_view label) {
+  Fixed<T> fixed(protocol, label);
+  if (protocol.mode == Mode::published_2003 || protocol.mode == Mode::published_2004)
+    return fixed.printed(protocol.mode == Mode::published_2003);
   const auto with = [&](const auto& method) {
-    return setup.mode == Mode::accurate ? fixed.accurate(method) : fixed.on_grid(method);
+    return protocol.mode == Mode::accurate ? fixed.accurate(method) : fixed.on_grid(method);
   };
-  switch (setup.solver) {
+  switch (protocol.solver) {
     case Solver::euler:
       return with(iz::Euler{});
     case Solver::izhikevich:
@@ -226,20 +227,20 @@ Run run_in(const Setup& setup, std::string_view label) {
     case Solver::ab2:
       return with(typename Fixed<T>::Ab2{});
     case Solver::exponential:
-      return with(iz::Exponential{iz::doublings_for(setup.parameters, setup.dt)});
+      return with(iz::Exponential{iz::doublings_for(protocol.parameters, protocol.dt)});
     case Solver::linear_implicit:
       return with(iz::LinearImplicit{});
     case Solver::linear_implicit_adaptive:
     case Solver::reference:
       break;
   }
-  fail("solver {} has no fixed step", name(setup.solver));
+  fail("solver {} has no fixed step", name(protocol.solver));
 }
 
 }  // namespace
 
-Run run_fixed(const Setup& setup, std::string_view label) {
-  return setup.precision == Precision::f32 ? run_in<float>(setup, label) : run_in<double>(setup, label);
+Result run_fixed(const Protocol& protocol, std::string_view label) {
+  return protocol.precision == Precision::f32 ? run_in<float>(protocol, label) : run_in<double>(protocol, label);
 }
 
 }  // namespace ranvier::neuron

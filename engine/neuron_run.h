@@ -14,10 +14,10 @@ using kernels::izhikevich::State;
 /// A run under way.
 class Recorder {
  public:
-  Recorder(const Setup& setup, std::string_view label);
+  Recorder(const Protocol& protocol, std::string_view label);
 
-  const Setup& setup;
-  Run run;
+  const Protocol& protocol;
+  Result run;
 
   /// A spike at the peak or, where 0 mV is the event, a crossing of it.
   void spike(double time) { run.spikes.push_back(time); }
@@ -53,10 +53,10 @@ class Cursor {
 };
 
 /// Steps of length dt that cover the duration.
-int64_t step_count(const Setup&);
+int64_t step_count(const Protocol&);
 
-Run run_fixed(const Setup&, std::string_view label);
-Run run_adaptive(const Setup&, std::string_view label);
-Run run_reference(const Setup&, std::string_view label);
+Result run_fixed(const Protocol&, std::string_view label);
+Result run_adaptive(const Protocol&, std::string_view label);
+Result run_reference(const Protocol&, std::string_view label);
 
 }  // namespace ranvier::neuron

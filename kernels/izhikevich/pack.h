@@ -11,10 +11,22 @@
 
 namespace ranvier::kernels::izhikevich {
 
+/// 64 bytes of an element type.
+template <class T>
+struct Wide;
+template <>
+struct Wide<float> {
+  typedef float Values __attribute__((vector_size(64)));
+};
+template <>
+struct Wide<double> {
+  typedef double Values __attribute__((vector_size(64)));
+};
+
 /// The comparison of two packs: all ones in the lanes where it holds.
 template <class T>
 struct PackMask {
-  typedef T Values __attribute__((vector_size(64)));
+  using Values = typename Wide<T>::Values;
   decltype(Values{} < Values{}) x;
   friend RANVIER_HD_INLINE PackMask operator!(PackMask a) { return {~a.x}; }
   friend RANVIER_HD_INLINE PackMask operator&(PackMask a, PackMask b) { return {a.x & b.x}; }
@@ -24,7 +36,7 @@ struct PackMask {
 /// 64 bytes of lanes.
 template <class T>
 struct Pack {
-  typedef T Values __attribute__((vector_size(64)));
+  using Values = typename Wide<T>::Values;
   static constexpr int lanes = 64 / sizeof(T);
   Values x;
 

@@ -20,7 +20,7 @@ Preset of_2003(std::string name, std::string title, double a, double b, double c
   Preset p;
   p.name = std::move(name), p.title = std::move(title);
   p.parameters.a = a, p.parameters.b = b, p.parameters.c = c, p.parameters.d = d;
-  p.current = Stimulus::constant(10), p.protocol = "10";
+  p.current = Stimulus::constant(10), p.current_text = "10";
   return p;
 }
 
@@ -31,7 +31,7 @@ Preset of_2007(std::string name, std::string title, double capacitance, double k
   p.form = Form::f2007, p.k = k, p.v_r = v_r, p.v_t = v_t;
   p.parameters.C = capacitance, p.parameters.v_peak = v_peak;
   expand(p);
-  p.current = Stimulus({{100, current}}), p.protocol = fmt::format("step:{}@100", current);
+  p.current = Stimulus({{100, current}}), p.current_text = fmt::format("step:{}@100", current);
   return p;
 }
 
@@ -39,13 +39,13 @@ Preset of_2007(std::string name, std::string title, double capacitance, double k
 Stimulus onset(double value, double from) { return Stimulus({{from, value, 0, true}}); }
 Stimulus printed_pulse(double value, double from, double to) { return Stimulus({{from, value, 0, true}, {to, 0}}); }
 
-Preset protocol(Preset p, double v0, double dt, double duration, Stimulus current, std::string words) {
-  p.v0 = v0, p.dt = dt, p.duration = duration, p.current = std::move(current), p.protocol = std::move(words);
+Preset staged(Preset p, double v0, double dt, double duration, Stimulus current, std::string words) {
+  p.v0 = v0, p.dt = dt, p.duration = duration, p.current = std::move(current), p.current_text = std::move(words);
   return p;
 }
 
 Preset with_onset(Preset p, double v0, double dt, double duration, double value, double from) {
-  return protocol(std::move(p), v0, dt, duration, onset(value, from), fmt::format("{} for t > {}", value, from));
+  return staged(std::move(p), v0, dt, duration, onset(value, from), fmt::format("{} for t > {}", value, from));
 }
 
 /// Other coefficients of v' in patterns G and L.
@@ -65,14 +65,14 @@ std::vector<Preset> patterns_a_to_j() {
   add(with_onset(of_2003("pattern:d", "phasic bursting", .02, .25, -55, .05), -64, .2, 200, .6, 20));
   add(with_onset(of_2003("pattern:e", "mixed mode", .02, .2, -55, 4), -70, .25, 160, 10, 16));
   add(with_onset(of_2003("pattern:f", "spike frequency adaptation", .01, .2, -65, 8), -70, .25, 85, 30, 8.5));
-  add(protocol(integrator_form(of_2003("pattern:g", "class 1 excitable", .02, -.1, -55, 6)), -60, .25, 300,
-               Stimulus({{30, 0, .075, true}}), "0.075 (t - 30) for t > 30"));
-  add(protocol(of_2003("pattern:h", "class 2 excitable", .2, .26, -65, 0), -64, .25, 300,
-               Stimulus({{always, -.5}, {30, -.5, .015, true}}), "-0.5, then -0.5 + 0.015 (t - 30) for t > 30"));
-  add(protocol(of_2003("pattern:i", "spike latency", .02, .2, -65, 6), -70, .2, 100, printed_pulse(7.04, 10, 13),
-               "7.04 for 10 < t < 13"));
-  add(protocol(of_2003("pattern:j", "subthreshold oscillation", .05, .26, -60, 0), -62, .25, 200,
-               printed_pulse(2, 20, 25), "2 for 20 < t < 25"));
+  add(staged(integrator_form(of_2003("pattern:g", "class 1 excitable", .02, -.1, -55, 6)), -60, .25, 300,
+             Stimulus({{30, 0, .075, true}}), "0.075 (t - 30) for t > 30"));
+  add(staged(of_2003("pattern:h", "class 2 excitable", .2, .26, -65, 0), -64, .25, 300,
+             Stimulus({{always, -.5}, {30, -.5, .015, true}}), "-0.5, then -0.5 + 0.015 (t - 30) for t > 30"));
+  add(staged(of_2003("pattern:i", "spike latency", .02, .2, -65, 6), -70, .2, 100, printed_pulse(7.04, 10, 13),
+             "7.04 for 10 < t < 13"));
+  add(staged(of_2003("pattern:j", "subthreshold oscillation", .05, .26, -60, 0), -62, .25, 200,
+             printed_pulse(2, 20, 25), "2 for 20 < t < 25"));
   return list;
 }
 
@@ -85,31 +85,31 @@ std::vector<Preset> patterns_k_to_t() {
     for (double begin : begins) sum = sum + printed_pulse(value, begin, begin + width);
     return sum;
   };
-  add(protocol(of_2003("pattern:k", "resonator", .1, .26, -60, -1), -62, .25, 400, pulses(.65, 4, {40, 60, 280, 320}),
-               "0.65 for 4 ms from 40, 60, 280, 320"));
-  add(protocol(integrator_form(of_2003("pattern:l", "integrator", .02, -.1, -55, 6)), -60, .25, 100,
-               pulses(9, 2, {100.0 / 11, 100.0 / 11 + 5, 70, 80}), "9 for 2 ms from 9.09, 14.09, 70, 80"));
-  add(protocol(of_2003("pattern:m", "rebound spike", .03, .25, -60, 4), -64, .2, 200, printed_pulse(-15, 20, 25),
-               "-15 for 20 < t < 25"));
-  add(protocol(of_2003("pattern:n", "rebound burst", .03, .25, -52, 0), -64, .2, 200, printed_pulse(-15, 20, 25),
-               "-15 for 20 < t < 25"));
-  add(protocol(of_2003("pattern:o", "threshold variability", .03, .25, -60, 4), -64, .25, 100,
-               pulses(1, 5, {10, 80}) + pulses(-6, 5, {70}), "1 for 5 ms from 10, 80; -6 for 5 ms from 70"));
-  add(protocol(of_2003("pattern:p", "bistability", .1, .26, -60, 0), -61, .25, 300,
-               Stimulus({{always, .24}, {37.5, 1.24, 0, true}, {42.5, .24}, {216, 1.24, 0, true}, {221, .24}}),
-               "0.24; 1.24 for 5 ms from 37.5, 216"));
-  add(protocol(of_2003("pattern:q", "depolarising after-potential", 1, .2, -60, -21), -70, .1, 50,
-               printed_pulse(20, 9, 11), "20 for 9 < t < 11"));
-  Preset r = protocol(of_2003("pattern:r", "accommodation", .02, 1, -55, 4), -65, .5, 400,
-                      Stimulus({{0, 0, 1.0 / 25}, {200, 0}, {300, 0, 4 / 12.5}, {312.5, 0}}),
-                      "t / 25 to 200; 4 (t - 300) / 12.5 in 300 to 312.5");
+  add(staged(of_2003("pattern:k", "resonator", .1, .26, -60, -1), -62, .25, 400, pulses(.65, 4, {40, 60, 280, 320}),
+             "0.65 for 4 ms from 40, 60, 280, 320"));
+  add(staged(integrator_form(of_2003("pattern:l", "integrator", .02, -.1, -55, 6)), -60, .25, 100,
+             pulses(9, 2, {100.0 / 11, 100.0 / 11 + 5, 70, 80}), "9 for 2 ms from 9.09, 14.09, 70, 80"));
+  add(staged(of_2003("pattern:m", "rebound spike", .03, .25, -60, 4), -64, .2, 200, printed_pulse(-15, 20, 25),
+             "-15 for 20 < t < 25"));
+  add(staged(of_2003("pattern:n", "rebound burst", .03, .25, -52, 0), -64, .2, 200, printed_pulse(-15, 20, 25),
+             "-15 for 20 < t < 25"));
+  add(staged(of_2003("pattern:o", "threshold variability", .03, .25, -60, 4), -64, .25, 100,
+             pulses(1, 5, {10, 80}) + pulses(-6, 5, {70}), "1 for 5 ms from 10, 80; -6 for 5 ms from 70"));
+  add(staged(of_2003("pattern:p", "bistability", .1, .26, -60, 0), -61, .25, 300,
+             Stimulus({{always, .24}, {37.5, 1.24, 0, true}, {42.5, .24}, {216, 1.24, 0, true}, {221, .24}}),
+             "0.24; 1.24 for 5 ms from 37.5, 216"));
+  add(staged(of_2003("pattern:q", "depolarising after-potential", 1, .2, -60, -21), -70, .1, 50,
+             printed_pulse(20, 9, 11), "20 for 9 < t < 11"));
+  Preset r = staged(of_2003("pattern:r", "accommodation", .02, 1, -55, 4), -65, .5, 400,
+                    Stimulus({{0, 0, 1.0 / 25}, {200, 0}, {300, 0, 4 / 12.5}, {312.5, 0}}),
+                    "t / 25 to 200; 4 (t - 300) / 12.5 in 300 to 312.5");
   r.parameters.v_b = -65, r.parameters.e = 0, r.u0 = -16;
   add(r);
   const Stimulus inhibition({{always, 80}, {50, 75}, {250, 80, 0, true}});
-  add(protocol(of_2003("pattern:s", "inhibition-induced spiking", -.02, -1, -60, 8), -63.8, .5, 350, inhibition,
-               "80; 75 for 50 <= t <= 250"));
-  add(protocol(of_2003("pattern:t", "inhibition-induced bursting", -.026, -1, -45, -2), -63.8, .5, 350, inhibition,
-               "80; 75 for 50 <= t <= 250"));
+  add(staged(of_2003("pattern:s", "inhibition-induced spiking", -.02, -1, -60, 8), -63.8, .5, 350, inhibition,
+             "80; 75 for 50 <= t <= 250"));
+  add(staged(of_2003("pattern:t", "inhibition-induced bursting", -.026, -1, -45, -2), -63.8, .5, 350, inhibition,
+             "80; 75 for 50 <= t <= 250"));
   return list;
 }
 
@@ -122,11 +122,11 @@ std::vector<Preset> cells() {
   add(with_onset(of_2003("cell:ch", "chattering", .02, .2, -50, 2), -70, .25, 150, 10, 15));
   add(with_onset(of_2003("cell:fs", "fast spiking", .1, .2, -65, 2), -70, .25, 150, 10, 15));
   add(with_onset(of_2003("cell:tc", "thalamo-cortical", .02, .25, -65, .05), -63, .25, 150, 1.5, 30));
-  add(protocol(of_2003("cell:tcb", "thalamo-cortical burst", .02, .25, -65, .05), -87, .25, 150,
-               Stimulus({{always, -25}, {45, 0, 0, true}}), "-25, then 0 for t > 45"));
-  add(protocol(of_2003("cell:rz", "resonator", .1, .26, -65, 2), -70, .25, 100,
-               Stimulus({{always, -2}, {10, -.5, 0, true}, {60, 10, 0, true}, {65, -.5}}),
-               "-2; -0.5 for t > 10; 10 for 60 < t < 65"));
+  add(staged(of_2003("cell:tcb", "thalamo-cortical burst", .02, .25, -65, .05), -87, .25, 150,
+             Stimulus({{always, -25}, {45, 0, 0, true}}), "-25, then 0 for t > 45"));
+  add(staged(of_2003("cell:rz", "resonator", .1, .26, -65, 2), -70, .25, 100,
+             Stimulus({{always, -2}, {10, -.5, 0, true}, {60, 10, 0, true}, {65, -.5}}),
+             "-2; -0.5 for t > 10; 10 for 60 < t < 65"));
   add(with_onset(of_2003("cell:lts", "low-threshold spiking", .02, .25, -65, 2), -63, .25, 250, 10, 25));
   return list;
 }
@@ -161,8 +161,8 @@ Form form_named(std::string_view text) {
   fail("form '{}' is not one of 2003, 2007", text);
 }
 
-Setup Preset::setup(Solver solver, Mode mode) const {
-  Setup s;
+Protocol Preset::protocol(Solver solver, Mode mode) const {
+  Protocol s;
   s.parameters = parameters;
   s.v0 = start_v(), s.u0 = start_u();
   s.current = current;

@@ -22,14 +22,14 @@ struct Preset {
   double k = 0, v_r = 0, v_t = 0;  ///< 2007 only: C v' = k (v - v_r)(v - v_t) - u + I
   std::optional<double> v0, u0;    ///< otherwise -65 (2003) or v_r, and b (v0 - v_b)
   Stimulus current;
-  std::string protocol;  ///< the current in words
-  double dt = 0.1;       ///< ms, of the source where it has one
+  std::string current_text;  ///< the current in words
+  double dt = 0.1;           ///< ms, of the source where it has one
   double duration = 1000;
 
   double start_v() const { return v0.value_or(form == Form::f2007 ? v_r : -65); }
   double start_u() const { return u0.value_or(parameters.b * (start_v() - parameters.v_b)); }
   /// A run of it with the given solver and mode.
-  Setup setup(Solver solver = Solver::rk4, Mode mode = Mode::accurate) const;
+  Protocol protocol(Solver solver = Solver::rk4, Mode mode = Mode::accurate) const;
 };
 
 /// "rs2003", "ch2007", "pattern:a" ... "pattern:t", and "cell:rs" ... for the eight cells of the 2003 figure with their
