@@ -96,7 +96,7 @@ RANVIER_HD_INLINE Pack<double> fused(Pack<double> a, Pack<double> b, Pack<double
 }
 RANVIER_HD_INLINE Pack<float> root(Pack<float> a) {
 #if defined(__AVX512F__)
-  return Pack<float>::Values(_mm512_sqrt_ps(a.x));
+  return Pack<float>::Values(_mm512_maskz_sqrt_ps(static_cast<__mmask16>(-1), a.x));
 #else
   for (int i = 0; i < Pack<float>::lanes; ++i) a.x[i] = std::sqrt(a.x[i]);
   return a;
@@ -104,7 +104,7 @@ RANVIER_HD_INLINE Pack<float> root(Pack<float> a) {
 }
 RANVIER_HD_INLINE Pack<double> root(Pack<double> a) {
 #if defined(__AVX512F__)
-  return Pack<double>::Values(_mm512_sqrt_pd(a.x));
+  return Pack<double>::Values(_mm512_maskz_sqrt_pd(static_cast<__mmask8>(-1), a.x));
 #else
   for (int i = 0; i < Pack<double>::lanes; ++i) a.x[i] = std::sqrt(a.x[i]);
   return a;
