@@ -81,11 +81,18 @@ Trace read_csv(const std::string& path) {
 
 }  // namespace
 
+// In pieces, so that a long trace is not in memory twice.
+constexpr size_t rows_at_once = 1 << 14;
+
 void write_trace_csv(const std::string& path, const Trace& trace) {
+  AtomicFile file(path);
   std::string text = "t_ms,v_mv,u\n";
-  for (size_t i = 0; i < trace.t.size(); ++i)
+  for (size_t i = 0; i < trace.t.size(); ++i) {
     fmt::format_to(std::back_inserter(text), "{},{},{}\n", trace.t[i], trace.v[i], trace.u[i]);
-  write_text(path, text, "the trace");
+    if (i % rows_at_once == 0) file.write(std::as_bytes(std::span(text)), "the trace"), text.clear();
+  }
+  file.write(std::as_bytes(std::span(text)), "the trace");
+  file.commit();
 }
 
 void write_trace_npy(const std::string& path, const Trace& trace) {
@@ -95,11 +102,14 @@ void write_trace_npy(const std::string& path, const Trace& trace) {
   const auto length = static_cast<uint16_t>(header.size());
   bytes.append(reinterpret_cast<const char*>(&length), 2);
   bytes += header;
+  AtomicFile file(path);
   for (size_t i = 0; i < trace.t.size(); ++i) {
     const double row[3] = {trace.t[i], trace.v[i], trace.u[i]};
     bytes.append(reinterpret_cast<const char*>(row), sizeof row);
+    if (i % rows_at_once == 0) file.write(std::as_bytes(std::span(bytes)), "the trace"), bytes.clear();
   }
-  write_text(path, bytes, "the trace");
+  file.write(std::as_bytes(std::span(bytes)), "the trace");
+  file.commit();
 }
 
 void write_spikes_csv(const std::string& path, const std::vector<double>& spikes, int64_t neuron) {

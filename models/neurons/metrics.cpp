@@ -19,21 +19,21 @@ std::vector<double> thinned(std::span<const double> values, size_t points) {
 
 }  // namespace
 
-Errors errors(std::span<const double> got, std::span<const double> truth) {
-  if (got.size() != truth.size() || got.empty())
+Errors errors(std::span<const double> got, std::span<const double> truth, std::span<const double> weights) {
+  if (got.size() != truth.size() || got.empty() || (!weights.empty() && weights.size() != got.size()))
     fail("errors of {} values against {}: not the same times", got.size(), truth.size());
   Errors e;
-  double low = truth[0], high = truth[0], squares = 0;
+  double low = truth[0], high = truth[0], squares = 0, total = 0;
   bool finite = true;
   for (size_t i = 0; i < got.size(); ++i) {
     const double d = std::abs(got[i] - truth[i]);
     finite = finite && std::isfinite(d);
-    squares += d * d, e.mae += d, e.max = std::max(e.max, d);
+    const double weight = weights.empty() ? 1 : weights[i];
+    total += weight, squares += weight * d * d, e.mae += weight * d, e.max = std::max(e.max, d);
     low = std::min(low, truth[i]), high = std::max(high, truth[i]);
   }
   if (!finite) return {nan, nan, nan, nan, nan};
-  const auto n = static_cast<double>(got.size());
-  e.rmse = std::sqrt(squares / n), e.mae /= n;
+  e.rmse = std::sqrt(squares / total), e.mae /= total;
   e.normalised = high > low ? e.rmse / (high - low) : e.rmse == 0 ? 0 : nan;
   e.dtw = dynamic_time_warping(got, truth);
   return e;

@@ -14,8 +14,9 @@ struct Errors {
   double dtw = 0;         ///< dynamic time warping distance a point: what remains when time may be stretched
 };
 
-/// Throws Error where the lengths differ or are 0. A NaN in either makes every error NaN.
-Errors errors(std::span<const double> got, std::span<const double> truth);
+/// Throws Error where the lengths differ or are 0. A NaN in either makes every error NaN. Means weigh each value by
+/// `weights` (the lengths of unequal steps), or equally where that is empty.
+Errors errors(std::span<const double> got, std::span<const double> truth, std::span<const double> weights = {});
 
 /// Mean |difference| along the cheapest monotone alignment of the two, both thinned to at most `points`.
 double dynamic_time_warping(std::span<const double> a, std::span<const double> b, size_t points = 1000);
