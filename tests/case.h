@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <string>
 #include <vector>
@@ -36,7 +37,12 @@ struct OpCase {
   std::function<std::vector<Tensor>(std::vector<Tensor>)> build;
   bool exact = false;       ///< integer operands give integer results: variants declared exact must agree to the bit
   double tolerance = 2e-6;  ///< of variants: |d| <= tolerance * (1 + |reference|)
+  /// Floating types that the op runs in on CUDA; f16 and bf16 are held to `half_ulps` units of their last place.
+  std::vector<DType> cuda = {DType::f32};
+  double half_ulps = 2;
 };
+
+inline const std::vector<DType> every_cuda_type = {DType::f32, DType::f64, DType::bf16, DType::f16};
 
 inline OpCase op_case(std::string name, std::vector<Operand> operands, std::function<Tensor(std::vector<Tensor>)> build,
                       bool exact = false, double tolerance = 2e-6) {
@@ -57,8 +63,15 @@ inline std::string error_of(const std::function<void()>& body) {
   EXPECT_NE(::ranvier::test::error_of([&] { body; }).find(text), std::string::npos) \
       << ::ranvier::test::error_of([&] { body; })
 
-/// Operand values, the same in every mode.
-inline std::vector<double> draw(const Operand& operand, uint64_t which) {
+/// The value nearest to x in a floating type.
+inline double rounded(double x, DType dtype) {
+  if (dtype == DType::bf16) return kernels::to_float(kernels::from_float<kernels::bf16>(static_cast<float>(x)));
+  if (dtype == DType::f16) return kernels::to_float(kernels::from_float<kernels::f16>(static_cast<float>(x)));
+  return dtype == DType::f32 ? static_cast<float>(x) : x;
+}
+
+/// Operand values, the same in every mode but for the rounding to a 16-bit type.
+inline std::vector<double> draw(const Operand& operand, uint64_t which, DType floating = DType::f32) {
   std::vector<double> values(static_cast<size_t>(operand.shape.numel()));
   uint64_t state = 0x9E3779B97F4A7C15ull * (which + 1);
   for (double& value : values) {
@@ -68,7 +81,8 @@ inline std::vector<double> draw(const Operand& operand, uint64_t which) {
     if (operand.fill.integers || !is_floating(operand.dtype)) value = std::floor(value);
     if (std::abs(value) < operand.fill.away_from_zero)
       value = std::copysign(operand.fill.away_from_zero + std::abs(value), value);
-    if (is_floating(operand.dtype)) value = static_cast<float>(value);  // equal bits in f32 and f64 runs
+    if (is_floating(operand.dtype))  // equal bits in f32 and f64 runs
+      value = rounded(static_cast<float>(value), floating == DType::f64 ? DType::f32 : floating);
   }
   return values;
 }
@@ -83,6 +97,16 @@ inline void set(Program& program, const std::string& name, DType dtype, const st
       return as.template operator()<double>();
     case DType::f32:
       return as.template operator()<float>();
+    case DType::bf16:
+    case DType::f16: {
+      std::vector<uint16_t> bits;
+      for (double value : values)
+        bits.push_back(dtype == DType::bf16 ? kernels::from_float<kernels::bf16>(static_cast<float>(value)).bits
+                                            : kernels::from_float<kernels::f16>(static_cast<float>(value)).bits);
+      if (dtype == DType::bf16)
+        return program.set<kernels::bf16>(name, {reinterpret_cast<const kernels::bf16*>(bits.data()), bits.size()});
+      return program.set<kernels::f16>(name, {reinterpret_cast<const kernels::f16*>(bits.data()), bits.size()});
+    }
     case DType::i32:
       return as.template operator()<int32_t>();
     case DType::i64:
@@ -102,6 +126,16 @@ inline std::vector<double> get(const Program& program, size_t index) {
       const auto v = program.get<float>(index);
       return {v.begin(), v.end()};
     }
+    case DType::bf16: {
+      std::vector<double> values;
+      for (kernels::bf16 v : program.get<kernels::bf16>(index)) values.push_back(kernels::to_float(v));
+      return values;
+    }
+    case DType::f16: {
+      std::vector<double> values;
+      for (kernels::f16 v : program.get<kernels::f16>(index)) values.push_back(kernels::to_float(v));
+      return values;
+    }
     case DType::i32: {
       const auto v = program.get<int32_t>(index);
       return {v.begin(), v.end()};
@@ -117,6 +151,8 @@ inline std::vector<double> get(const Program& program, size_t index) {
   }
 }
 
+inline bool is_half(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16; }
+
 inline DType in_mode(DType operand, DType floating) { return is_floating(operand) ? floating : operand; }
 
 /// Inputs "x0", "x1", ... of a trace for a case.
@@ -128,14 +164,17 @@ inline std::vector<Tensor> inputs(Graph& graph, const OpCase& test, DType floati
   return in;
 }
 
-/// Results of a case under plan options.
-inline std::vector<std::vector<double>> evaluate(const OpCase& test, DType floating, const PlanOptions& options) {
-  State state;
+/// Results of a case under plan options. Operands are rounded to `storage` first (f64 runs are the oracle of 16-bit
+/// ones on equal inputs).
+inline std::vector<std::vector<double>> evaluate(const OpCase& test, DType floating, const PlanOptions& options,
+                                                 DType storage = DType::f32) {
+  State state(options.device);
   Graph graph(state, true);
   const std::vector<Tensor> results = test.build(inputs(graph, test, floating));
   Program program = compile(graph, results, options);
   for (size_t i = 0; i < test.operands.size(); ++i)
-    set(program, "x" + std::to_string(i), in_mode(test.operands[i].dtype, floating), draw(test.operands[i], i));
+    set(program, "x" + std::to_string(i), in_mode(test.operands[i].dtype, floating),
+        draw(test.operands[i], i, is_half(floating) ? floating : storage));
   program.run_checked();
   std::vector<std::vector<double>> checked, plain;
   for (size_t k = 0; k < results.size(); ++k) checked.push_back(get(program, k));
@@ -153,9 +192,13 @@ inline void expect_close(const std::vector<double>& a, const std::vector<double>
         << what << " element " << i << ": " << a[i] << " against " << b[i];
 }
 
+/// True where this test program is to check CUDA kernels (emulated or real), the CPU being checked by another one.
+inline bool checks_cuda_only() { return std::getenv("RANVIER_CHECK_CUDA") != nullptr; }
+
 /// A scalar made of random-weighted results, differentiated `order` times (each time contracted with random weights),
 /// against central differences of the order below, in f64. Error / max(1, |g|) at most `tolerance`.
 inline void check_gradients(const OpCase& test, int order, double tolerance = 1e-6) {
+  if (checks_cuda_only()) return;  // rules emit ops, so that one backend proves them for all
   State state;
   Graph graph(state, true);
   const std::vector<Tensor> in = inputs(graph, test, DType::f64);
@@ -210,8 +253,54 @@ inline void check_gradients(const OpCase& test, int order, double tolerance = 1e
   }
 }
 
-/// Default variants against the reference in f32 and f64, fused against unfused to the bit, decomposition against op.
+/// Calls `body` once for each way in which the emulator may legally run kernels (orders of threads, early and late
+/// asynchronous copies), or once where there is no emulator.
+extern "C" __attribute__((weak)) void emulator_set_mode(int mode);
+template <class Body>
+void in_every_emulated_mode(Body&& body) {
+  const int modes = emulator_set_mode ? 6 : 1;
+  for (int mode = 0; mode < modes; ++mode) {
+    if (emulator_set_mode) emulator_set_mode(mode);
+    body();
+  }
+  if (emulator_set_mode) emulator_set_mode(0);
+}
+
+/// CUDA variants against the f64 reference on equal inputs, in every type that the case names; the same bits in every
+/// emulated mode, fused and unfused.
+inline void check_cuda_variants(const OpCase& test) {
+  for (DType floating : test.cuda) {
+    const double ulp = floating == DType::bf16 ? 0x1p-8 : floating == DType::f16 ? 0x1p-11 : 0;
+    const double tolerance = ulp                      ? test.half_ulps * ulp
+                             : floating == DType::f32 ? test.tolerance
+                                                      : test.tolerance * 1e-8;
+    const auto oracle =
+        evaluate(test, DType::f64, {.variants = "reference", .fuse = false}, is_half(floating) ? floating : DType::f32);
+    std::vector<std::vector<double>> first;
+    in_every_emulated_mode([&] {
+      const auto result = evaluate(test, floating, {.device = Device::cuda(), .fuse = false});
+      if (!first.empty()) {
+        EXPECT_EQ(result, first) << test.name << " " << name_of(floating) << ": bits depend on the order of threads";
+        return;
+      }
+      first = result;
+      EXPECT_EQ(evaluate(test, floating, {.device = Device::cuda()}), first)
+          << test.name << " " << name_of(floating) << ": fusion changes bits";
+    });
+    for (size_t k = 0; k < oracle.size(); ++k) {
+      std::vector<double> want = oracle[k];
+      if (test.exact && ulp)
+        for (double& value : want) value = rounded(value, floating);
+      expect_close(first[k], want, test.exact ? 0 : tolerance, test.name + " cuda " + std::string(name_of(floating)));
+    }
+  }
+}
+
+/// Default variants against the reference in f32 and f64, fused against unfused to the bit, decomposition against op;
+/// the same for CUDA where there is a device, or the emulator.
 inline void check_variants(const OpCase& test) {
+  if (cuda_support().usable) check_cuda_variants(test);
+  if (checks_cuda_only()) return;
   for (DType floating : {DType::f32, DType::f64}) {
     const auto oracle = evaluate(test, floating, {.variants = "reference", .fuse = false});
     const auto fast = evaluate(test, floating, {.fuse = false});

@@ -34,7 +34,8 @@ Device Common::start() const {
   if (threads < 0 || threads > 4096) throw UsageError(fmt::format("--threads {}: must be from 0 to 4096", threads));
   set_threads(threads);
   const Device chosen = Device::named(device);
-  const char* why = device == "auto" ? "no CUDA device in this build" : "asked for";
+  std::string why = "asked for";
+  if (device == "auto") why = chosen.backend == Backend::cuda ? "the first GPU that works" : cuda_support().why;
   fmt::print(stderr, "device: {} ({})\n", chosen.description(), why);
   return chosen;
 }

@@ -28,7 +28,8 @@ void add_info(CLI::App& app) {
     common->say("device:  {}", device.description());
     common->say("oneDNN:  {}",
                 onednn ? "yes" : "no (not found when this was configured; native convolutions and products instead)");
-    common->say("CUDA:    no (this build has no CUDA backend)");
+    const CudaSupport cuda = cuda_support();
+    common->say("CUDA:    {}", cuda.usable ? "yes" : "no (" + cuda.why + ")");
     common->say("compiler: {}, {}", __VERSION__, RANVIER_BUILD_FLAGS);
     common->say("variants, in the order they are tried:");
     for (const auto& [op, names] : variants.items()) {
@@ -38,7 +39,7 @@ void add_info(CLI::App& app) {
     }
     common->print({{"version", RANVIER_VERSION},
                    {"device", device.description()},
-                   {"backends", {{"cpu", true}, {"onednn", onednn}, {"cuda", false}}},
+                   {"backends", {{"cpu", true}, {"onednn", onednn}, {"cuda", cuda.usable}}},
                    {"variants", variants}});
   });
 }

@@ -6,6 +6,14 @@
 
 namespace ranvier {
 
+/// Calls `body.operator()<T>()` with the C++ type of a floating dtype of CUDA: f32, f64, bf16 or f16.
+template <class Body>
+decltype(auto) dispatch_cuda_floating(DType dtype, Body&& body) {
+  if (dtype == DType::bf16) return body.template operator()<kernels::bf16>();
+  if (dtype == DType::f16) return body.template operator()<kernels::f16>();
+  return dispatch_floating(dtype, std::forward<Body>(body));
+}
+
 /// Calls `body.operator()<T>()` with the C++ type of a CPU index type (i32 or i64).
 template <class Body>
 decltype(auto) dispatch_index(DType dtype, Body&& body) {

@@ -2,6 +2,9 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/common/half.h"
+#include "kernels/common/stream.h"
+
 namespace ranvier::kernels {
 
 /// Every pointwise function, with its number of operands and its C++ name. One line adds a function to all backends.
@@ -59,6 +62,10 @@ void pointwise_reference(const PointwiseProgram&, int64_t n, const void* const* 
 /// The same, vectorised in blocks that stay in the first-level cache, on all threads. float and double.
 template <class T>
 void pointwise_cpu(const PointwiseProgram&, int64_t n, const void* const* inputs, T* out);
+
+/// The same on a CUDA device. float, double, bf16 and f16 (computed in f32, rounded after every step).
+template <class T>
+void pointwise_cuda(const PointwiseProgram&, int64_t n, const void* const* inputs, T* out, CudaStream stream);
 
 /// Converts n elements, rounding to nearest even where the target is narrower, truncating floating to integer.
 template <class From, class To>
