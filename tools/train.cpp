@@ -270,10 +270,14 @@ class Trainer {
                           : "no checkpoint was written yet"));
   }
 
-  /// What origin_of_nan goes back to.
+  /// What origin_of_nan goes back to: the snapshot before the last one, since the update of a step whose loss was finite
+  /// may already have spoilt the last.
   void remember_good_state() {
-    session_->state().snapshot(good_);
-    good_step_ = position_.step;
+    std::swap(good_, last_);
+    good_step_ = last_step_;
+    session_->state().snapshot(last_);
+    last_step_ = position_.step;
+    if (good_.empty()) session_->state().snapshot(good_), good_step_ = last_step_;
   }
 
   void finish(const Stopwatch& watch, int64_t first) {
@@ -328,8 +332,8 @@ class Trainer {
   Position position_;
   int64_t steps_per_epoch_ = 0, total_steps_ = 0, recent_steps_ = 0;
   std::vector<StepTime> times_;
-  State::Snapshot good_;
-  int64_t good_step_ = 0;
+  State::Snapshot good_, last_;
+  int64_t good_step_ = 0, last_step_ = 0;
   double loss_ = 0, recent_loss_ = 0, train_loss_ = 0, test_accuracy_ = 0, evaluation_seconds_ = 0;
 };
 
