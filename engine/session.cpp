@@ -110,7 +110,12 @@ void TrainStep::run(std::span<const uint8_t> images, std::span<const int32_t> la
   program.set<int64_t>("indices", indices);
   program.set<int64_t>("epoch", std::span(&epoch, 1));
   program.set<int32_t>("valid", std::span(&valid, 1));
-  program.run();
+  if (checked_)
+    program.run_checked();
+  else if (times_)
+    program.run_profiled(*times_);
+  else
+    program.run();
   loss_ = program.scalar(0);
   loss_sum_ += loss_;
   ++steps_;
