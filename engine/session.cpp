@@ -56,7 +56,7 @@ std::vector<Tensor> Session::trace_step(Graph& graph, const BatchType& type, con
   const std::vector<std::string> names = parameters_of(graph);
   std::vector<Tensor> parameters;
   for (const std::string& name : names) parameters.push_back(read(graph, "parameters", name));
-  std::vector<Tensor> gradients = grad(objective.loss, parameters);
+  std::vector<Tensor> gradients = grad(optim::scaled_loss(optimizer, objective.loss), parameters);
   if (optimizer.accumulate > 1) {
     for (size_t i = 0; i < names.size(); ++i) {
       const Tensor sum = read(graph, "gradients", names[i], gradients[i].type(), init::constant(0));
