@@ -1,9 +1,10 @@
-// Blocks of a product on the tensor cores, for whoever brings the operands (matmul, convolutions): tiles of shared memory
-// that are read and written without bank conflicts, a warp's fragments and sums, and the pipeline of asynchronous copies.
+// Blocks of a product on the tensor cores, for whoever brings the operands (matmul, convolutions): tiles of shared
+// memory that are read and written without bank conflicts, a warp's fragments and sums, and the pipeline of
+// asynchronous copies.
 //
-// Sizes are given in bytes where the element type does not matter: a chunk is 16 bytes (8 elements of bf16 and f16, 4 of
-// f32), a stage of the pipeline covers 64 bytes of depth, and one mma instruction 32 bytes of it (m16n8k16 or, on f32
-// rounded to tf32, m16n8k8). Fragment layouts: PTX ISA, "Matrix fragments for mma.m16n8k16" and "... m16n8k8".
+// Sizes are given in bytes where the element type does not matter: a chunk is 16 bytes (8 elements of bf16 and f16, 4
+// of f32), a stage of the pipeline covers 64 bytes of depth, and one mma instruction 32 bytes of it (m16n8k16 or, on
+// f32 rounded to tf32, m16n8k8). Fragment layouts: PTX ISA, "Matrix fragments for mma.m16n8k16" and "... m16n8k8".
 #pragma once
 #include "kernels/common/half.h"
 #include "kernels/common/ptx.cuh"
@@ -20,8 +21,8 @@ constexpr int steps_per_stage = 2;
 /// Which index of an operand runs contiguously in memory: the depth, or the other one (a's row, b's column).
 enum class Major { depth, extent };
 
-/// An operand's tile of one stage in shared memory: `extent` rows of a (columns of b) times the stage's depth, kept as it
-/// lies in global memory, in lines of chunks:
+/// An operand's tile of one stage in shared memory: `extent` rows of a (columns of b) times the stage's depth, kept as
+/// it lies in global memory, in lines of chunks:
 ///   Major::depth   `extent` lines of 4 chunks (64 bytes): a row's stretch of depth each;
 ///   Major::extent  one line for each step of depth, of extent / chunk_elements chunks, cut into blocks of 8 chunks.
 /// Chunks are permuted within a line so that the 8 lanes that read (ldmatrix, or tf32's plain loads) or write at once
@@ -62,7 +63,8 @@ __device__ __forceinline__ void load_a(uint32_t (&a)[4], const unsigned char* ti
     const int g = lane >> 2, t = lane & 3;
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      a[i] = *reinterpret_cast<const uint32_t*>(tile + Tile::element(8 * step + t + (i >> 1) * 4, row + g + (i & 1) * 8));
+      a[i] =
+          *reinterpret_cast<const uint32_t*>(tile + Tile::element(8 * step + t + (i >> 1) * 4, row + g + (i & 1) * 8));
   }
   if constexpr (sizeof(T) == 4)
 #pragma unroll
@@ -83,8 +85,8 @@ __device__ __forceinline__ void load_b(uint32_t (&b)[4], const unsigned char* ti
     const int g = lane >> 2, t = lane & 3;
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      b[i] =
-          *reinterpret_cast<const uint32_t*>(tile + Tile::element(8 * step + t + (i & 1) * 4, column + g + (i >> 1) * 8));
+      b[i] = *reinterpret_cast<const uint32_t*>(tile +
+                                                Tile::element(8 * step + t + (i & 1) * 4, column + g + (i >> 1) * 8));
   }
   if constexpr (sizeof(T) == 4)
 #pragma unroll
@@ -93,7 +95,8 @@ __device__ __forceinline__ void load_b(uint32_t (&b)[4], const unsigned char* ti
 
 /// A block's product: rows x columns of the result by warps_down x warps_across warps, a pipeline of `stages` stages.
 /// T is bf16, f16, or float for tf32. Shared memory of the block: `shared_bytes`, aligned to 128.
-template <class T_, Major major_a_, Major major_b_, int rows_, int columns_, int warps_down, int warps_across, int stages_>
+template <class T_, Major major_a_, Major major_b_, int rows_, int columns_, int warps_down, int warps_across,
+          int stages_>
 struct BlockProduct {
   using T = T_;
   static constexpr Major major_a = major_a_, major_b = major_b_;
@@ -148,9 +151,10 @@ struct BlockProduct {
       }
   }
 
-  /// Adds the product of `count` stages, at least one. load(s, tile_a, tile_b), called by all threads, starts the copies
-  /// of stage s into shared memory (asynchronously or by plain stores) and commits nothing itself; what lies beyond the
-  /// operands must be written as zeros. Every thread must pass a barrier before it writes `shared` afterwards.
+  /// Adds the product of `count` stages, at least one. load(s, tile_a, tile_b), called by all threads, starts the
+  /// copies of stage s into shared memory (asynchronously or by plain stores) and commits nothing itself; what lies
+  /// beyond the operands must be written as zeros. Every thread must pass a barrier before it writes `shared`
+  /// afterwards.
   template <class Load>
   __device__ __forceinline__ void accumulate(unsigned char* shared, int count, Load&& load) {
     const auto start = [&](int s, int slot) {
@@ -177,6 +181,7 @@ struct BlockProduct {
       if (s + 1 < count) now.load(shared + slot * stage_bytes, 0);
       multiply(next);
     }
+    ptx::cp_async_wait<0>();  // only empty groups are left
   }
 
   /// put(row, column, x, y) for every pair of neighbouring results of this thread: (row, column) and (row, column + 1)
