@@ -50,6 +50,20 @@ inline OpCase op_case(std::string name, std::vector<Operand> operands, std::func
           exact, tolerance};
 }
 
+/// The same case in every floating type on CUDA.
+inline OpCase in_every_type(OpCase test, double half_ulps = 2) {
+  test.cuda = every_cuda_type;
+  test.half_ulps = half_ulps;
+  return test;
+}
+
+/// Where a test of values runs: the CPU, and CUDA where there is a device or the emulator.
+inline std::vector<Device> devices() {
+  std::vector<Device> list = {Device::cpu()};
+  if (cuda_support().usable) list.push_back(Device::cuda());
+  return list;
+}
+
 /// What an Error that `body` throws says, "no error" where it throws none.
 inline std::string error_of(const std::function<void()>& body) {
   try {
