@@ -30,6 +30,8 @@
 #define __host__
 #undef __constant__
 #define __constant__ static
+#undef __grid_constant__
+#define __grid_constant__
 #undef __forceinline__
 #define __forceinline__ inline __attribute__((always_inline))
 
