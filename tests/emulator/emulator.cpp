@@ -328,6 +328,7 @@ static void check_cell(Cell& c, uintptr_t a, bool write, bool atomic, bool share
 extern "C" char __bss_start, _end;
 static Range* last_range;
 static void access(const void* p, size_t n, bool write, bool atomic, void* pc) {
+  if (!n) return;
   auto a = uintptr_t(p);
   if (a - uintptr_t(arena) < kArena) {
     stats.hooks++;
