@@ -2,6 +2,12 @@
 #include <emulator_ptx.h>
 
 namespace ranvier::kernels::ptx {
+namespace {
+uint64_t multiply_adds = 0;
+}
+
+/// Multiply-adds of all mma instructions so far, for tests of how much work a kernel does.
+extern "C" uint64_t emulator_multiply_adds() { return multiply_adds; }
 
 void ldmatrix_run(void** lanes, unsigned mask) {
   if (mask != ~0u) emulator::fail("ldmatrix needs the full warp");
@@ -33,6 +39,7 @@ float half_of(uint32_t word, int high) {
 template <class T>
 void mma_k16(void** lanes, unsigned mask) {
   if (mask != ~0u) emulator::fail("mma needs the full warp");
+  multiply_adds += 16 * 8 * 16;
   float a[16][16], b[8][16], d[16][8];
   for (int lane = 0; lane < 32; ++lane) {
     const auto* x = static_cast<const MmaCall*>(lanes[lane]);
@@ -68,6 +75,7 @@ void mma_f16_run(void** lanes, unsigned mask) { mma_k16<f16>(lanes, mask); }
 
 void mma_tf32_run(void** lanes, unsigned mask) {
   if (mask != ~0u) emulator::fail("mma needs the full warp");
+  multiply_adds += 16 * 8 * 8;
   float a[16][8], b[8][8], d[16][8];
   const auto value = [](uint32_t bits) {
     if (bits & 0x1fffu) emulator::fail("mma.tf32: an operand was not rounded by to_tf32");
