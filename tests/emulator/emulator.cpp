@@ -222,7 +222,7 @@ int linear_tid() { return cur->lin; }
 
 // ------------------------------------------------------------------ race checker state
 #ifdef EMU_RACE
-constexpr size_t kGran = 2;  // bytes a cell stands for (1 for fp8/int8 kernels)
+constexpr size_t kGran = 1;  // bytes a cell stands for; neighbouring u8 elements belong to different threads
 struct Cell {
   uint32_t wgen = 0, wclk = 0, rgen = 0, rclk = 0;
   int16_t wtid = -1, rtid = -1;
