@@ -116,9 +116,17 @@ __global__ void __launch_bounds__(threads)
     Pack<uint8_t, size> at = {};
     if (place == PoolPlace::after) load_members(x, part, window, members);
     if (whole) {
-      winner = load_pack<size>(pooled + window.out + part.channel);
+      if (place == PoolPlace::before) winner = load_pack<size>(pooled + window.out + part.channel);
       above = load_pack<size>(dy + window.out + part.channel);
       at = load_pack<size>(index + window.out + part.channel);
+    }
+    if (whole && place == PoolPlace::after) {  // picked from what is in registers: less to load
+#pragma unroll
+      for (int k = 0; k < size; ++k) {
+        winner.v[k] = members[0].v[k];
+#pragma unroll
+        for (int i = 1; i < 4; ++i) winner.v[k] = at.v[k] == i ? members[i].v[k] : winner.v[k];
+      }
     }
     float g[size] = {};  // of the winner
     if (whole)
