@@ -56,7 +56,7 @@ std::vector<Tensor> Session::trace_step(Graph& graph, const BatchType& type, con
   const std::vector<std::string> names = parameters_of(graph);
   std::vector<Tensor> parameters;
   for (const std::string& name : names) parameters.push_back(read(graph, "parameters", name));
-  std::vector<Tensor> gradients = grad(objective.loss, parameters);
+  std::vector<Tensor> gradients = grad(optim::scaled_loss(optimizer, objective.loss), parameters);
   if (optimizer.accumulate > 1) {
     for (size_t i = 0; i < names.size(); ++i) {
       const Tensor sum = read(graph, "gradients", names[i], gradients[i].type(), init::constant(0));
@@ -110,7 +110,12 @@ void TrainStep::run(std::span<const uint8_t> images, std::span<const int32_t> la
   program.set<int64_t>("indices", indices);
   program.set<int64_t>("epoch", std::span(&epoch, 1));
   program.set<int32_t>("valid", std::span(&valid, 1));
-  program.run();
+  if (checked_)
+    program.run_checked();
+  else if (times_)
+    program.run_profiled(*times_);
+  else
+    program.run();
   loss_ = program.scalar(0);
   loss_sum_ += loss_;
   ++steps_;

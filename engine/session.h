@@ -58,6 +58,19 @@ class TrainStep {
   /// Mean loss and accuracy (in [0, 1]) since the last call of `reset`.
   double mean_loss() const { return steps_ ? loss_sum_ / static_cast<double>(steps_) : 0; }
   double accuracy() const { return samples_ ? hits_ / static_cast<double>(samples_) : 0; }
+  /// Runs the step by Program::run_checked: throws at the first node that makes a NaN or infinity of finite operands,
+  /// and changes no state then.
+  template <class B>
+  void run_checked(const B& batch, int64_t epoch = 0) {
+    struct Checked {  // until the step ends or throws
+      bool& on;
+      explicit Checked(bool& flag) : on(flag) { on = true; }
+      ~Checked() { on = false; }
+    } checked(checked_);
+    (*this)(batch, epoch);
+  }
+  /// While `times` is set, steps run node by node and add the time of each node.
+  void profile(std::vector<StepTime>* times) { times_ = times; }
   /// Batches that ran before, in the run that a checkpoint continues: gradient accumulation goes on in mid-update.
   void resume_at(int64_t batches) { micro_ = batches; }
   void reset() { loss_sum_ = hits_ = 0, steps_ = samples_ = 0; }
@@ -71,7 +84,8 @@ class TrainStep {
   Program update_, gather_;  // gather_: a micro-batch without an update
   int accumulate_ = 1;
   int64_t micro_ = 0;
-  bool has_logits_ = false, profile_ = false;
+  bool has_logits_ = false, checked_ = false;
+  std::vector<StepTime>* times_ = nullptr;
   int64_t batch_ = 0;
   double loss_ = 0, loss_sum_ = 0, hits_ = 0;
   int64_t steps_ = 0, samples_ = 0;

@@ -146,6 +146,26 @@ uint32_t State::required(std::string_view slab, std::string_view name, DType dty
 void State::read(uint32_t id, void* host) { copy_to_host(device_, host, data(id), entries_[id].type.bytes()); }
 void State::write(uint32_t id, const void* host) { copy_to_device(device_, data(id), host, entries_[id].type.bytes()); }
 
+void State::snapshot(Snapshot& into) {
+  materialise();
+  for (const auto& [name, slab] : slabs_) {
+    Memory& copy = into[name];
+    if (copy.bytes() != slab.ready) copy = Memory(device_, slab.ready);
+    copy_on_device(device_, copy.data(), slab.memory.data(), slab.ready);
+  }
+}
+
+void State::restore(const Snapshot& snapshot) {
+  for (const auto& [name, copy] : snapshot)
+    copy_on_device(device_, slabs_.at(name).memory.data(), copy.data(), copy.bytes());
+}
+
+size_t State::materialised_bytes() const {
+  size_t total = 0;
+  for (const auto& [name, slab] : slabs_) total += slab.ready;
+  return total;
+}
+
 size_t State::bytes() const {
   size_t total = 0;
   for (const auto& [name, slab] : slabs_) total += slab.bytes;

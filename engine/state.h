@@ -74,11 +74,19 @@ class State {
   void read(uint32_t id, void* host);
   void write(uint32_t id, const void* host);
 
+  /// A copy of every slab on the device, taken and put back without a detour over the host. Entries declared after it
+  /// was taken are left alone by `restore`.
+  using Snapshot = std::unordered_map<std::string, Memory>;
+  void snapshot(Snapshot& into);
+  void restore(const Snapshot& snapshot);
+
   /// Element type of `parameter` (f32; f64 for gradient checks and PINNs). Set it before the first declaration.
   DType parameter_type() const { return parameter_type_; }
   void set_parameter_type(DType type) { parameter_type_ = type; }
 
+  /// Bytes of all declared slabs, and of those that have memory already.
   size_t bytes() const;
+  size_t materialised_bytes() const;
   uint64_t seed() const { return seed_; }
   Device device() const { return device_; }
 

@@ -196,6 +196,16 @@ inline void expect_close(const std::vector<double>& a, const std::vector<double>
 /// True where this test program is to check CUDA kernels (emulated or real), the CPU being checked by another one.
 inline bool checks_cuda_only() { return std::getenv("RANVIER_CHECK_CUDA") != nullptr; }
 
+/// Skips every test, aloud, where CUDA alone is to be checked and there is no device.
+class NeedsCuda : public testing::Environment {
+ public:
+  void SetUp() override {
+    if (checks_cuda_only() && !cuda_support().usable)
+      GTEST_SKIP() << "skipped: no CUDA device (" << cuda_support().why << ")";
+  }
+};
+inline testing::Environment* const needs_cuda = testing::AddGlobalTestEnvironment(new NeedsCuda);
+
 /// A scalar made of random-weighted results, differentiated `order` times (each time contracted with random weights),
 /// against central differences of the order below, in f64. Error / max(1, |g|) at most `tolerance`.
 inline void check_gradients(const OpCase& test, int order, double tolerance = 1e-6) {

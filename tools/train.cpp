@@ -8,6 +8,7 @@
 #include "tools/config.h"
 #include "tools/evaluate.h"
 #include "tools/run.h"
+#include "tools/trace.h"
 
 namespace ranvier::cli {
 namespace {
@@ -32,6 +33,9 @@ class Trainer {
     prepare();
     Stopwatch watch;
     const int64_t first = position_.step;
+    if (!options_.trace.empty() && total_steps_ - first < 7)
+      throw UsageError(fmt::format("--trace {}: the run has only {} steps left, 7 are needed", options_.trace,
+                                   total_steps_ - first));
     while (position_.step < total_steps_) {
       train_until_epoch_end(watch, first);
       end_of_epoch(watch, first);
@@ -140,9 +144,11 @@ class Trainer {
     const auto batches =
         data::Batches::training(splits_.train.size(), recipe_.batch, epoch_index, static_cast<uint64_t>(config_.seed));
     step_.reset();
+    remember_good_state();
     const double loss_scale = recipe_.summed_loss ? 1.0 / static_cast<double>(recipe_.batch) : 1.0;
     for (int64_t b = position_.step % steps_per_epoch_; b < steps_per_epoch_; ++b) {
       batches.load(splits_.train, b, batch_);
+      if (!options_.trace.empty()) trace_step(position_.step - first);
       step_(batch_, epoch_index);
       ++position_.step;
       if (!std::isfinite(step_.loss())) nan_loss();
@@ -150,10 +156,22 @@ class Trainer {
       recent_loss_ += step_.loss() * loss_scale;
       ++recent_steps_;
       progress().update(line(watch, first));
-      if ((b + 1) * reports / steps_per_epoch_ != b * reports / steps_per_epoch_ && b + 1 < steps_per_epoch_)
+      if ((b + 1) * reports / steps_per_epoch_ != b * reports / steps_per_epoch_ && b + 1 < steps_per_epoch_) {
         metrics_->append({{"step", position_.step}, {"epoch", epoch()}, {"train_loss", take_recent_loss()}});
+        remember_good_state();
+      }
       if (interrupted() && b + 1 < steps_per_epoch_) stop();
     }
+  }
+
+  /// Times the nodes of one step, after some that warm up, and writes them as a Chrome trace.
+  void trace_step(int64_t done) {
+    constexpr int64_t warm_up = 5;
+    if (done == warm_up) step_.profile(&times_);
+    if (done != warm_up + 1) return;
+    step_.profile(nullptr);
+    write_file(options_.trace, chrome_trace(times_));
+    common_.say("trace: {} (open it in chrome://tracing or ui.perfetto.dev)", options_.trace);
   }
 
   /// Mean loss of the steps since the last report.
@@ -224,24 +242,42 @@ class Trainer {
     throw Exit{130};
   }
 
-  [[noreturn]] void nan_loss() {
-    std::string where = "every parameter is still finite";
-    State& state = session_->state();
-    for (uint32_t id = 0; id < state.entries().size(); ++id) {
-      const Entry& entry = state.entry(id);
-      if (entry.type.dtype != DType::f32) continue;
-      for (float v : state.get<float>(entry.slab, entry.name))
-        if (!std::isfinite(v)) {
-          where = fmt::format("{}/{} is not finite any more", entry.slab, entry.name);
-          id = static_cast<uint32_t>(state.entries().size());
-          break;
-        }
+  /// Runs the steps since the last snapshot again, node by node, to find where the first NaN or infinity came from. The
+  /// draws and the order of images are in the state and the seed, so it comes again.
+  std::string origin_of_nan() {
+    session_->state().restore(good_);
+    step_.resume_at(good_step_);
+    try {
+      for (int64_t step = good_step_; step < position_.step; ++step) {
+        const int64_t epoch_index = step / steps_per_epoch_;
+        data::Batches::training(splits_.train.size(), recipe_.batch, epoch_index, static_cast<uint64_t>(config_.seed))
+            .load(splits_.train, step % steps_per_epoch_, batch_);
+        step_.run_checked(batch_, epoch_index);
+      }
+    } catch (const Error& error) {
+      return error.what();
     }
+    return "no node made it of finite operands";
+  }
+
+  [[noreturn]] void nan_loss() {
+    const double loss = step_.loss();
+    const std::string origin = origin_of_nan();
     const bool saved = std::filesystem::exists(run_.checkpoint());
     throw std::runtime_error(
-        fmt::format("the loss is {} at epoch {:.2f}, step {} ({}); {}", step_.loss(), epoch(), position_.step, where,
+        fmt::format("the loss is {} at epoch {:.2f}, step {} ({}); {}", loss, epoch(), position_.step, origin,
                     saved ? "the last checkpoint, " + run_.checkpoint().string() + ", is from before"
                           : "no checkpoint was written yet"));
+  }
+
+  /// What origin_of_nan goes back to: the snapshot before the last one, since the update of a step whose loss was finite
+  /// may already have spoilt the last.
+  void remember_good_state() {
+    std::swap(good_, last_);
+    good_step_ = last_step_;
+    session_->state().snapshot(last_);
+    last_step_ = position_.step;
+    if (good_.empty()) session_->state().snapshot(good_), good_step_ = last_step_;
   }
 
   void finish(const Stopwatch& watch, int64_t first) {
@@ -295,6 +331,9 @@ class Trainer {
   data::Batch batch_;
   Position position_;
   int64_t steps_per_epoch_ = 0, total_steps_ = 0, recent_steps_ = 0;
+  std::vector<StepTime> times_;
+  State::Snapshot good_, last_;
+  int64_t good_step_ = 0, last_step_ = 0;
   double loss_ = 0, recent_loss_ = 0, train_loss_ = 0, test_accuracy_ = 0, evaluation_seconds_ = 0;
 };
 
@@ -307,6 +346,7 @@ void add_train(CLI::App& app) {
   command->add_flag("--json", options->common.json,
                     "One JSON object on standard output, everything else on standard error");
   command->add_flag("--resume", options->resume, "Continue the run in --out");
+  command->add_option("--trace", options->trace, "Write the times of one step's nodes as a Chrome trace (JSON)");
   command->add_flag("--dump-graph", options->dump_graph, "Write the traced step as text and DOT, and its plan");
   for (const Key& key : train_keys()) {
     const auto keep = [options, &key](const std::string& text) { options->overrides.emplace_back(&key, text); };

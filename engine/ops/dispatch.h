@@ -35,6 +35,13 @@ decltype(auto) dispatch_element(DType dtype, Body&& body) {
   return dispatch_number(dtype, std::forward<Body>(body));
 }
 
+/// The same for every element type of CUDA: those of the CPU, bf16 and f16.
+template <class Body>
+decltype(auto) dispatch_cuda_element(DType dtype, Body&& body) {
+  if (is_floating(dtype)) return dispatch_cuda_floating(dtype, std::forward<Body>(body));
+  return dispatch_element(dtype, std::forward<Body>(body));
+}
+
 inline bool is_index(DType dtype) { return dtype == DType::i32 || dtype == DType::i64; }
 inline bool on_cpu(DType dtype) { return dtype != DType::bf16 && dtype != DType::f16; }
 /// For `Variant::supports`: the first operand's type exists on the CPU, or is f32.

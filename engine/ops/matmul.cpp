@@ -82,13 +82,40 @@ void run_onednn(const Call& call) {
 size_t onednn_workspace(const NodeView& node, const void*) { return kernels::matmul_onednn_workspace(dims_of(node)); }
 #endif
 
+#if defined(RANVIER_HAS_CUDA)
+void run_cuda(const Call& call) {
+  dispatch_cuda_floating(call.node.in[0].dtype, [&]<class T>() {
+    const MatmulDims dims = dims_of(call.node);
+    kernels::matmul_cuda<T>(dims, kernels::matmul_cuda_cut<T>(dims), call.in<T>(0), call.in<T>(1), call.out<T>(0),
+                            call.workspace, call.stream);
+  });
+}
+size_t cuda_workspace(const NodeView& node, const void*) {
+  return dispatch_cuda_floating(node.in[0].dtype, [&]<class T>() {
+    return kernels::matmul_cuda_workspace<T>(dims_of(node), kernels::matmul_cuda_cut<T>(dims_of(node)));
+  });
+}
+void run_tf32(const Call& call) {
+  const MatmulDims dims = dims_of(call.node);
+  kernels::matmul_cuda_tf32(dims, kernels::matmul_cuda_cut<float>(dims), call.in<float>(0), call.in<float>(1),
+                            call.out<float>(0), call.workspace, call.stream);
+}
+#endif
+
 constexpr Variant variants[] = {
 #if defined(RANVIER_HAS_ONEDNN)
     {.name = "onednn", .run = run_onednn, .supports = operand_is_f32, .workspace = onednn_workspace},
 #endif
-    {.name = "native", .run = run_native, .workspace = native_workspace},
-    {.name = "reference", .run = run_reference},
-};
+    {.name = "native", .run = run_native, .supports = operand_on_cpu, .workspace = native_workspace},
+    {.name = "reference", .run = run_reference, .supports = operand_on_cpu},
+    RANVIER_CUDA_VARIANTS(
+        {.name = "handwritten", .backend = Backend::cuda, .run = run_cuda, .workspace = cuda_workspace},
+        {.name = "tf32",
+         .backend = Backend::cuda,
+         .run = run_tf32,
+         .supports = operand_is_f32,
+         .workspace = cuda_workspace,
+         .exact = false})};
 
 const OpDef matmul_op{.name = "matmul", .infer = infer, .vjp = vjp, .variants = variants, .flops = flops};
 

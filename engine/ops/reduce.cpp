@@ -118,7 +118,7 @@ std::vector<Type> infer_broadcast(std::span<const Type> in, const Attrs& attrs) 
   return {{in[0].dtype, to}};
 }
 
-void run_broadcast(const Call& call) {
+kernels::BroadcastDims broadcast_dims(const Call& call) {
   const Shape& from = call.node.in[0].shape;
   const Shape& to = call.node.out[0].shape;
   kernels::BroadcastDims dims{};
@@ -131,8 +131,16 @@ void run_broadcast(const Call& call) {
     dims.stride[to.rank() - axis] = from[-axis] == 1 ? 0 : stride;
     stride *= from[-axis];
   }
-  kernels::broadcast_cpu(dims, call.inputs[0], call.outputs[0]);
+  return dims;
 }
+
+void run_broadcast(const Call& call) { kernels::broadcast_cpu(broadcast_dims(call), call.inputs[0], call.outputs[0]); }
+
+#if defined(RANVIER_HAS_CUDA)
+void run_broadcast_cuda(const Call& call) {
+  kernels::broadcast_cuda(broadcast_dims(call), call.inputs[0], call.outputs[0], call.stream);
+}
+#endif
 
 bool broadcastable_bytes(const NodeView& node) { return size_of(node.in[0].dtype) != 2; }
 
@@ -140,7 +148,9 @@ void vjp_broadcast(Vjp& v) {
   v.in(0, [&] { return sum_to(v.g(), v.x(0).shape()); });
 }
 
-constexpr Variant broadcast_variants[] = {{.name = "cpu", .run = run_broadcast, .supports = broadcastable_bytes}};
+constexpr Variant broadcast_variants[] = {
+    {.name = "cpu", .run = run_broadcast, .supports = broadcastable_bytes},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = run_broadcast_cuda})};
 
 /// Sorted, positive, unique axes; all of them where none are named.
 std::vector<int> normalised(const Tensor& x, std::vector<int> axes, const char* op, const Where& at) {

@@ -1,8 +1,11 @@
-// Two-dimensional convolution (cross-correlation) on the CPU: its dimensions, passes and variants.
+// Two-dimensional convolution (cross-correlation): its dimensions, passes and variants.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+
+#include "kernels/common/half.h"
+#include "kernels/common/stream.h"
 
 namespace ranvier::kernels {
 
@@ -58,6 +61,23 @@ struct Conv2dOnednn;
 std::shared_ptr<Conv2dOnednn> conv2d_onednn_prepare(const Conv2dDims& dims, ConvPass pass);
 size_t conv2d_onednn_workspace(const Conv2dOnednn& prepared);
 void conv2d_onednn(const Conv2dOnednn& prepared, const float* a, const float* b, float* out, void* workspace);
+#endif
+
+#if defined(RANVIER_HAS_CUDA)
+/// The handwritten CUDA kernels, all implicit matrix products (no im2col in memory). T is float, bf16 or f16; 16-bit
+/// types run on tensor cores with f32 sums over the whole reduction, rounded once.
+enum class ConvKernel {
+  best,        ///< the fastest for the shape; exact on f32 (fma on CUDA cores)
+  gather,      ///< rows are consecutive pixels: any shape
+  positional,  ///< 16-bit: rows are one pixel of many images, and taps on padding are left out
+  tf32         ///< f32 operands rounded to tf32 (11 significant bits), on tensor cores: not exact
+};
+/// `element` is the size of T in bytes. Workspace in bytes. Sums are split by shape only and added in a fixed order.
+bool conv2d_cuda_supports(const Conv2dDims& dims, ConvPass pass, size_t element, ConvKernel kernel);
+size_t conv2d_cuda_workspace(const Conv2dDims& dims, ConvPass pass, size_t element, ConvKernel kernel);
+template <class T>
+void conv2d_cuda(const Conv2dDims& dims, ConvPass pass, ConvKernel kernel, const T* a, const T* b, T* out,
+                 void* workspace, CudaStream stream);
 #endif
 
 }  // namespace ranvier::kernels
