@@ -12,6 +12,7 @@
 #include "engine/grad.h"
 #include "engine/ops.h"
 #include "engine/program.h"
+#include "tests/emulated.h"
 
 namespace ranvier::test {
 
@@ -281,19 +282,6 @@ inline void check_gradients(const OpCase& test, int order, double tolerance = 1e
           << slope;
     }
   }
-}
-
-/// Calls `body` once for each way in which the emulator may legally run kernels (orders of threads, early and late
-/// asynchronous copies), or once where there is no emulator.
-extern "C" __attribute__((weak)) void emulator_set_mode(int mode);
-template <class Body>
-void in_every_emulated_mode(Body&& body) {
-  const int modes = emulator_set_mode ? 6 : 1;
-  for (int mode = 0; mode < modes; ++mode) {
-    if (emulator_set_mode) emulator_set_mode(mode);
-    body();
-  }
-  if (emulator_set_mode) emulator_set_mode(0);
 }
 
 /// CUDA variants against the f64 reference on equal inputs, in every type that the case names; the same bits in every

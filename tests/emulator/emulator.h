@@ -224,6 +224,7 @@ T __reduce_xor_sync(unsigned mask, T v, emulator::Site site = emulator::here()) 
 
 template <class T>
 T atomicAdd(T* p, std::type_identity_t<T> v) {
+  static_assert(std::is_integral_v<T>, "sums of floats by atomics depend on the order of threads");
   return emulator::read_modify_write(p, [v](T old) { return T(old + v); });
 }
 template <class T>

@@ -79,8 +79,9 @@ void mma_k16(void** lanes, unsigned mask) {
 }
 
 float tf32(uint32_t bits) {
-  if (bits & 0x1fffu) emulator::fail("mma.tf32: an operand was not rounded by to_tf32");
-  return std::bit_cast<float>(bits);
+  const float value = std::bit_cast<float>(bits);
+  if (value == value && (bits & 0x1fffu)) emulator::fail("mma.tf32: an operand was not rounded by to_tf32");
+  return value;
 }
 
 }  // namespace

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <map>
 #include <memory>
 
 #if defined(RANVIER_EMULATOR_ASAN)
@@ -114,9 +116,8 @@ uint32_t place_of(const void* pc) {
   return is_site | static_cast<uint32_t>(i - 1);
 }
 
-/// "kernel.cu:12", by addr2line where it is installed; else the address within the program.
-std::string source_of(uint32_t place) {
-  if (place & is_site) return to_string(sites[place & ~is_site]);
+/// "kernel.cu:12" by addr2line where it is installed, else the address within the program.
+std::string line_of(uint32_t place) {
   char text[512];
   std::snprintf(text, sizeof text, "addr2line -e /proc/%d/exe 0x%x 2>/dev/null", static_cast<int>(getpid()), place - 1);
   std::string line;
@@ -125,10 +126,16 @@ std::string source_of(uint32_t place) {
     pclose(pipe);
   }
   line = line.substr(0, line.find_first_of(" \n"));
-  if (line.empty() || line[0] == '?') {
-    std::snprintf(text, sizeof text, "program + 0x%x", place);
-    line = text;
-  }
+  if (!line.empty() && line[0] != '?') return std::filesystem::path(line).lexically_normal();
+  std::snprintf(text, sizeof text, "program + 0x%x", place);
+  return text;
+}
+
+std::string source_of(uint32_t place) {
+  if (place & is_site) return to_string(sites[place & ~is_site]);
+  static std::map<uint32_t, std::string> known;
+  std::string& line = known[place];
+  if (line.empty()) line = line_of(place);
   return line;
 }
 
@@ -241,6 +248,11 @@ void check(const void* p, size_t bytes, Access access, const void* pc) {
   }
 }
 
+[[noreturn]] void refuse_misaligned(size_t bytes, const void* pc) {
+  const InEmulator guard(block.site);
+  fail("misaligned access of " + std::to_string(bytes) + " bytes at " + source_of(place_of(pc)));
+}
+
 void join(Clock& into, const Clock& from) {
   for (size_t i = 0; i < into.size(); ++i) into[i] = std::max(into[i], from[i]);
 }
@@ -323,24 +335,32 @@ void make_read_only(const void* p) {
 }
 
 namespace {
+
 void hook(const void* p, size_t bytes, Access access, const void* pc) {
   if (block.in_kernel) race::check(p, bytes, access, pc);
 }
+void aligned_hook(const void* p, size_t bytes, Access access, const void* pc) {
+  if (block.in_kernel && reinterpret_cast<uintptr_t>(p) % bytes) race::refuse_misaligned(bytes, pc);
+  hook(p, bytes, access, pc);
+}
+
 }  // namespace
 }  // namespace emulator
 
 // What -fsanitize=thread calls.
 extern "C" {
-#define RANVIER_HOOKS(bytes)                                                                                          \
-  void __tsan_read##bytes(void* p) { emulator::hook(p, bytes, emulator::Access::read, __builtin_return_address(0)); } \
-  void __tsan_write##bytes(void* p) {                                                                                 \
-    emulator::hook(p, bytes, emulator::Access::write, __builtin_return_address(0));                                   \
-  }                                                                                                                   \
-  void __tsan_unaligned_read##bytes(void* p) {                                                                        \
-    emulator::hook(p, bytes, emulator::Access::read, __builtin_return_address(0));                                    \
-  }                                                                                                                   \
-  void __tsan_unaligned_write##bytes(void* p) {                                                                       \
-    emulator::hook(p, bytes, emulator::Access::write, __builtin_return_address(0));                                   \
+#define RANVIER_HOOKS(bytes)                                                                \
+  void __tsan_read##bytes(void* p) {                                                        \
+    emulator::aligned_hook(p, bytes, emulator::Access::read, __builtin_return_address(0));  \
+  }                                                                                         \
+  void __tsan_write##bytes(void* p) {                                                       \
+    emulator::aligned_hook(p, bytes, emulator::Access::write, __builtin_return_address(0)); \
+  }                                                                                         \
+  void __tsan_unaligned_read##bytes(void* p) {                                              \
+    emulator::hook(p, bytes, emulator::Access::read, __builtin_return_address(0));          \
+  }                                                                                         \
+  void __tsan_unaligned_write##bytes(void* p) {                                             \
+    emulator::hook(p, bytes, emulator::Access::write, __builtin_return_address(0));         \
   }
 RANVIER_HOOKS(1)
 RANVIER_HOOKS(2)

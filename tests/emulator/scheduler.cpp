@@ -133,19 +133,19 @@ void begin_block(size_t shared_bytes) {
 }
 
 void run_block(size_t shared_bytes) {
-  begin_block(shared_bytes);
-  Fiber& first = take_fiber(fiber_entry);
-  first.next_thread = next_thread();
-  switch_to(first);
-  block.in_kernel = false;
-  block.site = {"", 0};
-  block.current = nullptr;
-  if (!failed) {
-    try {
+  try {
+    begin_block(shared_bytes);
+    Fiber& first = take_fiber(fiber_entry);
+    first.next_thread = next_thread();
+    switch_to(first);
+    block.in_kernel = false;
+    block.site = {"", 0};
+    block.current = nullptr;
+    if (!failed) {
       check_hopper_done();
       check_shared_gaps();
-    } catch (Abandon&) {
     }
+  } catch (Abandon&) {  // `failed` says the rest
   }
   finish_bank_counts();
   if (failed) {
@@ -165,7 +165,11 @@ void check_limits(dim3 grid, dim3 size) {
 
 }  // namespace
 
-std::string to_string(Site site) { return std::string(site.file) + ":" + std::to_string(site.line); }
+std::string to_string(Site site) {
+  const char* file = site.file;
+  while (std::strncmp(file, "../", 3) == 0) file += 3;  // of a build folder within the source tree
+  return std::string(file) + ":" + std::to_string(site.line);
+}
 
 int lane() { return block.current->lane; }
 
