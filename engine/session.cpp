@@ -146,7 +146,7 @@ TrainStep Session::resident_step(const BatchType& type, std::span<const uint8_t>
     if (reported.size() == 1) reported.push_back(full(graph, {DType::f32, {1}}, 0));
     const Tensor ring = read(graph, feed_slab, "reports");
     assign(graph, feed_slab, "reports", ring_write(ring, concat(reported), batch));
-    assign(graph, feed_slab, "batch", batch + 1.0);
+    assign(graph, feed_slab, "batch", count_update(batch, std::nullopt));
     return results;
   });
   step.state_ = state_.get();
