@@ -22,9 +22,7 @@ const ConvCase cases[] = {
 
 /// y = conv2d(x, w), and dx and dw for a given dy, so that every one of the three ops runs.
 OpCase three_passes(const ConvCase& c, const Fill& fill, bool exact) {
-  const auto outputs = [&](int axis) {
-    return (c.x[axis] + 2 * c.options.padding - c.w[axis]) / c.options.stride + 1;
-  };
+  const auto outputs = [&](int axis) { return (c.x[axis] + 2 * c.options.padding - c.w[axis]) / c.options.stride + 1; };
   return {"conv2d " + to_string(c.x) + " " + to_string(c.w),
           {{c.x, fill}, {c.w, fill}, {{c.x[0], outputs(1), outputs(2), c.w[0]}, fill}},
           [options = c.options](std::vector<Tensor> in) {

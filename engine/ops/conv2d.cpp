@@ -149,6 +149,7 @@ constexpr Variant variants[] = {
     RANVIER_CUDA_VARIANTS(cuda_variant<pass, ConvKernel::best>("handwritten"),
                           cuda_variant<pass, ConvKernel::gather>("gather"),
                           cuda_variant<pass, ConvKernel::positional>("positional"),
+                          cuda_variant<pass, ConvKernel::few_channels>("few_channels"),
                           cuda_variant<pass, ConvKernel::tf32>("tf32", false))};
 
 double flops(const NodeView& node) { return node.attrs<Conv2dDims>().flops(); }
@@ -199,11 +200,14 @@ Tensor conv2d(Tensor x, Tensor w, Conv2dOptions options, Where where) {
   if (xs.rank() != 4 || ws.rank() != 4 || xs[3] != ws[3])
     fail_at(where, "conv2d: x must be (N, H, W, C) and w (K, R, S, C) with one C, got {} and {}", to_string(x.type()),
             to_string(w.type()));
-  const Conv2dDims dims{xs[0], xs[1],          xs[2],          xs[3],           ws[0],          ws[1],
-                        ws[2], options.stride, options.stride, options.padding, options.padding};
-  if (options.stride < 1 || options.padding < 0)
-    fail_at(where, "conv2d: stride {} or padding {} makes no sense", options.stride, options.padding);
+  Conv2dDims dims{xs[0], xs[1],          xs[2],          xs[3],           ws[0],          ws[1],
+                  ws[2], options.stride, options.stride, options.padding, options.padding};
+  if (options.stride < 1 || options.padding < 0 || options.floor_to < 1)
+    fail_at(where, "conv2d: stride {}, padding {} or floor_to {} makes no sense", options.stride, options.padding,
+            options.floor_to);
   try {
+    kernels::conv2d_check(dims);
+    dims.drop_h = dims.p() % options.floor_to, dims.drop_w = dims.q() % options.floor_to;
     kernels::conv2d_check(dims);
   } catch (const std::runtime_error& error) {
     fail_at(where, "{}", error.what());

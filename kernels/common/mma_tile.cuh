@@ -169,11 +169,11 @@ struct BlockProduct {
     // Fragments of the next step are on their way while the tensor cores work on those of this one.
     Fragments now, next;
     now.load(shared, 0);
-    int slot = 0, free_slot = stages - 1;
+    int slot = 0;
     for (int s = 0; s < count; ++s) {
+      // into the slot of stage s - 1, which was read for the last time before the last barrier
+      start(s + stages - 1, slot == 0 ? stages - 1 : slot - 1);
       next.load(shared + slot * stage_bytes, 1);
-      start(s + stages - 1, free_slot);  // its slot was read for the last time before the last barrier
-      free_slot = slot;
       multiply(now);
       ptx::cp_async_wait<stages - 2>();
       __syncthreads();

@@ -27,13 +27,11 @@ void run(const Plan& plan, const Conv2dDims& d, const float* a, const float* b, 
 }  // namespace
 
 template <class T>
-void run_forward(const Plan& plan, const Conv2dDims& d, const T* x, const T* filter, T* y,
-                 CudaStream stream) {
+void run_forward(const Plan& plan, const Conv2dDims& d, const T* x, const T* filter, T* y, CudaStream stream) {
   run<ConvPass::forward>(plan, d, x, filter, y, nullptr, stream);
 }
 template <class T>
-void run_dgrad(const Plan& plan, const Conv2dDims& d, const T* dy, const T* filter, T* dx,
-               CudaStream stream) {
+void run_dgrad(const Plan& plan, const Conv2dDims& d, const T* dy, const T* filter, T* dx, CudaStream stream) {
   run<ConvPass::dgrad>(plan, d, dy, filter, dx, nullptr, stream);
 }
 template <class T>

@@ -12,7 +12,7 @@ struct Plan {
   int unit, budget;   ///< wgrad: pixels a step, splits to share out
 };
 
-/// `element` is the size of T in bytes; throws std::logic_error for what `conv2d_cuda_supports` denies.
+/// `element` is the size of T in bytes. `kernel` must be one that `conv2d_cuda_supports` allows.
 Plan plan_of(const Conv2dDims& dims, ConvPass pass, size_t element, ConvKernel kernel);
 
 /// Runs a plan of families gather, positional or tf32; instances in cuda_16bit_*.cu and cuda_f32.cu. `sums` is the

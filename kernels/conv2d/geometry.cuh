@@ -59,7 +59,8 @@ struct Divider {
     uint32_t bits = 0;
     while ((int64_t{1} << bits) < d) ++bits;
     shift = bits - 1;
-    factor = static_cast<uint32_t>(((uint64_t{1} << (31 + bits)) + static_cast<uint64_t>(d) - 1) / static_cast<uint64_t>(d));
+    factor =
+        static_cast<uint32_t>(((uint64_t{1} << (31 + bits)) + static_cast<uint64_t>(d) - 1) / static_cast<uint64_t>(d));
   }
   RANVIER_HD_INLINE uint32_t divide(uint32_t x) const {
     return divisor == 1 ? x : static_cast<uint32_t>(uint64_t{x} * factor >> 32) >> shift;

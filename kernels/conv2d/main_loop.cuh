@@ -74,7 +74,7 @@ void launch_tiles(dim3 grid, const typename Tile::Problem& problem, CudaStream s
 template <class T, class Shape, class Math>
 __device__ void stage_results(const Math& math, T* rows) {
   constexpr int ld = Shape::bn + per_chunk<T>;
-  if constexpr (requires { math.each([](int, int, float) {}); }) {
+  if constexpr (!Math::pairs) {
     math.each([&](int row, int column, float value) { rows[row * ld + column] = narrow<T>(value); });
   } else {
     math.each_pair([&](int row, int column, float first, float second) {
@@ -112,15 +112,13 @@ __device__ void store_rows(const Math& math, unsigned char* shared, T* out, int 
 template <bool scalar, class Math>
 __device__ void store_sums(const Math& math, float* out, int rows, int columns, int row0, int column0) {
   const auto one = [&](int row, int column, float value) {
-    if (row0 + row < rows && column0 + column < columns)
-      out[int64_t{row0 + row} * columns + column0 + column] = value;
+    if (row0 + row < rows && column0 + column < columns) out[int64_t{row0 + row} * columns + column0 + column] = value;
   };
-  if constexpr (requires { math.each(one); }) {
+  if constexpr (!Math::pairs) {
     math.each(one);
   } else if constexpr (scalar) {
-    math.each_pair([&](int row, int column, float first, float second) {
-      one(row, column, first), one(row, column + 1, second);
-    });
+    math.each_pair(
+        [&](int row, int column, float first, float second) { one(row, column, first), one(row, column + 1, second); });
   } else {  // `columns` is even
     math.each_pair([&](int row, int column, float first, float second) {
       if (row0 + row < rows && column0 + column < columns)

@@ -57,8 +57,8 @@ class PixelTile {
       rows_ = taps_inside(h_, at_h, source_height());
       taps_ = taps_inside(w_, at_w, source_width());
       one_image_ = source_height() * source_width() * channel_chunks();
-      offset_[0] = (first_ + row_) * one_image_ +
-                   (h_.source(at_h) * source_width() + w_.source(at_w)) * channel_chunks();
+      offset_[0] =
+          (first_ + row_) * one_image_ + (h_.source(at_h) * source_width() + w_.source(at_w)) * channel_chunks();
     } else {
       set_axes(static_cast<int>(blockIdx.z) / g.stride_w, static_cast<int>(blockIdx.z) % g.stride_w);
       first_ = tile * Shape::bm;
@@ -97,8 +97,8 @@ class PixelTile {
         if (i >= g.n * h_.count * w_.count) return -1;
         if (h_.out_stride == 1 && w_.out_stride == 1) return i;
         const int n = i / (h_.count * w_.count), at = i % (h_.count * w_.count);
-        return (int64_t{n} * g.h + at / w_.count * h_.out_stride + h_.out_first) * g.w +
-               at % w_.count * w_.out_stride + w_.out_first;
+        return (int64_t{n} * g.h + at / w_.count * h_.out_stride + h_.out_first) * g.w + at % w_.count * w_.out_stride +
+               w_.out_first;
       }
     });
   }
@@ -125,8 +125,7 @@ class PixelTile {
     offset_[i] = 0, mask_[i] = 0;
     if (row >= problem_.g.n * pixels) return;
     const int n = row / pixels, at_h = row % pixels / w_.count, at_w = row % w_.count;
-    offset_[i] =
-        ((n * source_height() + h_.source(at_h)) * source_width() + w_.source(at_w)) * channel_chunks();
+    offset_[i] = ((n * source_height() + h_.source(at_h)) * source_width() + w_.source(at_w)) * channel_chunks();
     const Taps inside_h = taps_inside(h_, at_h, source_height()), inside_w = taps_inside(w_, at_w, source_width());
     mask_[i] = bits(inside_h) | bits(inside_w) << 16;
   }
@@ -198,9 +197,9 @@ class PixelTile {
   static constexpr int row_step = threads / step_chunks;
   const Problem& problem_;
   int chunk_ = static_cast<int>(threadIdx.x) % step_chunks, row_ = static_cast<int>(threadIdx.x) / step_chunks;
-  int first_, column_;       // first row (pixel or image) and column of the tile
-  int out_pixel_ = 0;        // positional: the pixel of all rows
-  int one_image_ = 0;        // positional: chunks from an image to the next
+  int first_, column_;  // first row (pixel or image) and column of the tile
+  int out_pixel_ = 0;   // positional: the pixel of all rows
+  int one_image_ = 0;   // positional: chunks from an image to the next
   int offset_[positional ? 1 : copies_a];
   uint32_t mask_[positional ? 1 : copies_a];
   Axis h_, w_;

@@ -40,8 +40,7 @@ void run_pixels(const Conv2dDims& d, const T* source, const T* filter, T* out, C
 }
 
 template <class T, ConvPass pass, class Shape, bool tensor>
-void run_scalar(const Plan& plan, const Conv2dDims& d, const T* a, const T* b, T* out, float* sums,
-                CudaStream stream) {
+void run_scalar(const Plan& plan, const Conv2dDims& d, const T* a, const T* b, T* out, float* sums, CudaStream stream) {
   using Tile = ScalarTile<T, pass, Shape, Arithmetic<T, Shape, tensor>::template Math>;
   const Geometry g = geometry_of(d);
   const SplitPlan split{0, plan.unit, plan.budget};
@@ -49,9 +48,9 @@ void run_scalar(const Plan& plan, const Conv2dDims& d, const T* a, const T* b, T
   if constexpr (pass == ConvPass::forward) rows = d.n * d.p() * d.q(), columns = d.k;
   if constexpr (pass == ConvPass::dgrad) rows = d.n * d.h * d.w, columns = d.c;
   if constexpr (pass == ConvPass::wgrad) splits = split.splits(g, 0);
-  launch_tiles<Tile>(dim3(static_cast<unsigned>(cover(rows, Shape::bm) * cover(columns, Shape::bn)),
-                          static_cast<unsigned>(splits)),
-                     {g, a, b, out, sums, split}, stream);
+  launch_tiles<Tile>(
+      dim3(static_cast<unsigned>(cover(rows, Shape::bm) * cover(columns, Shape::bn)), static_cast<unsigned>(splits)),
+      {g, a, b, out, sums, split}, stream);
   if constexpr (pass == ConvPass::wgrad) add_splits<T>(g, split, sums, out, stream);
 }
 

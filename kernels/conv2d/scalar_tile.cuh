@@ -30,8 +30,9 @@ class ScalarTile {
     const Geometry& g = problem.g;
     rows_ = pass == ConvPass::forward ? g.n * g.p * g.q : pass == ConvPass::dgrad ? g.n * g.h * g.w : g.k;
     columns_ = pass == ConvPass::forward ? g.k : pass == ConvPass::dgrad ? g.c : g.r * g.s * g.c;
-    reduction_ = pass == ConvPass::forward ? g.r * g.s * g.c : pass == ConvPass::dgrad ? g.r * g.s * g.k
-                                                                                       : g.n * g.p * g.q;
+    reduction_ = pass == ConvPass::forward ? g.r * g.s * g.c
+                 : pass == ConvPass::dgrad ? g.r * g.s * g.k
+                                           : g.n * g.p * g.q;
     const int column_tiles = (columns_ + Shape::bn - 1) / Shape::bn;
     column_ = static_cast<int>(blockIdx.x) % column_tiles * Shape::bn;
     row_ = static_cast<int>(blockIdx.x) / column_tiles * Shape::bm;
@@ -59,9 +60,8 @@ class ScalarTile {
     if constexpr (pass == ConvPass::wgrad)
       store_sums<true>(math, problem_.sums + int64_t{blockIdx.y} * rows_ * columns_, rows_, columns_, row_, column_);
     else
-      store_rows<T, Shape, true>(math, shared, problem_.out, columns_, column_, [&](int row) -> int64_t {
-        return row_ + row < rows_ ? row_ + row : -1;
-      });
+      store_rows<T, Shape, true>(math, shared, problem_.out, columns_, column_,
+                                 [&](int row) -> int64_t { return row_ + row < rows_ ? row_ + row : -1; });
   }
 
  private:

@@ -11,11 +11,11 @@ namespace ranvier::kernels::conv {
 /// results must not depend on the device.
 constexpr int resident_blocks = 264;
 
-/// The pixels of y are cut in units of `unit` pixels of consecutive images' or rows'. A positional plan has one group of
-/// units a filter tap (the pixels where that tap lies inside the image), other plans have one group in all. `budget`
-/// splits are shared out among the groups by their numbers of units.
+/// The pixels of y are cut in units of `unit` pixels of consecutive images' or rows'. A positional plan has one group
+/// of units a filter tap (the pixels where that tap lies inside the image), other plans have one group in all. `budget`
+/// splits are shared out among the groups by their numbers of units; `fixed` above 0 says their number instead.
 struct SplitPlan {
-  int positional, unit, budget;
+  int positional = 0, unit = 1, budget = 1, fixed = 0;
 
   RANVIER_HD_INLINE int groups(const Geometry& g) const { return positional ? g.r * g.s : 1; }
   RANVIER_HD_INLINE int64_t units(const Geometry& g, int group) const {
@@ -26,6 +26,7 @@ struct SplitPlan {
   }
   /// At least 8 units a split, so that a block multiplies longer than it stores.
   RANVIER_HD_INLINE int splits(const Geometry& g, int group) const {
+    if (fixed > 0) return fixed;
     int64_t all = 0;
     for (int i = 0; i < groups(g); ++i) all += units(g, i);
     const int64_t own = units(g, group), most = own / 8;
@@ -63,25 +64,37 @@ struct SplitPlan {
   }
 };
 
-/// out[i] = the sum over splits z = 0, 1, ... of sums[z][i], (K, R, S, C), rounded once.
-template <class T>
+/// out[i] = the sum over splits z of sums[z][i], (K, R, S, C), rounded once. The block's `lanes` rows of threads add
+/// z = lane, lane + lanes, ..., then the first row adds the lanes in order.
+template <class T, int lanes>
 __global__ void __launch_bounds__(256) add_splits_kernel(Geometry g, SplitPlan plan, const float* sums, T* out) {
-  const int64_t size = int64_t{g.k} * g.r * g.s * g.c, stride = int64_t{blockDim.x} * gridDim.x;
-  int known_group = -1, splits = 0;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < size; i += stride) {
-    const int group = plan.positional ? static_cast<int>(i / g.c % (g.r * g.s)) : 0;
-    if (group != known_group) splits = plan.splits(g, group), known_group = group;
-    float sum = 0;
+  constexpr int columns = 256 / lanes;
+  RANVIER_SHARED(float, parts, [lanes][columns]);
+  const int64_t size = int64_t{g.k} * g.r * g.s * g.c;
+  const int column = static_cast<int>(threadIdx.x) % columns, lane = static_cast<int>(threadIdx.x) / columns;
+  const int64_t i = int64_t{blockIdx.x} * columns + column;
+  float sum = 0;
+  if (i < size) {
+    const int splits = plan.splits(g, plan.positional ? static_cast<int>(i / g.c % (g.r * g.s)) : 0);
 #pragma unroll 4
-    for (int z = 0; z < splits; ++z) sum += sums[z * size + i];
-    out[i] = narrow<T>(sum);
+    for (int z = lane; z < splits; z += lanes) sum += sums[z * size + i];
   }
+  parts[lane][column] = sum;
+  __syncthreads();
+  if (lane > 0 || i >= size) return;
+  for (int other = 1; other < lanes; ++other) sum += parts[other][column];
+  out[i] = narrow<T>(sum);
 }
 
+/// Few splits of many elements or many splits of few elements: enough threads either way.
 template <class T>
 void add_splits(const Geometry& g, const SplitPlan& plan, const float* sums, T* out, CudaStream stream) {
   const int64_t size = int64_t{g.k} * g.r * g.s * g.c;
-  launch(add_splits_kernel<T>, {blocks_for(size, 256, 132 * 8), 256, 0, stream}, g, plan, sums, out);
+  const auto grid = [&](int64_t columns) { return dim3(static_cast<unsigned>((size + columns - 1) / columns)); };
+  if (plan.most_splits(g) <= 16)
+    launch(add_splits_kernel<T, 1>, {grid(256), 256, 0, stream}, g, plan, sums, out);
+  else
+    launch(add_splits_kernel<T, 16>, {grid(16), 256, 0, stream}, g, plan, sums, out);
 }
 
 }  // namespace ranvier::kernels::conv

@@ -16,7 +16,7 @@ template <class T>
 constexpr int per_chunk = 16 / static_cast<int>(sizeof(T));
 /// Elements of the reduction in a step.
 template <class T>
-constexpr int step_k = step_chunks * per_chunk<T>;
+constexpr int step_k = step_chunks* per_chunk<T>;
 
 /// An operand whose rows are its m (or n) and whose columns are the step's reduction: 64-byte rows. The chunk of a row
 /// is moved by bits of the row number, so that ldmatrix reads 8 rows, and a warp writes 8 rows, without bank conflicts.
@@ -53,6 +53,7 @@ template <class T, class Shape, class A, class B>
 class TensorMath {
  public:
   static constexpr int parts = 2;
+  static constexpr bool pairs = true;  // a thread holds results of neighbouring columns
 
   __device__ TensorMath()
       : lane_(static_cast<int>(threadIdx.x) % 32),
@@ -112,8 +113,7 @@ class TensorMath {
 #pragma unroll
       for (int e = 0; e < 4; ++e) r[e] = word<A>(tile, 8 * part + lane_ % 4 + e / 2 * 4, m + lane_ / 4 + e % 2 * 8);
     } else {
-      ptx::ldmatrix_x4_trans(r,
-                             tile + A::at(16 * part + lane_ % 8 + lane_ / 16 * 8, m / per_chunk<T> + lane_ / 8 % 2));
+      ptx::ldmatrix_x4_trans(r, tile + A::at(16 * part + lane_ % 8 + lane_ / 16 * 8, m / per_chunk<T> + lane_ / 8 % 2));
     }
   }
   __device__ void load_b(uint32_t (&first)[2], uint32_t (&second)[2], const Chunk* tile, int part, int n) const {
@@ -152,6 +152,7 @@ template <class Shape, class A, class B>
 class SimtMath {
  public:
   static constexpr int parts = step_chunks;
+  static constexpr bool pairs = false;
   static_assert(Shape::bm == 128 && Shape::bn == 64);
 
   __device__ SimtMath() {
@@ -175,6 +176,7 @@ class SimtMath {
         for (int j = 0; j < 8; ++j) acc_[i][j] = fused(a_[from][i][k], b_[from][j][k], acc_[i][j]);
   }
 
+  /// Calls f(row, column, value) for every result that this thread holds.
   template <class F>
   __device__ void each(F&& f) const {
 #pragma unroll
@@ -186,8 +188,8 @@ class SimtMath {
   }
 
  private:
-  /// Row (or column) i of thread `t` of `count`: interleaved where 16 bytes run along the reduction, in fours where they
-  /// run along the rows; either way the threads of a warp read different banks.
+  /// Row (or column) i of thread `t` of `count`: interleaved where 16 bytes run along the reduction, in fours where
+  /// they run along the rows; either way the threads of a warp read different banks.
   template <class Layout, int count>
   __device__ static int index(int t, int i) {
     return Layout::k_major ? t + count * i : 4 * t + i % 4 + 4 * count * (i / 4);

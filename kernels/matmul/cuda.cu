@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(Block::threads, 2)
   RANVIER_SHARED(T, shared, [Block::shared_elements]);
   const MatmulDims& d = tiles.dims;
   const MatmulItem item = matmul_item(tiles, first_item + blockIdx.x);
-  const int64_t row = item.row * Block::size, column = item.column * Block::size;
+  const int64_t row = int64_t{item.row} * Block::size, column = int64_t{item.column} * Block::size;
   const int64_t depth = item.split * tiles.split_depth;
   Block block;
   block.accumulate(shared, views_of(tiles, item, a, b), d.transpose_a, d.transpose_b, row, column, depth,

@@ -13,48 +13,79 @@ namespace ranvier::kernels {
 
 using mma::Major;
 
-/// Copies one operand of a stage into its tile: from line `line` and element `at` of its matrix on.
-template <class Tile, class T, int threads>
-__device__ __forceinline__ void copy_operand(const MatrixView<T>& from, int64_t line, int64_t at, unsigned char* tile) {
-  constexpr int step = threads / Tile::line_chunks;
+/// Brings one operand's tiles, stage after stage. What a thread needs again and again is kept in few registers: where
+/// its chunk of the first line lies, how far its lines are apart, and which of them exist.
+template <class T, class Tile, Major major, int threads>
+class OperandLoader {
+  static constexpr bool by_depth = major == Major::depth;
+  static constexpr int chunk_elements = mma::chunk_elements<T>, step = threads / Tile::line_chunks;
   static_assert(threads % Tile::line_chunks == 0 && Tile::lines % step == 0);
-  const int chunk = static_cast<int>(threadIdx.x) % Tile::line_chunks;
-  const int first = static_cast<int>(threadIdx.x) / Tile::line_chunks;
-  line += first, at += chunk * mma::chunk_elements<T>;
-  if (from.vector) {
-    const T* source = from.data + line * from.pitch + at;
-#pragma unroll
-    for (int i = 0; i < Tile::lines; i += step) {
-      const bool inside = at < from.length && line + i < from.lines;
-      ptx::cp_async_16(tile + Tile::offset(first + i, chunk), inside ? source + i * from.pitch : from.data,
-                       inside ? 16 : 0);
-    }
-  } else {
-#pragma unroll 1
-    for (int i = 0; i < Tile::lines; i += step)
-      *reinterpret_cast<uint4*>(tile + Tile::offset(first + i, chunk)) = gather_16(from, line + i, at);
-  }
-}
 
-/// The sums of one block: rows from `row`, columns from `column`, depth from `depth` to the end of the views.
+ public:
+  /// The tile whose first row (of a) or column (of b) is `first`, depths from `depth` on.
+  __device__ __forceinline__ OperandLoader(const MatrixView<T>& from, int64_t first, int64_t depth) {
+    const int64_t line = (by_depth ? first : depth) + first_line(), at = (by_depth ? depth : first) + column();
+    source_ = from.data + line * from.pitch + at;
+    line_step_ = step * from.pitch;
+    const int64_t left = by_depth ? from.lines - line : from.length - at;
+    inside_ = static_cast<int>(left < 0 ? 0 : left < most ? left : most);
+  }
+
+  /// Starts the copies of the next stage, of which `limit` steps of depth exist. `anywhere` is a valid address.
+  __device__ __forceinline__ void copy(int limit, bool vector, const T* anywhere, unsigned char* tile) {
+    if (vector) {
+#pragma unroll
+      for (int i = 0; i < Tile::lines; i += step) {
+        const bool exists = by_depth ? i < inside_ && column() < limit : inside_ > 0 && first_line() + i < limit;
+        ptx::cp_async_16(tile + Tile::offset(first_line() + i, chunk()),
+                         exists ? source_ + i / step * line_step_ : anywhere, exists ? 16 : 0);
+      }
+    } else {
+      const T* line = source_;
+#pragma unroll 1
+      for (int i = 0; i < Tile::lines; i += step, line += line_step_) {
+        const bool exists = by_depth ? i < inside_ : first_line() + i < limit;
+        alignas(16) T values[chunk_elements];
+#pragma unroll
+        for (int e = 0; e < chunk_elements; ++e)
+          values[e] = exists && (by_depth ? column() + e < limit : e < inside_) ? line[e] : T{};
+        *reinterpret_cast<uint4*>(tile + Tile::offset(first_line() + i, chunk())) =
+            *reinterpret_cast<const uint4*>(values);
+      }
+    }
+    source_ += by_depth ? mma::stage_depth<T> : Tile::lines / step * line_step_;
+  }
+
+ private:
+  static constexpr int64_t most = 1 << 20;
+  __device__ __forceinline__ static int chunk() { return static_cast<int>(threadIdx.x) % Tile::line_chunks; }
+  __device__ __forceinline__ static int column() { return chunk() * chunk_elements; }
+  __device__ __forceinline__ static int first_line() { return static_cast<int>(threadIdx.x) / Tile::line_chunks; }
+
+  const T* source_;
+  int64_t line_step_;
+  int inside_;  // lines (by depth) or elements of a line that exist from this thread's first one on
+};
+
+/// The sums of one block: rows from `row`, columns from `column`, depth [depth, depth_end). `any_a` and `any_b` are any
+/// valid addresses; the kernel's own arguments cost no registers.
 template <class Block>
 __device__ __forceinline__ void product_of_block(Block& block, unsigned char* shared,
-                                                 const MatmulViews<typename Block::T>& views, int64_t row,
-                                                 int64_t column, int64_t depth, int64_t depth_end) {
+                                                 const MatmulViews<typename Block::T>& views,
+                                                 const typename Block::T* any_a, const typename Block::T* any_b,
+                                                 int64_t row, int64_t column, int64_t depth, int64_t depth_end) {
   using T = typename Block::T;
   constexpr int stage = mma::stage_depth<T>;
-  const auto copy = [&]<class Tile, Major major>(const MatrixView<T>& from, int64_t first, int64_t at,
-                                                 unsigned char* tile) {
-    constexpr bool by_depth = major == Major::depth;
-    copy_operand<Tile, T, Block::threads>(from, by_depth ? first : at, by_depth ? at : first, tile);
-  };
+  OperandLoader<T, typename Block::TileA, Block::major_a, Block::threads> a(views.a, row, depth);
+  OperandLoader<T, typename Block::TileB, Block::major_b, Block::threads> b(views.b, column, depth);
+  const int count = static_cast<int>((depth_end - depth + stage - 1) / stage);
+  const int last = static_cast<int>(depth_end - depth - int64_t{count - 1} * stage);
   block.clear();
-  block.accumulate(shared, static_cast<int>((depth_end - depth + stage - 1) / stage),
-                   [&](int s, unsigned char* tile_a, unsigned char* tile_b) {
-                     const int64_t at = depth + int64_t{s} * stage;
-                     copy.template operator()<typename Block::TileA, Block::major_a>(views.a, row, at, tile_a);
-                     copy.template operator()<typename Block::TileB, Block::major_b>(views.b, column, at, tile_b);
-                   });
+  block.accumulate(shared, count, [&](int s, unsigned char* tile_a, unsigned char* tile_b) {
+    const int limit = s + 1 == count ? last : stage;
+    a.copy(limit, views.a.vector, any_a, tile_a);
+    b.copy(limit, views.b.vector, any_b, tile_b);
+  });
 }
 
 /// Writes a pair of results; `vector` where pairs are aligned and n is even.
@@ -80,10 +111,11 @@ __global__ void __launch_bounds__(Block::threads, 2)
   RANVIER_DYNAMIC_SHARED(shared);
   const MatmulDims& d = tiles.dims;
   const MatmulItem item = matmul_item(tiles, first_item + blockIdx.x);
-  const int64_t row = item.row * Block::rows, column = item.column * Block::columns;
+  const int64_t row = int64_t{item.row} * Block::rows, column = int64_t{item.column} * Block::columns;
   const int64_t depth = item.split * tiles.split_depth;
   Block block;
-  product_of_block(block, shared, views_of(tiles, item, a, b), row, column, depth, min(depth + tiles.split_depth, d.k));
+  product_of_block(block, shared, views_of(tiles, item, a, b), a, b, row, column, depth,
+                   min(depth + tiles.split_depth, d.k));
   const auto store = [&](auto* result) {
     block.for_each_pair([&](int i, int j, float x, float y) {
       if (row + i < d.m) store_pair(result + (row + i) * d.n, column + j, d.n, tiles.vector_c, x, y);

@@ -18,7 +18,8 @@ struct MatmulTiles {
 
 /// One block's part.
 struct MatmulItem {
-  int64_t split, batch, row, column;  // row and column count tiles
+  int64_t batch;
+  int split, row, column;  // row and column count tiles
 };
 
 /// Tiles follow each other in stripes of eight rows, so that blocks that run at once share operands in the L2 cache.
@@ -27,7 +28,8 @@ RANVIER_HD inline MatmulItem matmul_item(const MatmulTiles& tiles, int64_t item)
   const int64_t per_result = tiles.rows * tiles.columns, tile = item % per_result, outer = item / per_result;
   const int64_t first = tile / (stripe * tiles.columns) * stripe, within = tile - first * tiles.columns;
   const int64_t down = tiles.rows - first < stripe ? tiles.rows - first : stripe;
-  return {outer / tiles.dims.batch, outer % tiles.dims.batch, first + within % down, within / down};
+  return {outer % tiles.dims.batch, static_cast<int>(outer / tiles.dims.batch), static_cast<int>(first + within % down),
+          static_cast<int>(within / down)};
 }
 
 /// `vector` bytes at a time of a contiguous matrix whose lines hold `line` elements.

@@ -114,4 +114,28 @@ void matmul_cuda(const MatmulDims& d, const MatmulCudaCut& cut, const T* a, cons
 void matmul_cuda_tf32(const MatmulDims& d, const MatmulCudaCut& cut, const float* a, const float* b, float* c,
                       void* workspace, CudaStream stream);
 
+/// One product of a group: d = alpha op(a) op(b) + beta c, flags and layouts as in MatmulDims. c is (m, n) and may be d
+/// itself; it is not read where beta is 0. Neither a nor b may overlap d.
+template <class T>
+struct GroupedProduct {
+  int64_t m = 0, n = 0, k = 0;
+  bool transpose_a = false, transpose_b = false;
+  /// The result is known to be symmetric (so m = n, and c is): half of it is computed and mirrored, exactly symmetric.
+  bool symmetric = false;
+  const T *a = nullptr, *b = nullptr, *c = nullptr;
+  T* d = nullptr;
+};
+
+/// Scratch bytes of matmul_grouped.
+template <class T>
+size_t matmul_grouped_workspace(std::span<const GroupedProduct<T>> products);
+
+/// Products of different shapes in one launch (two where depths are split; 24 products a launch), as the Newton-Schulz
+/// iterations of Muon over all its matrices need them. T is bf16 or f16 (tensor cores) or float (fused multiply-adds);
+/// sums are f32, rounded once. Bits depend on the list of shapes alone. Throws std::runtime_error on a symmetric
+/// product with m != n.
+template <class T>
+void matmul_grouped(std::span<const GroupedProduct<T>> products, float alpha, float beta, void* workspace,
+                    CudaStream stream);
+
 }  // namespace ranvier::kernels

@@ -5,6 +5,8 @@
 namespace ranvier::kernels::ptx {
 namespace {
 
+uint64_t multiply_adds = 0;
+
 void need_full_warp(unsigned mask, const char* what) {
   if (mask != ~0u) emulator::fail(std::string(what) + " needs the full warp");
 }
@@ -41,6 +43,7 @@ void scatter(void** lanes, const float (&d)[16][8]) {
 /// d += a b, where b comes by columns.
 template <int depth>
 void multiply(float (&d)[16][8], const float (&a)[16][depth], const float (&b)[8][depth]) {
+  multiply_adds += 16 * 8 * depth;
   for (int i = 0; i < 16; ++i)
     for (int j = 0; j < 8; ++j) {
       float sum = 0;
@@ -128,3 +131,6 @@ void mma_tf32_run(void** lanes, unsigned mask) {
 }
 
 }  // namespace ranvier::kernels::ptx
+
+/// Multiply-adds of all mma instructions so far, for tests of how much work a kernel does.
+extern "C" uint64_t emulator_multiply_adds() { return ranvier::kernels::ptx::multiply_adds; }
