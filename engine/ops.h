@@ -143,6 +143,9 @@ Tensor matmul(Tensor a, Tensor b, bool transpose_a = false, bool transpose_b = f
 struct Conv2dOptions {
   int64_t stride = 1;
   int64_t padding = 0;
+  /// P and Q are rounded down to multiples of this: rows and columns that a pool of this window would not reach are
+  /// neither computed nor stored, in any pass.
+  int64_t floor_to = 1;
 };
 /// Cross-correlation: x (N, H, W, C), w (K, R, S, C) -> (N, P, Q, K). No groups, no dilation.
 Tensor conv2d(Tensor x, Tensor w, Conv2dOptions options = {}, Where where = Where::current());

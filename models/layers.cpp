@@ -13,7 +13,7 @@ Tensor conv(Tensor x, int64_t channels, int64_t filter, std::string_view name, C
   const double bound = 1.0 / std::sqrt(static_cast<double>(c * filter * filter));
   const Tensor w = parameter(graph, "weight", {channels, filter, filter, c},
                              options.init ? options.init : init::uniform(bound), where);
-  const Tensor y = conv2d(x, w, {options.stride, options.padding}, where);
+  const Tensor y = conv2d(x, w, {options.stride, options.padding, options.floor_to}, where);
   return options.bias ? add(y, parameter(graph, "bias", {channels}, init::uniform(bound), where), where) : y;
 }
 
