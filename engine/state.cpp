@@ -127,7 +127,7 @@ void State::materialise() {
   std::vector<std::byte> bytes;
   for (; materialised_ < entries_.size(); ++materialised_) {
     const Entry& entry = entries_[materialised_];
-    values.assign(static_cast<size_t>(entry.type.shape.numel()), 0.0f);
+    values.assign(entry.exact_init ? 0 : static_cast<size_t>(entry.type.shape.numel()), 0.0f);
     if (entry.init) entry.init(values, entry.type.shape, seed_, kernels::philox::stream_hash(entry.name));
     bytes.resize(entry.type.bytes());
     if (entry.exact_init)
@@ -159,6 +159,7 @@ void State::write(uint32_t id, const void* host) { copy_to_device(device_, data(
 void State::snapshot(Snapshot& into) {
   materialise();
   for (const auto& [name, slab] : slabs_) {
+    if (name == feed_slab) continue;
     Memory& copy = into[name];
     if (copy.bytes() != slab.ready) copy = Memory(device_, slab.ready);
     copy_on_device(device_, copy.data(), slab.memory.data(), slab.ready);

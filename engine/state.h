@@ -39,6 +39,9 @@ struct Entry {
   ExactInit exact_init = {};  ///< instead of `init`, where given
 };
 
+/// The slab of what the host can give again (the data set and its order): neither snapshots nor checkpoints hold it.
+inline constexpr std::string_view feed_slab = "feed";
+
 /// Every slab of a session. Entries are declared while a model is traced; memory appears at the first compile. A slab
 /// is one contiguous block; entries start on 64-byte steps in declaration order.
 class State {

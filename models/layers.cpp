@@ -13,7 +13,7 @@ Tensor conv(Tensor x, int64_t channels, int64_t filter, std::string_view name, C
   const double bound = 1.0 / std::sqrt(static_cast<double>(c * filter * filter));
   const Tensor w = parameter(graph, "weight", {channels, filter, filter, c},
                              options.init ? options.init : init::uniform(bound), where);
-  const Tensor y = conv2d(x, cast(w, x.dtype(), where), {options.stride, options.padding}, where);
+  const Tensor y = conv2d(x, cast(w, x.dtype(), where), {options.stride, options.padding, options.floor_to}, where);
   if (!options.bias) return y;
   return add(y, cast(parameter(graph, "bias", {channels}, init::uniform(bound), where), x.dtype(), where), where);
 }

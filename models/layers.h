@@ -9,6 +9,7 @@ namespace ranvier::models {
 
 struct ConvOptions {
   int64_t stride = 1, padding = 0;
+  int64_t floor_to = 1;  ///< the window of a pool that follows at once; see Conv2dOptions
   bool bias = true;
   Init init = {};  ///< of the weight; U(+-1/sqrt(fan-in)) where it is empty, as PyTorch's default
 };

@@ -36,7 +36,8 @@ Init unit_deviation() {
 }
 
 Tensor conv_norm(Tensor x, int64_t channels, const std::string& number, PoolPlace pool) {
-  x = conv(x, channels, 3, "conv" + number, {.padding = 1, .bias = false, .init = identity_conv()});
+  const int64_t window = pool == PoolPlace::before ? 2 : 1;  // 31, 15 and 7 rows: the last of each would be dead work
+  x = conv(x, channels, 3, "conv" + number, {.padding = 1, .floor_to = window, .bias = false, .init = identity_conv()});
   NormOptions options = norm_options;
   options.pool = pool;
   return norm(x, "norm" + number, options);

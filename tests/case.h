@@ -12,6 +12,7 @@
 #include "engine/grad.h"
 #include "engine/ops.h"
 #include "engine/program.h"
+#include "tests/emulated.h"
 
 namespace ranvier::test {
 
@@ -50,6 +51,20 @@ inline OpCase op_case(std::string name, std::vector<Operand> operands, std::func
                       bool exact = false, double tolerance = 2e-6) {
   return {std::move(name), std::move(operands), [build](std::vector<Tensor> in) { return std::vector{build(in)}; },
           exact, tolerance};
+}
+
+/// The same case in every floating type on CUDA.
+inline OpCase in_every_type(OpCase test, double half_ulps = 2) {
+  test.cuda = every_cuda_type;
+  test.half_ulps = half_ulps;
+  return test;
+}
+
+/// Where a test of values runs: the CPU, and CUDA where there is a device or the emulator.
+inline std::vector<Device> devices() {
+  std::vector<Device> list = {Device::cpu()};
+  if (cuda_support().usable) list.push_back(Device::cuda());
+  return list;
 }
 
 /// What an Error that `body` throws says, "no error" where it throws none.
@@ -201,6 +216,16 @@ inline void expect_close(const std::vector<double>& a, const std::vector<double>
 /// True where this test program is to check CUDA kernels (emulated or real), the CPU being checked by another one.
 inline bool checks_cuda_only() { return std::getenv("RANVIER_CHECK_CUDA") != nullptr; }
 
+/// Skips every test, aloud, where CUDA alone is to be checked and there is no device.
+class NeedsCuda : public testing::Environment {
+ public:
+  void SetUp() override {
+    if (checks_cuda_only() && !cuda_support().usable)
+      GTEST_SKIP() << "skipped: no CUDA device (" << cuda_support().why << ")";
+  }
+};
+inline testing::Environment* const needs_cuda = testing::AddGlobalTestEnvironment(new NeedsCuda);
+
 /// A scalar made of random-weighted results, differentiated `order` times (each time contracted with random weights),
 /// against central differences of the order below, in f64. Error / max(1, |g|) at most `tolerance`.
 inline void check_gradients(const OpCase& test, int order, double tolerance = 1e-6) {
@@ -257,19 +282,6 @@ inline void check_gradients(const OpCase& test, int order, double tolerance = 1e
           << slope;
     }
   }
-}
-
-/// Calls `body` once for each way in which the emulator may legally run kernels (orders of threads, early and late
-/// asynchronous copies), or once where there is no emulator.
-extern "C" __attribute__((weak)) void emulator_set_mode(int mode);
-template <class Body>
-void in_every_emulated_mode(Body&& body) {
-  const int modes = emulator_set_mode ? 6 : 1;
-  for (int mode = 0; mode < modes; ++mode) {
-    if (emulator_set_mode) emulator_set_mode(mode);
-    body();
-  }
-  if (emulator_set_mode) emulator_set_mode(0);
 }
 
 /// CUDA variants against the f64 reference on equal inputs, in every type that the case names; the same bits in every

@@ -24,10 +24,12 @@ struct Extents {
 };
 
 OpCase product(const Extents& e, Flags flags, const Fill& fill, bool exact) {
-  return op_case(
+  OpCase test = op_case(
       fmt::format("matmul {}x{}x{} flags {}{}", e.m, e.n, e.k, flags.a, flags.b),
       {{stored(e.batch, e.m, e.k, flags.a), fill}, {stored(e.batch, e.k, e.n, flags.b), fill}},
       [flags](std::vector<Tensor> in) { return matmul(in[0], in[1], flags.a, flags.b); }, exact);
+  test.cuda = every_cuda_type;
+  return test;
 }
 
 TEST(Matmul, GradientsToThirdOrder) {

@@ -1,5 +1,8 @@
 // `ranvier info`: version, devices, what was built in, and the variants of every op.
 #include "engine/catalogue.h"
+#if defined(RANVIER_HAS_CUBLAS)
+#include "kernels/matmul/cublas.h"
+#endif
 #include "tools/cli.h"
 
 namespace ranvier::cli {
@@ -14,6 +17,11 @@ void add_info(CLI::App& app) {
     const bool onednn = true;
 #else
     const bool onednn = false;
+#endif
+#if defined(RANVIER_HAS_CUBLAS)
+    const std::string cublas = kernels::cublas_version();
+#else
+    const std::string cublas;
 #endif
     nlohmann::ordered_json variants;
     for (const OpDef* op : all_ops()) {
@@ -30,6 +38,7 @@ void add_info(CLI::App& app) {
                 onednn ? "yes" : "no (not found when this was configured; native convolutions and products instead)");
     const CudaSupport cuda = cuda_support();
     common->say("CUDA:    {}", cuda.usable ? "yes" : "no (" + cuda.why + ")");
+    common->say("cuBLAS:  {}", cublas.empty() ? "no (not found when this was configured)" : cublas);
     common->say("compiler: {}, {}", __VERSION__, RANVIER_BUILD_FLAGS);
     common->say("variants, in the order they are tried:");
     for (const auto& [op, names] : variants.items()) {
@@ -37,10 +46,11 @@ void add_info(CLI::App& app) {
       for (const auto& name : names) text += " " + name.get<std::string>();
       common->say("  {:<28}{}", op, text);
     }
-    common->print({{"version", RANVIER_VERSION},
-                   {"device", device.description()},
-                   {"backends", {{"cpu", true}, {"onednn", onednn}, {"cuda", cuda.usable}}},
-                   {"variants", variants}});
+    common->print(
+        {{"version", RANVIER_VERSION},
+         {"device", device.description()},
+         {"backends", {{"cpu", true}, {"onednn", onednn}, {"cuda", cuda.usable}, {"cublas", !cublas.empty()}}},
+         {"variants", variants}});
   });
 }
 

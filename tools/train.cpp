@@ -64,9 +64,13 @@ class Trainer {
     session_->keep_graphs(options_.dump_graph);
     steps_per_epoch_ = splits_.train.size() / recipe_.batch;
     total_steps_ = steps_per_epoch_ * recipe_.epochs;
-    step_ = session_->train_step({recipe_.batch, {splits_.train.height, splits_.train.width, 3}},
-                                 models::train_function(recipe_, splits_.train.mean, splits_.train.std),
-                                 recipe_.optimizer, total_steps_ / recipe_.optimizer.accumulate);
+    const auto function = models::train_function(recipe_, splits_.train.mean, splits_.train.std);
+    const int64_t updates = total_steps_ / recipe_.optimizer.accumulate;
+    if (device.backend == Backend::cuda)
+      step_ = session_->resident_step(splits_.train, recipe_.batch, function, recipe_.optimizer, updates);
+    else  // the host's memory is the device's: a second copy of the images would only take room
+      step_ = session_->train_step({recipe_.batch, {splits_.train.height, splits_.train.width, 3}}, function,
+                                   recipe_.optimizer, updates);
     const std::string text = session_->last_text(), dot = session_->last_dot();
     session_->keep_graphs(false);
     session_->state().materialise();
@@ -139,24 +143,32 @@ class Trainer {
 
   double epoch() const { return static_cast<double>(position_.step) / static_cast<double>(steps_per_epoch_); }
 
+  data::Batches batches_of(int64_t epoch_index) const {
+    return data::Batches::training(splits_.train.size(), recipe_.batch, epoch_index,
+                                   static_cast<uint64_t>(config_.seed));
+  }
+
   void train_until_epoch_end(const Stopwatch& watch, int64_t first) {
-    const int64_t epoch_index = position_.step / steps_per_epoch_;
-    const auto batches =
-        data::Batches::training(splits_.train.size(), recipe_.batch, epoch_index, static_cast<uint64_t>(config_.seed));
+    const int64_t epoch_index = position_.step / steps_per_epoch_, start = position_.step % steps_per_epoch_;
+    const data::Batches batches = batches_of(epoch_index);
     step_.reset();
+    if (step_.resident()) step_.begin_epoch(batches.order(), epoch_index, start);
     remember_good_state();
-    const double loss_scale = recipe_.summed_loss ? 1.0 / static_cast<double>(recipe_.batch) : 1.0;
-    for (int64_t b = position_.step % steps_per_epoch_; b < steps_per_epoch_; ++b) {
-      batches.load(splits_.train, b, batch_);
+    for (int64_t b = start; b < steps_per_epoch_; ++b) {
       if (!options_.trace.empty()) trace_step(position_.step - first);
-      step_(batch_, epoch_index);
+      if (step_.resident()) {
+        step_.next();
+      } else {
+        batches.load(splits_.train, b, batch_);
+        step_(batch_, epoch_index);
+      }
       ++position_.step;
-      if (!std::isfinite(step_.loss())) nan_loss();
-      loss_ = step_.mean_loss() * loss_scale;
-      recent_loss_ += step_.loss() * loss_scale;
-      ++recent_steps_;
-      progress().update(line(watch, first));
-      if ((b + 1) * reports / steps_per_epoch_ != b * reports / steps_per_epoch_ && b + 1 < steps_per_epoch_) {
+      const bool report = (b + 1) * reports / steps_per_epoch_ != b * reports / steps_per_epoch_;
+      // results on a GPU are fetched now and then, so that its steps follow each other without a pause
+      if (report || interrupted()) step_.collect();
+      if (!step_.finite()) nan_loss();
+      if (!step_.resident() || report) progress().update(line(watch, first));
+      if (report && b + 1 < steps_per_epoch_) {
         metrics_->append({{"step", position_.step}, {"epoch", epoch()}, {"train_loss", take_recent_loss()}});
         remember_good_state();
       }
@@ -174,12 +186,10 @@ class Trainer {
     common_.say("trace: {} (open it in chrome://tracing or ui.perfetto.dev)", options_.trace);
   }
 
-  /// Mean loss of the steps since the last report.
-  double take_recent_loss() {
-    const double loss = recent_loss_ / static_cast<double>(std::max<int64_t>(recent_steps_, 1));
-    recent_loss_ = 0, recent_steps_ = 0;
-    return loss;
-  }
+  /// Mean loss of an image in the steps since the last report, and in those of the epoch so far.
+  double take_recent_loss() { return step_.take_recent_loss() * loss_scale(); }
+  double epoch_loss() const { return step_.mean_loss() * loss_scale(); }
+  double loss_scale() const { return recipe_.summed_loss ? 1.0 / static_cast<double>(recipe_.batch) : 1.0; }
 
   static constexpr int64_t reports = 20;  // an epoch, evenly spaced, the last one being the epoch's own line
 
@@ -188,7 +198,7 @@ class Trainer {
     const double seconds = watch.wall() - evaluation_seconds_;
     const double rate = done / seconds;
     return fmt::format("epoch {:5.2f}/{}  step {}/{}  loss {:.4f}  accuracy {:5.2f} %  {:6.0f} images/s  {} left",
-                       epoch(), recipe_.epochs, position_.step, total_steps_, loss_, 100 * step_.accuracy(),
+                       epoch(), recipe_.epochs, position_.step, total_steps_, epoch_loss(), 100 * step_.accuracy(),
                        rate * static_cast<double>(recipe_.batch),
                        duration(static_cast<double>(total_steps_ - position_.step) / std::max(rate, 1e-9)));
   }
@@ -198,7 +208,7 @@ class Trainer {
     nlohmann::ordered_json metrics = {{"step", position_.step},
                                       {"epoch", epoch_index},
                                       {"train_loss", take_recent_loss()},
-                                      {"train_loss_of_epoch", loss_},
+                                      {"train_loss_of_epoch", epoch_loss()},
                                       {"train_accuracy", step_.accuracy()},
                                       {"learning_steps", session_->updates()}};
     std::string text = line(watch, first);
@@ -210,7 +220,7 @@ class Trainer {
       text += fmt::format("  test {:.2f} %", 100 * test_accuracy_);
     }
     evaluation_seconds_ += watch.wall() - before;
-    train_loss_ = loss_;
+    train_loss_ = epoch_loss();
     metrics["seconds"] = watch.wall() - evaluation_seconds_;
     metrics["images_per_second"] =
         static_cast<double>((position_.step - first) * recipe_.batch) / (watch.wall() - evaluation_seconds_);
@@ -249,10 +259,15 @@ class Trainer {
     step_.resume_at(good_step_);
     try {
       for (int64_t step = good_step_; step < position_.step; ++step) {
-        const int64_t epoch_index = step / steps_per_epoch_;
-        data::Batches::training(splits_.train.size(), recipe_.batch, epoch_index, static_cast<uint64_t>(config_.seed))
-            .load(splits_.train, step % steps_per_epoch_, batch_);
-        step_.run_checked(batch_, epoch_index);
+        const int64_t epoch_index = step / steps_per_epoch_, b = step % steps_per_epoch_;
+        const data::Batches batches = batches_of(epoch_index);
+        if (step_.resident()) {
+          step_.begin_epoch(batches.order(), epoch_index, b);
+          step_.next_checked();
+        } else {
+          batches.load(splits_.train, b, batch_);
+          step_.run_checked(batch_, epoch_index);
+        }
       }
     } catch (const Error& error) {
       return error.what();
@@ -270,8 +285,8 @@ class Trainer {
                           : "no checkpoint was written yet"));
   }
 
-  /// What origin_of_nan goes back to: the snapshot before the last one, since the update of a step whose loss was finite
-  /// may already have spoilt the last.
+  /// What origin_of_nan goes back to: the snapshot before the last one, since the update of a step whose loss was
+  /// finite may already have spoilt the last.
   void remember_good_state() {
     std::swap(good_, last_);
     good_step_ = last_step_;
@@ -330,11 +345,11 @@ class Trainer {
   std::unique_ptr<Progress> progress_;
   data::Batch batch_;
   Position position_;
-  int64_t steps_per_epoch_ = 0, total_steps_ = 0, recent_steps_ = 0;
+  int64_t steps_per_epoch_ = 0, total_steps_ = 0;
   std::vector<StepTime> times_;
   State::Snapshot good_, last_;
   int64_t good_step_ = 0, last_step_ = 0;
-  double loss_ = 0, recent_loss_ = 0, train_loss_ = 0, test_accuracy_ = 0, evaluation_seconds_ = 0;
+  double train_loss_ = 0, test_accuracy_ = 0, evaluation_seconds_ = 0;
 };
 
 }  // namespace

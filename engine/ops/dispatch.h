@@ -43,6 +43,13 @@ decltype(auto) dispatch_element(DType dtype, Body&& body) {
   return dispatch_number(dtype, std::forward<Body>(body));
 }
 
+/// The same for every type that adds on CUDA: those of the CPU, bf16 and f16.
+template <class Body>
+decltype(auto) dispatch_cuda_number(DType dtype, Body&& body) {
+  if (is_floating(dtype)) return dispatch_cuda_floating(dtype, std::forward<Body>(body));
+  return dispatch_index(dtype, std::forward<Body>(body));
+}
+
 /// The same for every element type of CUDA: those of the CPU, bf16 and f16.
 template <class Body>
 decltype(auto) dispatch_cuda_element(DType dtype, Body&& body) {

@@ -2,7 +2,6 @@
 #pragma once
 #include <cstdint>
 
-#include "kernels/common/divide.h"
 #include "kernels/common/half.h"
 #include "kernels/common/stream.h"
 
@@ -88,7 +87,7 @@ struct BroadcastDims {
   int64_t bytes;
 };
 void broadcast_cpu(const BroadcastDims&, const void* x, void* y);
-/// The same on a CUDA device; results of more than `narrow` elements are addressed by 64-bit indices.
-void broadcast_cuda(const BroadcastDims&, const void* x, void* y, CudaStream stream, int64_t narrow = most_narrow);
+/// The same on a CUDA device.
+void broadcast_cuda(const BroadcastDims&, const void* x, void* y, CudaStream stream);
 
 }  // namespace ranvier::kernels
