@@ -68,6 +68,7 @@ Session::Session(Device device, SessionOptions options)
     : options_(std::move(options)), state_(std::make_shared<State>(device, options_.seed)) {
   check_variants(options_.variants);
   state_->set_parameter_type(options_.parameters);
+  if (options_.compute) state_->set_compute_type(*options_.compute);
 }
 
 PlanOptions Session::plan_options(std::map<std::string, std::string> bindings) const {
