@@ -38,7 +38,9 @@ void assign(Graph&, std::string_view slab, std::string_view name, Tensor value, 
 Tensor parameter(Graph&, std::string_view name, const Shape&, Init init, Where where = Where::current());
 /// Makes a value of the step readable after each run as `Program::get<T>("<scope>.<name>")`; returns the value.
 Tensor probe(Tensor, std::string_view name, Where where = Where::current());
-/// The element type that models compute in (f32 unless the session says otherwise).
+/// The element types of parameters, and of the activations that models compute on them (f32 unless the session says
+/// otherwise).
+DType parameter_type(const Graph&);
 DType compute_type(const Graph&);
 
 /// The same elements in another shape; one extent may be -1 (inferred). A view: costs nothing.
@@ -166,7 +168,7 @@ struct BatchNormResult {
   int64_t rows;              ///< values a channel that they were taken over
 };
 /// Batch normalisation with batch statistics over (N, H, W) of x (N, H, W, C) (Ioffe and Szegedy 2015), activation and
-/// pool in one op. Without gamma the scale is 1.
+/// pool in one op. Without gamma the scale is 1. Beside a bf16 or f16 x, gamma, beta and the statistics are f32.
 BatchNormResult batch_norm(Tensor x, std::optional<Tensor> gamma, Tensor beta, BatchNormOptions options = {},
                            Where where = Where::current());
 /// The same with given statistics.
@@ -323,10 +325,10 @@ Tensor rng(Graph&, Where where = Where::current());
 Tensor advance(Tensor rng, Where where = Where::current());
 /// Assigns `advance(rng)` to the session: the next step draws anew. Once a training step.
 void advance_rng(Graph&, Where where = Where::current());
-/// U[low, high), of the compute type unless said otherwise (f32 or f64). Rounding may give `high`, not on [0, 1).
+/// U[low, high), of the parameters' type unless said otherwise (f32 or f64). Rounding may give `high`, not on [0, 1).
 Tensor uniform(Graph&, std::string_view name, const Shape& shape, double low = 0, double high = 1,
                std::optional<DType> dtype = {}, Where where = Where::current());
-/// N(mean, deviation^2), of the compute type unless said otherwise (f32 or f64).
+/// N(mean, deviation^2), of the parameters' type unless said otherwise (f32 or f64).
 Tensor normal(Graph&, std::string_view name, const Shape& shape, double mean = 0, double deviation = 1,
               std::optional<DType> dtype = {}, Where where = Where::current());
 /// 1 with this probability, else 0: u8, f32 or f64.

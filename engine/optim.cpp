@@ -127,7 +127,7 @@ class Update {
       at.push_back(point.at * static_cast<double>(updates_));
       value.push_back(point.value);
     }
-    return scheduled(counter_, at, value, schedule.cosine, compute_type(graph_), where_);
+    return scheduled(counter_, at, value, schedule.cosine, parameter_type(graph_), where_);
   }
 
   Graph& graph_;

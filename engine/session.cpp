@@ -68,6 +68,7 @@ Session::Session(Device device, SessionOptions options)
     : options_(std::move(options)), state_(std::make_shared<State>(device, options_.seed)) {
   check_variants(options_.variants);
   state_->set_parameter_type(options_.parameters);
+  if (options_.compute) state_->set_compute_type(*options_.compute);
 }
 
 PlanOptions Session::plan_options(std::map<std::string, std::string> bindings) const {
@@ -146,7 +147,7 @@ TrainStep Session::resident_step(const BatchType& type, std::span<const uint8_t>
     if (reported.size() == 1) reported.push_back(full(graph, {DType::f32, {1}}, 0));
     const Tensor ring = read(graph, feed_slab, "reports");
     assign(graph, feed_slab, "reports", ring_write(ring, concat(reported), batch));
-    assign(graph, feed_slab, "batch", batch + 1.0);
+    assign(graph, feed_slab, "batch", count_update(batch, std::nullopt));
     return results;
   });
   step.state_ = state_.get();

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/optim.h"
@@ -15,6 +16,8 @@ struct SessionOptions {
   uint64_t seed = 0;
   std::string variants;           ///< "conv2d=native": see PlanOptions
   DType parameters = DType::f32;  ///< f64 for gradient checks and PINNs
+  /// Of activations: the parameters' type where it is empty; bf16 or f16 on CUDA. See State::set_compute_type.
+  std::optional<DType> compute = {};
 };
 
 /// Shapes of the batches that a step is compiled for.

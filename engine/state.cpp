@@ -67,6 +67,16 @@ Init normal(double std) {
 
 }  // namespace init
 
+void State::set_compute_type(DType type) {
+  const bool half = type == DType::bf16 || type == DType::f16;
+  if (half && device_.backend == Backend::cpu)
+    fail("compute type {}: the CPU computes in f32 or f64; bf16 and f16 need a CUDA device", name_of(type));
+  if (type != parameter_type_ && !(half && parameter_type_ == DType::f32))
+    fail("compute type {} does not go with {} parameters: it is theirs, or bf16 or f16 beside f32 ones", name_of(type),
+         name_of(parameter_type_));
+  compute_type_ = type;
+}
+
 uint32_t State::declare(std::string_view slab, std::string_view name, const Type& type, Init init, const Where& where) {
   const std::string full = key(slab, name);
   if (auto it = by_name_.find(full); it != by_name_.end()) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -86,6 +87,10 @@ class State {
   /// Element type of `parameter` (f32; f64 for gradient checks and PINNs). Set it before the first declaration.
   DType parameter_type() const { return parameter_type_; }
   void set_parameter_type(DType type) { parameter_type_ = type; }
+  /// Element type of activations: the parameters' own unless it is set. bf16 and f16 go beside f32 parameters and run
+  /// on CUDA only; everything else must equal the parameters' type. Throws Error where it does not fit.
+  DType compute_type() const { return compute_type_.value_or(parameter_type_); }
+  void set_compute_type(DType type);
 
   /// Bytes of all declared slabs, and of those that have memory already.
   size_t bytes() const;
@@ -105,6 +110,7 @@ class State {
   uint64_t seed_;
   uint64_t version_ = 0;
   DType parameter_type_ = DType::f32;
+  std::optional<DType> compute_type_;
   std::vector<Entry> entries_;
   size_t materialised_ = 0;
   std::unordered_map<std::string, uint32_t> by_name_;

@@ -207,7 +207,7 @@ void assign(Graph& graph, std::string_view slab, std::string_view name, Tensor v
 }
 
 Tensor parameter(Graph& graph, std::string_view name, const Shape& shape, Init init, Where where) {
-  return read(graph, "parameters", graph.path(name), Type{compute_type(graph), shape}, std::move(init), where);
+  return read(graph, "parameters", graph.path(name), Type{parameter_type(graph), shape}, std::move(init), where);
 }
 
 Tensor probe(Tensor value, std::string_view name, Where where) {
@@ -217,7 +217,8 @@ Tensor probe(Tensor value, std::string_view name, Where where) {
   return value;
 }
 
-DType compute_type(const Graph& graph) { return graph.state().parameter_type(); }
+DType parameter_type(const Graph& graph) { return graph.state().parameter_type(); }
+DType compute_type(const Graph& graph) { return graph.state().compute_type(); }
 
 Tensor reshape(Tensor x, std::span<const int64_t> shape, Where where) {
   Shape target;

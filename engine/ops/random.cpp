@@ -292,7 +292,7 @@ Tensor fill(const OpDef& op, Graph& graph, std::string_view name, DType dtype, c
 }
 
 DType floating_type(Graph& graph, std::optional<DType> dtype, const char* op, const Where& where) {
-  const DType type = dtype.value_or(compute_type(graph));
+  const DType type = dtype.value_or(parameter_type(graph));
   if (!is_floating(type)) fail_at(where, "{}: {} is not a floating type", op, name_of(type));
   return type;
 }

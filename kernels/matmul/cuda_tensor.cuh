@@ -81,6 +81,7 @@ __device__ __forceinline__ void product_of_block(Block& block, unsigned char* sh
   const int count = static_cast<int>((depth_end - depth + stage - 1) / stage);
   const int last = static_cast<int>(depth_end - depth - int64_t{count - 1} * stage);
   block.clear();
+  if (count == 0) return;
   block.accumulate(shared, count, [&](int s, unsigned char* tile_a, unsigned char* tile_b) {
     const int limit = s + 1 == count ? last : stage;
     a.copy(limit, views.a.vector, any_a, tile_a);

@@ -112,32 +112,33 @@ __global__ void __launch_bounds__(threads)
   for (int64_t unit = part.first; unit < part.end; unit += cut.rows) {
     const Window window(windows, unit);
     const bool whole = window.count == 4;
-    Pack<T, size> members[4] = {}, winner = {}, above = {};
+    Pack<T, size> members[4] = {}, above = {};
     Pack<uint8_t, size> at = {};
+    float winner[size] = {}, g[size] = {};
     if (place == PoolPlace::after) load_members(x, part, window, members);
     if (whole) {
-      if (place == PoolPlace::before) winner = load_pack<size>(pooled + window.out + part.channel);
       above = load_pack<size>(dy + window.out + part.channel);
       at = load_pack<size>(index + window.out + part.channel);
-    }
-    if (whole && place == PoolPlace::after) {  // picked from what is in registers: less to load
+      if (place == PoolPlace::before) {
+        widen_pack(load_pack<size>(pooled + window.out + part.channel), winner);
+      } else {  // picked from what is in registers: less to load
 #pragma unroll
-      for (int k = 0; k < size; ++k) {
-        winner.v[k] = members[0].v[k];
+        for (int k = 0; k < size; ++k)
 #pragma unroll
-        for (int i = 1; i < 4; ++i) winner.v[k] = at.v[k] == i ? members[i].v[k] : winner.v[k];
+          for (int i = 0; i < 4; ++i) {
+            const float member = to_float(members[i].v[k]);
+            winner[k] = at.v[k] == i ? member : winner[k];
+          }
       }
-    }
-    float g[size] = {};  // of the winner
-    if (whole)
       with_activation(act, [&](auto kind) {
 #pragma unroll
         for (int k = 0; k < size; ++k) {
-          const float v = to_float(winner.v[k]);
+          const float v = winner[k];
           g[k] = activation_gradient<kind(), T>(gradient.channel.affine(v, k), to_float(above.v[k]));
           if (place == PoolPlace::before) g[k] = gradient.input(g[k], v, k);
         }
       });
+    }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if (i >= window.count) continue;
