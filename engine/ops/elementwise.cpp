@@ -3,6 +3,7 @@
 #include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
+#include "engine/ops/dispatch.h"
 
 namespace ranvier {
 namespace {
@@ -55,6 +56,16 @@ void run_cpu(const Call& call) {
   });
 }
 
+#if defined(RANVIER_HAS_CUDA)
+void run_cuda(const Call& call) {
+  dispatch_cuda_floating(call.node.out[0].dtype, [&]<class T>() {
+    kernels::pointwise_cuda<T>(call.node.attrs<PointwiseProgram>(), call.node.out[0].shape.numel(), call.inputs.data(),
+                               call.out<T>(0), call.stream);
+  });
+}
+bool any_floating(const NodeView& node) { return is_floating(node.out[0].dtype); }
+#endif
+
 bool cpu_floating(const NodeView& node) { return node.out[0].dtype == DType::f32 || node.out[0].dtype == DType::f64; }
 
 double flops(const NodeView& node) {
@@ -64,7 +75,8 @@ double flops(const NodeView& node) {
 constexpr Variant variants[] = {
     {.name = "cpu", .run = run_cpu, .supports = cpu_floating, .exact = false},
     {.name = "reference", .run = run_reference},
-};
+    RANVIER_CUDA_VARIANTS(
+        {.name = "handwritten", .backend = Backend::cuda, .run = run_cuda, .supports = any_floating, .exact = false})};
 
 constexpr OpDef define(const char* name, void (*vjp)(Vjp&), Smoothness smoothness = Smoothness::smooth) {
   return {.name = name,
