@@ -154,9 +154,9 @@ Plot error_plot(const CompareOptions& options, const std::string& who, const std
   }
   plot.body = fmt::format(
       "set multiplot layout 1,2 title {} noenhanced\nset logscale xy; set format '10^{{%L}}'\n"
-      "set key bottom right font ',8' samplen 2\nset xlabel 'step h (ms)'; set ylabel 'largest "
-      "spike-time error (ms)'\nplot {}\nunset key\nset xlabel 'time of the loop (us)'; set ylabel 'RMSE "
-      "of v (mV)'\nplot {}\nunset multiplot",
+      "unset key\nset xlabel 'step h (ms)'; set ylabel 'largest spike-time error (ms)'\nplot {}\n"
+      "set key bottom left font ',8' samplen 2 reverse Left\n"
+      "set xlabel 'time of the loop (us)'; set ylabel 'RMSE of v (mV)'\nplot {}\nunset multiplot",
       quoted(fmt::format("{}: solvers against the reference, mode {}", who, options.mode)), by_step, by_time);
   return plot;
 }
