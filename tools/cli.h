@@ -23,7 +23,8 @@ struct Common {
   std::string precision;  ///< f32, tf32, bf16 or f16; empty: the device's default
   std::string variant;    ///< "conv2d=native": which variant runs which op
 
-  void add_to(CLI::App& app);
+  /// `precisions` is the help of --precision.
+  void add_to(CLI::App& app, const char* precisions = "f32, tf32, bf16 or f16 (default: bf16 on CUDA, f32 on the CPU)");
   /// Applies --threads and finds the device; says which it took and why on standard error.
   Device start() const;
   /// Options of a session on the device as the flags want it; says the precision on standard error.

@@ -6,7 +6,7 @@
 namespace ranvier::cli {
 
 void NeuronOptions::add_neuron(CLI::App& command) {
-  common.add_to(command);
+  common.add_to(command, "f32 or f64 (default)");
   command.add_option(
       "--preset", preset,
       "rs2003 ib2003 ch2003 fs2003 lts2003 tc2003 rz2003, rs2007 ib2007 ch2007, pattern:a ... pattern:t, "
@@ -33,7 +33,6 @@ void NeuronOptions::add_method(CLI::App& command) {
                   "linear-implicit-adaptive reference")
       ->capture_default_str();
   command.add_option("--mode", mode, "accurate, published, published:2003 or published:2004")->capture_default_str();
-  command.add_option("--precision", precision, "f32 or f64")->capture_default_str();
 }
 
 neuron::Preset NeuronOptions::chosen() const {
@@ -48,7 +47,7 @@ neuron::Preset NeuronOptions::chosen() const {
 
 neuron::Protocol NeuronOptions::protocol(const neuron::Preset& p) const {
   neuron::Protocol run = p.protocol(neuron::solver_named(solver), neuron::mode_named(mode));
-  run.precision = neuron::precision_named(precision);
+  run.precision = neuron::precision_named(precision());
   run.spike_event = neuron::spike_event_named(spike_event);
   if (dt) run.dt = *dt;
   if (duration) run.duration = *duration;

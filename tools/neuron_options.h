@@ -12,20 +12,22 @@ namespace ranvier::cli {
 /// One neuron as the command line describes it.
 struct NeuronOptions {
   Common common;
-  std::string preset, form, params, solver = "rk4", mode = "accurate", precision = "f64", spike_event = "v_peak";
+  std::string preset, form, params, solver = "rk4", mode = "accurate", spike_event = "v_peak";
   std::optional<std::string> current;
   std::optional<double> dt, duration, rtol, atol;
   std::string out;
 
   /// The flags of a neuron and its stimulus.
   void add_neuron(CLI::App& command);
-  /// --solver, --mode, --precision.
+  /// --solver, --mode.
   void add_method(CLI::App& command);
 
   /// Preset with --form and --params applied. Without --preset and --form it is RS of 2007.
   neuron::Preset chosen() const;
   /// The run: preset, then --current, --dt-ms and the rest over it.
   neuron::Protocol protocol(const neuron::Preset& preset) const;
+  /// f64 unless --precision says otherwise.
+  std::string precision() const { return common.precision.empty() ? "f64" : common.precision; }
   /// The current in words, for outputs.
   std::string current_text(const neuron::Preset& preset) const { return current.value_or(preset.current_text); }
 };

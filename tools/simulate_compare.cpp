@@ -45,7 +45,7 @@ std::vector<Solver> chosen_solvers(const CompareOptions& options, neuron::Mode m
   if (options.solvers.empty()) {
     for (Solver solver : neuron::all_solvers()) {
       const bool fits = !(solver == Solver::reference && mode != neuron::Mode::accurate) &&
-                        !(has_own_steps(solver) && options.precision == "f32");
+                        !(has_own_steps(solver) && options.precision() == "f32");
       if (fits) list.push_back(solver);
     }
     return list;
@@ -213,14 +213,14 @@ void run(const CompareOptions& options) {
     }
   }
   options.common.say("{} ({}), current {}, mode {}, {}: errors against the Taylor-series reference", preset.name,
-                     preset.title, options.current_text(preset), options.mode, options.precision);
+                     preset.title, options.current_text(preset), options.mode, options.precision());
   print_table(options, lines);
   Json rows = Json::array();
   for (const Line& line : lines) rows.push_back(row(options, line));
   const Json result = {{"preset", preset.name},
                        {"current", options.current_text(preset)},
                        {"mode", options.mode},
-                       {"precision", options.precision},
+                       {"precision", options.precision()},
                        {"rows", rows}};
   if (!options.out.empty()) {
     options.common.say("{}", draw(options.out, error_plot(options, preset.name, lines)));
@@ -239,7 +239,6 @@ void add_simulate_compare(CLI::App& simulate) {
   command->add_option("--steps", options->steps, "Step lengths, ms")->capture_default_str();
   command->add_option("--solvers", options->solvers, "Only these, joined by commas");
   command->add_option("--mode", options->mode, "accurate or published (reset on the grid)")->capture_default_str();
-  command->add_option("--precision", options->precision, "f32 or f64")->capture_default_str();
   command->callback([options] { run(*options); });
 }
 

@@ -152,7 +152,6 @@ void add_simulate_stability(CLI::App& simulate) {
   options->add_neuron(*command);
   command->add_option("--steps", options->steps, "Step lengths, ms")->capture_default_str();
   command->add_option("--mode", options->mode, "accurate or published (reset on the grid)")->capture_default_str();
-  command->add_option("--precision", options->precision, "f32 or f64")->capture_default_str();
   command->callback([options] { run(*options); });
 }
 
