@@ -20,18 +20,21 @@ const ConvCase cases[] = {
     {{1, 4, 4, 19}, {3, 3, 3, 19}, {1, 2}},
 };
 
-/// y, dx and dw of sum(y y / 2), so that every one of the three ops runs.
+/// y = conv2d(x, w), and dx and dw for a given dy, so that every one of the three ops runs.
 OpCase three_passes(const ConvCase& c, const Fill& fill, bool exact) {
+  const auto outputs = [&](int axis) { return (c.x[axis] + 2 * c.options.padding - c.w[axis]) / c.options.stride + 1; };
   return {"conv2d " + to_string(c.x) + " " + to_string(c.w),
-          {{c.x, fill}, {c.w, fill}},
+          {{c.x, fill}, {c.w, fill}, {{c.x[0], outputs(1), outputs(2), c.w[0]}, fill}},
           [options = c.options](std::vector<Tensor> in) {
             const Tensor y = conv2d(in[0], in[1], options);
             std::vector<Tensor> results = {y};
-            for (const Tensor& g : grad(0.5 * sum(square(y)), in)) results.push_back(g);
+            for (const Tensor& g : vjp(std::vector{y}, std::vector{in[2]}, std::vector{in[0], in[1]}))
+              results.push_back(g);
             return results;
           },
           exact,
-          3e-5};  // Winograd is the default where it pays
+          3e-5,  // Winograd is the default where it pays
+          {DType::f32, DType::bf16, DType::f16}};
 }
 
 std::string everywhere(const std::string& variant) {
@@ -60,6 +63,7 @@ TEST(Conv2d, GradientsOfTheGradientOps) {
 }
 
 TEST(Conv2d, ExactVariantsOnIntegersEqualTheReference) {
+  if (checks_cuda_only()) return;
   std::vector<std::string> names = {"native"};
 #if defined(RANVIER_HAS_ONEDNN)
   names.push_back("onednn");
@@ -95,6 +99,11 @@ TEST(Conv2d, ReferenceAgainstTheDefinition) {
           ASSERT_EQ(y[at], sum) << p << " " << q << " " << k;
         }
   EXPECT_EQ(at, y.size());
+}
+
+TEST(Conv2d, DefaultVariantsOnIntegersEqualTheReferenceOnCuda) {
+  if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device";
+  for (const ConvCase& c : cases) check_cuda_variants(three_passes(c, {-2, 3, 0, true}, true));
 }
 
 TEST(Conv2d, VariantsOnRealNumbers) {

@@ -87,6 +87,42 @@ void run_onednn(const Call& call) {
                          call.in<float>(1), call.out<float>(0), call.workspace);
 }
 #endif
+#if defined(RANVIER_HAS_CUDA)
+using kernels::ConvKernel;
+template <ConvPass pass, ConvKernel kernel>
+bool cuda_supports(const NodeView& node) {
+  const DType type = node.in[0].dtype;
+  return type != DType::f64 && kernels::conv2d_cuda_supports(node.attrs<Conv2dDims>(), pass, size_of(type), kernel);
+}
+template <ConvPass pass, ConvKernel kernel>
+size_t cuda_workspace(const NodeView& node, const void*) {
+  return kernels::conv2d_cuda_workspace(node.attrs<Conv2dDims>(), pass, size_of(node.in[0].dtype), kernel);
+}
+template <ConvPass pass, ConvKernel kernel>
+void run_cuda(const Call& call) {
+  const auto run = [&]<class T>() {
+    kernels::conv2d_cuda<T>(call.node.attrs<Conv2dDims>(), pass, kernel, call.in<T>(0), call.in<T>(1), call.out<T>(0),
+                            call.workspace, call.stream);
+  };
+  switch (call.node.in[0].dtype) {
+    case DType::bf16:
+      return run.template operator()<kernels::bf16>();
+    case DType::f16:
+      return run.template operator()<kernels::f16>();
+    default:
+      return run.template operator()<float>();
+  }
+}
+template <ConvPass pass, ConvKernel kernel>
+constexpr Variant cuda_variant(const char* name, bool exact = true) {
+  return {.name = name,
+          .backend = Backend::cuda,
+          .run = run_cuda<pass, kernel>,
+          .supports = cuda_supports<pass, kernel>,
+          .workspace = cuda_workspace<pass, kernel>,
+          .exact = exact};
+}
+#endif
 
 // The first entry takes Winograd only where its shape pays; the last makes it selectable everywhere else.
 template <ConvPass pass>
@@ -103,14 +139,18 @@ constexpr Variant variants[] = {
      .workspace = onednn_workspace,
      .prepare = prepare_onednn<pass>},
 #endif
-    {.name = "native", .run = run_native<pass>, .workspace = native_workspace<pass>},
-    {.name = "reference", .run = run_reference<pass>},
+    {.name = "native", .run = run_native<pass>, .supports = operand_on_cpu, .workspace = native_workspace<pass>},
+    {.name = "reference", .run = run_reference<pass>, .supports = operand_on_cpu},
     {.name = "winograd",
      .run = run_winograd<pass>,
      .supports = winograd_supports<pass>,
      .workspace = winograd_workspace<pass>,
      .exact = false},
-};
+    RANVIER_CUDA_VARIANTS(cuda_variant<pass, ConvKernel::best>("handwritten"),
+                          cuda_variant<pass, ConvKernel::gather>("gather"),
+                          cuda_variant<pass, ConvKernel::positional>("positional"),
+                          cuda_variant<pass, ConvKernel::few_channels>("few_channels"),
+                          cuda_variant<pass, ConvKernel::tf32>("tf32", false))};
 
 double flops(const NodeView& node) { return node.attrs<Conv2dDims>().flops(); }
 
@@ -160,11 +200,14 @@ Tensor conv2d(Tensor x, Tensor w, Conv2dOptions options, Where where) {
   if (xs.rank() != 4 || ws.rank() != 4 || xs[3] != ws[3])
     fail_at(where, "conv2d: x must be (N, H, W, C) and w (K, R, S, C) with one C, got {} and {}", to_string(x.type()),
             to_string(w.type()));
-  const Conv2dDims dims{xs[0], xs[1],          xs[2],          xs[3],           ws[0],          ws[1],
-                        ws[2], options.stride, options.stride, options.padding, options.padding};
-  if (options.stride < 1 || options.padding < 0)
-    fail_at(where, "conv2d: stride {} or padding {} makes no sense", options.stride, options.padding);
+  Conv2dDims dims{xs[0], xs[1],          xs[2],          xs[3],           ws[0],          ws[1],
+                  ws[2], options.stride, options.stride, options.padding, options.padding};
+  if (options.stride < 1 || options.padding < 0 || options.floor_to < 1)
+    fail_at(where, "conv2d: stride {}, padding {} or floor_to {} makes no sense", options.stride, options.padding,
+            options.floor_to);
   try {
+    kernels::conv2d_check(dims);
+    dims.drop_h = dims.p() % options.floor_to, dims.drop_w = dims.q() % options.floor_to;
     kernels::conv2d_check(dims);
   } catch (const std::runtime_error& error) {
     fail_at(where, "{}", error.what());

@@ -101,9 +101,38 @@ RANVIER_AVERAGE(avg_unpool)
 #undef RANVIER_BY_INDEX
 #undef RANVIER_AVERAGE
 
-#define RANVIER_VARIANTS(op)                                                                          \
-  constexpr Variant op##_variants[] = {{.name = "cpu", .run = op##_fast, .supports = operand_is_f32}, \
-                                       {.name = "reference", .run = op##_reference, .supports = operand_on_cpu}};
+#if defined(RANVIER_HAS_CUDA)
+void max_pool_cuda(const Call& c) {
+  dispatch_cuda_mixed(c.node.in[0].dtype, [&]<class T>() {
+    kernels::cuda::max_pool<T>(pool_dims(c.node), c.in<T>(0), c.out<T>(0), c.out<int32_t>(1), c.stream);
+  });
+}
+#define RANVIER_BY_INDEX(name)                                                                        \
+  void name##_cuda(const Call& c) {                                                                   \
+    dispatch_cuda_mixed(c.node.in[0].dtype, [&]<class T>() {                                          \
+      kernels::cuda::name<T>(pool_dims(c.node), c.in<T>(0), c.in<int32_t>(1), c.out<T>(0), c.stream); \
+    });                                                                                               \
+  }
+#define RANVIER_AVERAGE(name)                                                       \
+  void name##_cuda(const Call& c) {                                                 \
+    dispatch_cuda_mixed(c.node.in[0].dtype, [&]<class T>() {                        \
+      kernels::cuda::name<T>(pool_dims(c.node), c.in<T>(0), c.out<T>(0), c.stream); \
+    });                                                                             \
+  }
+RANVIER_BY_INDEX(max_unpool)
+RANVIER_BY_INDEX(pool_take)
+RANVIER_AVERAGE(avg_pool)
+RANVIER_AVERAGE(avg_unpool)
+#undef RANVIER_BY_INDEX
+#undef RANVIER_AVERAGE
+#endif
+
+#define RANVIER_VARIANTS(op)                                                    \
+  constexpr Variant op##_variants[] = {                                         \
+      {.name = "cpu", .run = op##_fast, .supports = operand_is_f32},            \
+      {.name = "reference", .run = op##_reference, .supports = operand_on_cpu}, \
+      RANVIER_CUDA_VARIANTS(                                                    \
+          {.name = "handwritten", .backend = Backend::cuda, .run = op##_cuda, .supports = operand_is_mixed})};
 RANVIER_VARIANTS(max_pool)
 RANVIER_VARIANTS(max_unpool)
 RANVIER_VARIANTS(pool_take)
@@ -187,7 +216,17 @@ void run_position(const Call& call) {
     place[e] = static_cast<uint8_t>(index[e] / width % window * window + index[e] % width % window);
 }
 
-constexpr Variant position_variants[] = {{.name = "reference", .run = run_position}};
+#if defined(RANVIER_HAS_CUDA)
+void run_position_cuda(const Call& call) {
+  const auto [width, window] = call.node.attrs<Position>();
+  kernels::cuda::window_position(call.node.in[0].shape.numel(), width, window, call.in<int32_t>(0),
+                                 call.out<uint8_t>(0), call.stream);
+}
+#endif
+
+constexpr Variant position_variants[] = {
+    {.name = "reference", .run = run_position},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = run_position_cuda})};
 constexpr OpDef position_op{
     .name = "window_position", .infer = infer_position, .variants = position_variants, .smoothness = Smoothness::none};
 
@@ -224,7 +263,7 @@ Tensor global_avg_pool(Tensor x, Where where) {
 }
 
 std::vector<const OpDef*> catalogue::pool() {
-  return {&max_pool_op, &max_unpool_op, &pool_take_op, &avg_pool_op, &avg_unpool_op};
+  return {&max_pool_op, &max_unpool_op, &pool_take_op, &avg_pool_op, &avg_unpool_op, &position_op};
 }
 
 }  // namespace ranvier
