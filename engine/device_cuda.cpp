@@ -54,10 +54,12 @@ std::string description(int index) {
 std::shared_ptr<void> allocate(int index, size_t bytes) {
   check(cudaSetDevice(index), "choosing the device");
   void* data = nullptr;
-  if (cudaMalloc(&data, bytes ? bytes : 1) != cudaSuccess) {
+  const cudaError_t status = cudaMalloc(&data, bytes ? bytes : 1);
+  if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // the failure is told here and must not surface at the next launch
     fail("out of device memory: {} MB asked of the GPU, {} MB are free", bytes >> 20, free_memory(index) >> 20);
   }
+  check(status, "allocating memory");
   return {data, [](void* p) { cudaFree(p); }};
 }
 

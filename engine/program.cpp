@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/profiler_range.h"
+
 namespace ranvier {
 namespace {
 
@@ -92,6 +94,7 @@ void Scratch::reserve(Device device, size_t bytes) {
 
 Program::Program(std::shared_ptr<Plan> plan, State& state, std::shared_ptr<Scratch> scratch, const PlanOptions& options)
     : plan_(std::move(plan)), state_(&state), scratch_(std::move(scratch)), options_(options) {
+  check_memory();
   scratch_->reserve(options_.device, plan_->arena_bytes);
   own_ = Memory(options_.device, plan_->input_bytes + plan_->constant_bytes + plan_->output_bytes);
   fill_bytes(options_.device, own_.data(), 0, own_.bytes());
@@ -104,6 +107,19 @@ Program::Program(std::shared_ptr<Plan> plan, State& state, std::shared_ptr<Scrat
     if (storage.kind == Storage::Kind::constant)
       copy_to_device(options_.device, address(storage), storage.elements.data(), storage.bytes);
   }
+}
+
+void Program::check_memory() const {
+  const size_t scratch = plan_->arena_bytes > scratch_->memory.bytes() ? plan_->arena_bytes : 0;
+  const size_t own = plan_->input_bytes + plan_->constant_bytes + plan_->output_bytes;
+  const size_t state = state_->bytes() - state_->materialised_bytes();
+  const size_t free = free_memory(options_.device);
+  const auto mb = [](size_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  if (scratch + own + state > free)
+    fail(
+        "this program needs {:.0f} MB more ({:.0f} scratch arena, {:.0f} state, {:.0f} inputs and outputs), and {:.0f} "
+        "MB of device memory are free; a smaller batch needs less",
+        mb(scratch + own + state), mb(scratch), mb(state), mb(own), mb(free));
 }
 
 std::byte* Program::address(const Storage& storage) const {
@@ -144,6 +160,7 @@ void Program::execute(const PlanStep& step, std::span<std::byte* const> storages
   for (size_t k = 0; k < step.out.size(); ++k)
     operands[step.in.size() + k] = storages[plan_->values[step.out[k]].storage];
   const NodeView node = step.view();
+  const ProfilerRange range(options_.device.backend == Backend::cuda ? step.label() : std::string());
   step.variant->run({node,
                      {operands, step.in.size()},
                      {operands + step.in.size(), step.out.size()},

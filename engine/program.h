@@ -75,6 +75,7 @@ class Program {
   const Plan& plan() const { return *plan_; }
 
  private:
+  void check_memory() const;
   void bind();
   std::byte* address(const Storage& storage) const;
   void execute(const PlanStep& step, std::span<std::byte* const> storages);

@@ -1,4 +1,5 @@
-// Layers: functions Tensor -> Tensor whose parameters are state entries named by scope, as PyTorch names them.
+// Layers: functions Tensor -> Tensor whose parameters are state entries named by scope, as PyTorch names them. They
+// compute in the type of x: parameters and statistics keep their own, and weights are cast where they meet x.
 #pragma once
 #include <string_view>
 

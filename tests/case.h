@@ -12,6 +12,7 @@
 #include "engine/grad.h"
 #include "engine/ops.h"
 #include "engine/program.h"
+#include "tests/emulated.h"
 
 namespace ranvier::test {
 
@@ -28,6 +29,7 @@ struct Operand {
   Fill fill = {};
   DType dtype = DType::f32;  ///< f32 stands for the floating type of the mode; i32 stays i32
   bool differentiable = true;
+  bool wide = false;  ///< f32 where the mode is a 16-bit type: parameters and statistics
 };
 
 /// One op case: operands and the function that builds the results from them.
@@ -43,11 +45,26 @@ struct OpCase {
 };
 
 inline const std::vector<DType> every_cuda_type = {DType::f32, DType::f64, DType::bf16, DType::f16};
+inline const std::vector<DType> mixed_cuda_types = {DType::f32, DType::bf16, DType::f16};
 
 inline OpCase op_case(std::string name, std::vector<Operand> operands, std::function<Tensor(std::vector<Tensor>)> build,
                       bool exact = false, double tolerance = 2e-6) {
   return {std::move(name), std::move(operands), [build](std::vector<Tensor> in) { return std::vector{build(in)}; },
           exact, tolerance};
+}
+
+/// The same case in every floating type on CUDA.
+inline OpCase in_every_type(OpCase test, double half_ulps = 2) {
+  test.cuda = every_cuda_type;
+  test.half_ulps = half_ulps;
+  return test;
+}
+
+/// Where a test of values runs: the CPU, and CUDA where there is a device or the emulator.
+inline std::vector<Device> devices() {
+  std::vector<Device> list = {Device::cpu()};
+  if (cuda_support().usable) list.push_back(Device::cuda());
+  return list;
 }
 
 /// What an Error that `body` throws says, "no error" where it throws none.
@@ -153,34 +170,38 @@ inline std::vector<double> get(const Program& program, size_t index) {
 
 inline bool is_half(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16; }
 
-inline DType in_mode(DType operand, DType floating) { return is_floating(operand) ? floating : operand; }
+/// Type of an operand in the mode of a floating type.
+inline DType in_mode(const Operand& operand, DType floating) {
+  if (!is_floating(operand.dtype)) return operand.dtype;
+  return operand.wide && is_half(floating) ? DType::f32 : floating;
+}
 
 /// Inputs "x0", "x1", ... of a trace for a case.
 inline std::vector<Tensor> inputs(Graph& graph, const OpCase& test, DType floating) {
   std::vector<Tensor> in;
   for (size_t i = 0; i < test.operands.size(); ++i)
-    in.push_back(
-        input(graph, "x" + std::to_string(i), {in_mode(test.operands[i].dtype, floating), test.operands[i].shape}));
+    in.push_back(input(graph, "x" + std::to_string(i), {in_mode(test.operands[i], floating), test.operands[i].shape}));
   return in;
 }
 
-/// Results of a case under plan options. Operands are rounded to `storage` first (f64 runs are the oracle of 16-bit
-/// ones on equal inputs).
+/// Results of a case under plan options, and their types where wanted. Operands are rounded to `storage` first (f64
+/// runs are the oracle of 16-bit ones on equal inputs).
 inline std::vector<std::vector<double>> evaluate(const OpCase& test, DType floating, const PlanOptions& options,
-                                                 DType storage = DType::f32) {
+                                                 DType storage = DType::f32, std::vector<DType>* types = nullptr) {
   State state(options.device);
   Graph graph(state, true);
   const std::vector<Tensor> results = test.build(inputs(graph, test, floating));
   Program program = compile(graph, results, options);
   for (size_t i = 0; i < test.operands.size(); ++i)
-    set(program, "x" + std::to_string(i), in_mode(test.operands[i].dtype, floating),
-        draw(test.operands[i], i, is_half(floating) ? floating : storage));
+    set(program, "x" + std::to_string(i), in_mode(test.operands[i], floating),
+        draw(test.operands[i], i, in_mode(test.operands[i], is_half(floating) ? floating : storage)));
   program.run_checked();
   std::vector<std::vector<double>> checked, plain;
   for (size_t k = 0; k < results.size(); ++k) checked.push_back(get(program, k));
   program.run();
   for (size_t k = 0; k < results.size(); ++k) plain.push_back(get(program, k));
   EXPECT_EQ(checked, plain) << test.name << ": run and run_checked differ";
+  for (size_t k = 0; types && k < results.size(); ++k) types->push_back(results[k].dtype());
   return plain;
 }
 
@@ -194,6 +215,16 @@ inline void expect_close(const std::vector<double>& a, const std::vector<double>
 
 /// True where this test program is to check CUDA kernels (emulated or real), the CPU being checked by another one.
 inline bool checks_cuda_only() { return std::getenv("RANVIER_CHECK_CUDA") != nullptr; }
+
+/// Skips every test, aloud, where CUDA alone is to be checked and there is no device.
+class NeedsCuda : public testing::Environment {
+ public:
+  void SetUp() override {
+    if (checks_cuda_only() && !cuda_support().usable)
+      GTEST_SKIP() << "skipped: no CUDA device (" << cuda_support().why << ")";
+  }
+};
+inline testing::Environment* const needs_cuda = testing::AddGlobalTestEnvironment(new NeedsCuda);
 
 /// A scalar made of random-weighted results, differentiated `order` times (each time contracted with random weights),
 /// against central differences of the order below, in f64. Error / max(1, |g|) at most `tolerance`.
@@ -253,19 +284,6 @@ inline void check_gradients(const OpCase& test, int order, double tolerance = 1e
   }
 }
 
-/// Calls `body` once for each way in which the emulator may legally run kernels (orders of threads, early and late
-/// asynchronous copies), or once where there is no emulator.
-extern "C" __attribute__((weak)) void emulator_set_mode(int mode);
-template <class Body>
-void in_every_emulated_mode(Body&& body) {
-  const int modes = emulator_set_mode ? 6 : 1;
-  for (int mode = 0; mode < modes; ++mode) {
-    if (emulator_set_mode) emulator_set_mode(mode);
-    body();
-  }
-  if (emulator_set_mode) emulator_set_mode(0);
-}
-
 /// CUDA variants against the f64 reference on equal inputs, in every type that the case names; the same bits in every
 /// emulated mode, fused and unfused.
 inline void check_cuda_variants(const OpCase& test) {
@@ -277,8 +295,10 @@ inline void check_cuda_variants(const OpCase& test) {
     const auto oracle =
         evaluate(test, DType::f64, {.variants = "reference", .fuse = false}, is_half(floating) ? floating : DType::f32);
     std::vector<std::vector<double>> first;
+    std::vector<DType> types;
     in_every_emulated_mode([&] {
-      const auto result = evaluate(test, floating, {.device = Device::cuda(), .fuse = false});
+      types.clear();
+      const auto result = evaluate(test, floating, {.device = Device::cuda(), .fuse = false}, DType::f32, &types);
       if (!first.empty()) {
         EXPECT_EQ(result, first) << test.name << " " << name_of(floating) << ": bits depend on the order of threads";
         return;
@@ -289,7 +309,7 @@ inline void check_cuda_variants(const OpCase& test) {
     });
     for (size_t k = 0; k < oracle.size(); ++k) {
       std::vector<double> want = oracle[k];
-      if (test.exact && ulp)
+      if (test.exact && is_half(types[k]))
         for (double& value : want) value = rounded(value, floating);
       expect_close(first[k], want, test.exact ? 0 : tolerance, test.name + " cuda " + std::string(name_of(floating)));
     }

@@ -1,4 +1,5 @@
 // Pointwise ops: values against the C library, gradients to third order, fusion, broadcasting.
+#include "kernels/elementwise/convert.h"
 #include "tests/case.h"
 
 namespace ranvier::test {
@@ -162,6 +163,53 @@ TEST(Elementwise, IntegersAddAndCompare) {
   program.run();
   EXPECT_EQ(program.get<int64_t>(0), (std::vector<int64_t>{2, -4, (int64_t{1} << 40) + 1}));
   EXPECT_EQ(program.get<double>(2)[2], 0x1p40);
+}
+
+/// What `x`, stored as `from`, is after a cast to `to`.
+double cast_value(double x, DType from, DType to) {
+  if (is_floating(from)) x = rounded(x, from);
+  return is_floating(to) ? rounded(x, to) : std::trunc(x);
+}
+
+TEST(Elementwise, CastsBetweenAllTypes) {
+  const bool cuda = cuda_support().usable;
+  std::vector<DType> types = {DType::f32, DType::f64, DType::i32, DType::i64, DType::u8};
+  if (cuda) types.insert(types.end(), {DType::bf16, DType::f16});
+  for (DType from : types)
+    for (DType to : types) {
+      if (from == to) continue;
+      for (int64_t n : {0, 1, 37, 1031}) {
+        State state(cuda ? Device::cuda() : Device::cpu());
+        Graph graph(state);
+        const Tensor x = input(graph, "x", {from, {n}});
+        Program program = compile(graph, std::vector{cast(x, to)}, {.device = cuda ? Device::cuda() : Device::cpu()});
+        std::vector<double> values, want;
+        for (int64_t i = 0; i < n; ++i)
+          values.push_back(is_floating(from) ? 0.37 * static_cast<double>(i % 501) : i % 251);
+        for (double value : values) want.push_back(cast_value(value, from, to));
+        set(program, "x", from, values);
+        in_every_emulated_mode([&] {
+          program.run_checked();
+          EXPECT_EQ(get(program, 0), want) << name_of(from) << " to " << name_of(to) << " of " << n;
+        });
+      }
+    }
+}
+
+TEST(Elementwise, CastsTo16BitsRoundOnce) {
+  // just above the middle between two neighbours: through a rounded f32 it would lie in the middle, and go down to even
+  const double above = 1 + 0x1p-8 + 0x1p-40, below = 1 + 3 * 0x1p-8 - 0x1p-40;
+  EXPECT_EQ(kernels::to_float(kernels::convert<kernels::bf16>(above)), 1 + 0x1p-7);
+  EXPECT_EQ(kernels::to_float(kernels::convert<kernels::bf16>(below)), 1 + 0x1p-7);
+  EXPECT_EQ(kernels::to_float(kernels::convert<kernels::bf16>(-above)), -1 - 0x1p-7);
+  EXPECT_EQ(kernels::to_float(kernels::convert<kernels::f16>(1 + 0x1p-11 + 0x1p-40)), 1 + 0x1p-10);
+  EXPECT_EQ(kernels::to_float(kernels::convert<kernels::bf16>((int64_t{1} << 60) + (int64_t{1} << 52) + 1)),
+            0x1p60f + 0x1p53f);
+  EXPECT_EQ(kernels::to_float(kernels::convert<kernels::bf16>(-(int64_t{1} << 60) - (int64_t{1} << 52) - 1)),
+            -0x1p60f - 0x1p53f);
+  EXPECT_EQ(kernels::to_float(kernels::convert<kernels::bf16>(1e300)), INFINITY);
+  EXPECT_EQ(kernels::to_float(kernels::convert<kernels::f16>(-1e300)), -INFINITY);
+  EXPECT_TRUE(std::isnan(kernels::to_float(kernels::convert<kernels::f16>(static_cast<double>(NAN)))));
 }
 
 TEST(Elementwise, ErrorsNameTheLine) {

@@ -59,4 +59,10 @@ inline unsigned blocks_for(int64_t work, int64_t threads, int64_t most = 1 << 20
   return static_cast<unsigned>(blocks < most ? blocks : most);
 }
 
+/// A grid of that many blocks; throws where there are more than a launch may have.
+inline unsigned grid_of(int64_t blocks) {
+  if (blocks >= int64_t{1} << 31) throw std::runtime_error("a launch of " + std::to_string(blocks) + " blocks");
+  return static_cast<unsigned>(blocks);
+}
+
 }  // namespace ranvier::kernels

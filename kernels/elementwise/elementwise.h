@@ -70,14 +70,24 @@ void pointwise_cuda(const PointwiseProgram&, int64_t n, const void* const* input
 /// Converts n elements, rounding to nearest even where the target is narrower, truncating floating to integer.
 template <class From, class To>
 void cast_cpu(int64_t n, const From* x, To* y);
+/// The same on a CUDA device, between all element types.
+template <class From, class To>
+void cast_cuda(int64_t n, const From* x, To* y, CudaStream stream);
+
+/// y = the 8 bytes of `pattern` over and over, for `bytes` bytes.
+void fill_cuda(int64_t bytes, uint64_t pattern, void* y, CudaStream stream);
+/// y = x.
+void copy_cuda(int64_t bytes, const void* x, void* y, CudaStream stream);
 
 /// y[index] = x[index with the broadcast axes' coordinate 0]: extents of y, and element strides of x (0 on broadcast
-/// axes), rank at most 6. Any element of `bytes` 1, 4 or 8.
+/// axes), rank at most 6. Any element of `bytes` 1, 4 or 8; on CUDA also of 2.
 struct BroadcastDims {
   int64_t rank;
   int64_t extent[6], stride[6];
   int64_t bytes;
 };
 void broadcast_cpu(const BroadcastDims&, const void* x, void* y);
+/// The same on a CUDA device.
+void broadcast_cuda(const BroadcastDims&, const void* x, void* y, CudaStream stream);
 
 }  // namespace ranvier::kernels
