@@ -199,24 +199,22 @@ struct Grouped {
   GroupedProduct<T> product;
 };
 
+struct GroupCase {
+  MatmulDims dims;
+  bool symmetric, in_place;
+};
+
 template <class T>
-void expect_group(float alpha, float beta, int copies) {
+void expect_group(float alpha, float beta, const std::vector<GroupCase>& cases) {
+  std::vector<std::unique_ptr<Grouped<T>>> group;
   in_every_emulated_mode([&] {
-    std::vector<std::unique_ptr<Grouped<T>>> group;
-    const auto add = [&](const MatmulDims& d, bool symmetric, bool in_place) {
-      group.push_back(std::make_unique<Grouped<T>>(d, symmetric, in_place, alpha, beta, 10 * group.size() + 1));
-    };
-    for (int copy = 0; copy < copies; ++copy) {
-      add({1, 70, 70, 40, false, true}, true, false);   // gram of a wide matrix, tails in the diagonal tiles
-      add({1, 130, 130, 24, true, false}, true, true);  // of a tall one; three rows of tiles
-      add({1, 64, 64, 600, false, true}, true, false);  // deep: split
-      add({1, 65, 33, 72, false, false}, false, false);
-      add({1, 10, 130, 16, true, true}, false, true);
-      add({1, 0, 5, 3, false, false}, false, false);
-      add({1, 24, 40, 520, true, false}, false, false);
-    }
+    group.clear();
     std::vector<GroupedProduct<T>> products;
-    for (const auto& g : group) products.push_back(g->product);
+    for (const GroupCase& c : cases) {
+      const uint64_t which = 10 * group.size() + 1;
+      group.push_back(std::make_unique<Grouped<T>>(c.dims, c.symmetric, c.in_place, alpha, beta, which));
+      products.push_back(group.back()->product);
+    }
     const Memory workspace(Device::cuda(), kernels::matmul_grouped_workspace<T>(products));
     kernels::matmul_grouped<T>(products, alpha, beta, workspace.data(), stream_of(Device::cuda()));
     for (size_t i = 0; i < group.size(); ++i)
@@ -224,23 +222,33 @@ void expect_group(float alpha, float beta, int copies) {
   });
 }
 
+const std::vector<GroupCase> group_cases = {
+    {{1, 70, 70, 40, false, true}, true, false},   // gram of a wide matrix, tails in the diagonal tiles
+    {{1, 130, 130, 24, true, false}, true, true},  // of a tall one; three rows of tiles
+    {{1, 64, 64, 600, false, true}, true, false},  // deep: split
+    {{1, 65, 33, 72, false, false}, false, false}, {{1, 10, 130, 16, true, true}, false, true},
+    {{1, 0, 5, 3, false, false}, false, false},    {{1, 5, 6, 0, false, false}, false, true},
+    {{1, 24, 40, 520, true, false}, false, false}};
+
 TEST(MatmulCuda, GroupsInBf16) {
   RANVIER_NEEDS_CUDA();
-  expect_group<bf16>(1, 0, 1);
-  expect_group<bf16>(2, -0.5, 1);
+  expect_group<bf16>(1, 0, group_cases);
+  expect_group<bf16>(2, -0.5, group_cases);
 }
 TEST(MatmulCuda, GroupsInF16) {
   RANVIER_NEEDS_CUDA();
-  expect_group<f16>(2, 1, 1);
+  expect_group<f16>(2, 1, group_cases);
 }
 TEST(MatmulCuda, GroupsInF32) {
   RANVIER_NEEDS_CUDA();
-  expect_group<float>(1, 0, 1);
-  expect_group<float>(2, -0.5, 1);
+  expect_group<float>(1, 0, group_cases);
+  expect_group<float>(2, -0.5, group_cases);
 }
 TEST(MatmulCuda, GroupsOfMoreProductsThanALaunchTakes) {
   RANVIER_NEEDS_CUDA();
-  expect_group<bf16>(1, 1, 4);
+  std::vector<GroupCase> many;
+  for (int64_t i = 0; i < 51; ++i) many.push_back({{1, 1 + i % 5, 3, 1 + i, i % 2 == 0, i % 3 == 0}, false, false});
+  expect_group<bf16>(1, 1, many);
 }
 
 TEST(MatmulCuda, SymmetricProductsMustBeSquare) {

@@ -25,8 +25,10 @@ std::vector<std::byte> host_values(const Type& type) {
   void* to = bytes.data();
   if (type.dtype == DType::f32) fill(static_cast<float*>(to), [](float x) { return x; });
   if (type.dtype == DType::f64) fill(static_cast<double*>(to), [](float x) { return double{x}; });
-  if (type.dtype == DType::bf16) fill(static_cast<kernels::bf16*>(to), kernels::from_float<kernels::bf16>);
-  if (type.dtype == DType::f16) fill(static_cast<kernels::f16*>(to), kernels::from_float<kernels::f16>);
+  if (type.dtype == DType::bf16)
+    fill(static_cast<kernels::bf16*>(to), [](float x) { return kernels::from_float<kernels::bf16>(x); });
+  if (type.dtype == DType::f16)
+    fill(static_cast<kernels::f16*>(to), [](float x) { return kernels::from_float<kernels::f16>(x); });
   return bytes;
 }
 

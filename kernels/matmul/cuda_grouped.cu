@@ -77,7 +77,10 @@ __device__ __forceinline__ void tile_product(const Entry<T>& entry, const Matmul
   if constexpr (sizeof(T) == 2) {
     const auto by_layout = [&]<Major a, Major b>() {
       SmallBlock<T, a, b> block;
-      product_of_block(block, shared, views, entry.a, entry.b, row, column, depth, depth_end);
+      if (d.k > 0)
+        product_of_block(block, shared, views, entry.a, entry.b, row, column, depth, depth_end);
+      else
+        block.clear();
       block.for_each_pair(put);
     };
     if (d.transpose_a && d.transpose_b)

@@ -18,6 +18,7 @@ struct SimtBlock {
   static constexpr int per = size / 16;  // rows and columns of a thread, in groups of four
   static constexpr int pitch = size + vector;
   static constexpr int shared_elements = 2 * 2 * depth * pitch;
+  static constexpr int steps_at_once = sizeof(T) == 8 ? 2 : 8;  // more in f64 would not fit the registers
   static_assert(size * depth == threads * vector && per % 4 == 0);
 
   T sum[per][per];
@@ -83,7 +84,7 @@ struct SimtBlock {
         next_a = fetch(views.a, transpose_a, row, at + depth),
         next_b = fetch(views.b, !transpose_b, column, at + depth);
       const T* tile = shared + half * 2 * tile_elements;
-#pragma unroll
+#pragma unroll(steps_at_once)
       for (int p = 0; p < depth; ++p) {
         alignas(16) T a[per], b[per];
         operands(a, tile + p * pitch, down());

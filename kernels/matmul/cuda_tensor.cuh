@@ -67,8 +67,8 @@ class OperandLoader {
   int inside_;  // lines (by depth) or elements of a line that exist from this thread's first one on
 };
 
-/// The sums of one block: rows from `row`, columns from `column`, depth [depth, depth_end). `any_a` and `any_b` are any
-/// valid addresses; the kernel's own arguments cost no registers.
+/// The sums of one block: rows from `row`, columns from `column`, depth [depth, depth_end), which is not empty. `any_a`
+/// and `any_b` are any valid addresses; the kernel's own arguments cost no registers.
 template <class Block>
 __device__ __forceinline__ void product_of_block(Block& block, unsigned char* shared,
                                                  const MatmulViews<typename Block::T>& views,
@@ -109,13 +109,18 @@ __global__ void __launch_bounds__(Block::threads, 2)
     tensor_matmul_kernel(MatmulTiles tiles, const typename Block::T* a, const typename Block::T* b,
                          typename Block::T* c, float* partial, int64_t first_item) {
   RANVIER_DYNAMIC_SHARED(shared);
+  RANVIER_SHARED(MatmulItem, kept, [1]);  // until the sums are made: they and the operands need all the registers
   const MatmulDims& d = tiles.dims;
-  const MatmulItem item = matmul_item(tiles, first_item + blockIdx.x);
-  const int64_t row = int64_t{item.row} * Block::rows, column = int64_t{item.column} * Block::columns;
-  const int64_t depth = item.split * tiles.split_depth;
   Block block;
-  product_of_block(block, shared, views_of(tiles, item, a, b), a, b, row, column, depth,
-                   min(depth + tiles.split_depth, d.k));
+  {
+    const MatmulItem item = matmul_item(tiles, first_item + blockIdx.x);
+    if (threadIdx.x == 0) kept[0] = item;
+    const int64_t depth = item.split * tiles.split_depth;
+    product_of_block(block, shared, views_of(tiles, item, a, b), a, b, int64_t{item.row} * Block::rows,
+                     int64_t{item.column} * Block::columns, depth, min(depth + tiles.split_depth, d.k));
+  }
+  const MatmulItem item = kept[0];
+  const int64_t row = int64_t{item.row} * Block::rows, column = int64_t{item.column} * Block::columns;
   const auto store = [&](auto* result) {
     block.for_each_pair([&](int i, int j, float x, float y) {
       if (row + i < d.m) store_pair(result + (row + i) * d.n, column + j, d.n, tiles.vector_c, x, y);

@@ -12,11 +12,12 @@ constexpr int chains = 8;  // independent sums of a thread or warp: with 8 warps
 __device__ int64_t own_index() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 
 template <class T>
-__global__ void __launch_bounds__(threads) fma_probe_kernel(int64_t rounds, float* out) {
+__global__ void __launch_bounds__(threads) fma_probe_kernel(int rounds, float* out) {
   T sum[chains];
   for (int c = 0; c < chains; ++c) sum[c] = T(static_cast<int>(threadIdx.x) % 7 - 3 + c);
   const T a = T(-0.999), b = T(0.001) * T(threadIdx.x);
-  for (int64_t r = 0; r < rounds; ++r)
+#pragma unroll 16  // so that counting costs next to nothing
+  for (int r = 0; r < rounds; ++r)
 #pragma unroll
     for (int c = 0; c < chains; ++c) sum[c] = fused(sum[c], a, b);
   T total = 0;
@@ -40,13 +41,14 @@ __device__ uint32_t operand(uint32_t seed) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(threads) mma_probe_kernel(int64_t rounds, float* out) {
+__global__ void __launch_bounds__(threads) mma_probe_kernel(int rounds, float* out) {
   float sum[chains][4] = {};
   uint32_t a[4], b[chains][2];
   for (int i = 0; i < 4; ++i) a[i] = operand<T>(threadIdx.x * 4 + i);
   for (int c = 0; c < chains; ++c)
     for (int i = 0; i < 2; ++i) b[c][i] = operand<T>(threadIdx.x * 2 * chains + 2 * c + i + 4096);
-  for (int64_t r = 0; r < rounds; ++r)
+#pragma unroll 4
+  for (int r = 0; r < rounds; ++r)
 #pragma unroll
     for (int c = 0; c < chains; ++c) {
       if constexpr (sizeof(T) == 4)
@@ -62,7 +64,7 @@ __global__ void __launch_bounds__(threads) mma_probe_kernel(int64_t rounds, floa
 
 }  // namespace
 
-double probe_cuda(ProbeUnit unit, int64_t rounds, float* out, CudaStream stream) {
+double probe_cuda(ProbeUnit unit, int rounds, float* out, CudaStream stream) {
   const LaunchConfig config{blocks, threads, 0, stream};
   const double instructions = static_cast<double>(rounds) * chains;
   const double thread_flops = 2.0 * blocks * threads * instructions, warps = blocks * threads / 32;

@@ -17,6 +17,6 @@ constexpr int64_t probe_outputs = int64_t{132} * 8 * 256;
 
 /// Every thread of 1056 blocks of 256 runs `rounds` rounds of multiply-adds on numbers of both signs (operands of zeros
 /// would draw less power and run faster). Returns the floating-point operations of the launch.
-double probe_cuda(ProbeUnit unit, int64_t rounds, float* out, CudaStream stream);
+double probe_cuda(ProbeUnit unit, int rounds, float* out, CudaStream stream);
 
 }  // namespace ranvier::kernels

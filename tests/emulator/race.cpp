@@ -110,10 +110,12 @@ extern "C" const char __executable_start;
 
 uint32_t place_of(const void* pc) {
   if (block.site.line == 0) return static_cast<uint32_t>(static_cast<const char*>(pc) - &__executable_start);
-  size_t i = sites.size();
-  while (i > 0 && !(sites[i - 1] == block.site)) --i;
-  if (i == 0) sites.push_back(block.site), i = sites.size();
-  return is_site | static_cast<uint32_t>(i - 1);
+  static size_t last = 0;
+  if (last >= sites.size() || !(sites[last] == block.site)) {
+    last = static_cast<size_t>(std::find(sites.begin(), sites.end(), block.site) - sites.begin());
+    if (last == sites.size()) sites.push_back(block.site);
+  }
+  return is_site | static_cast<uint32_t>(last);
 }
 
 /// "kernel.cu:12" by addr2line where it is installed, else the address within the program.

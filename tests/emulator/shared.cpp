@@ -26,7 +26,7 @@ struct Array {
 unsigned char* arena = nullptr;
 size_t used = 0, total = 0;
 std::vector<Array> arrays;
-std::vector<bool> allocated(arena_bytes);
+std::vector<uint8_t> allocated(arena_bytes);  // bytes of arrays; kept in the race build only
 
 unsigned char* allocate(const void* key, size_t bytes, size_t alignment, const char* name) {
   const size_t offset = (used + alignment - 1) / alignment * alignment;
@@ -40,7 +40,7 @@ unsigned char* allocate(const void* key, size_t bytes, size_t alignment, const c
 #else
   std::memset(arena + offset, unset, used - offset);
 #endif
-  if (race::enabled) std::fill_n(allocated.begin() + static_cast<ptrdiff_t>(offset), bytes, true);
+  if (race::enabled) std::fill_n(allocated.begin() + static_cast<ptrdiff_t>(offset), bytes, uint8_t{1});
   arrays.push_back({key, arena + offset, bytes, name});
   return arena + offset;
 }
@@ -53,7 +53,7 @@ void reset_shared(size_t dynamic_bytes) {
     if (memory == MAP_FAILED) throw Error("no memory for the shared memory of a block");
     arena = static_cast<unsigned char*>(memory);
   }
-  if (race::enabled) std::fill_n(allocated.begin(), used, false);
+  if (race::enabled) std::fill_n(allocated.begin(), used, uint8_t{0});
   used = total = 0;
   arrays.clear();
 #if defined(RANVIER_EMULATOR_ASAN)
@@ -91,11 +91,9 @@ bool is_shared(const void* p) {
   return reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(arena) < arena_bytes;
 }
 
-bool is_allocated_shared(const void* p, size_t bytes) {
-  const size_t offset = static_cast<size_t>(static_cast<const unsigned char*>(p) - arena);
-  for (size_t i = offset; i < offset + bytes; ++i)
-    if (i >= arena_bytes || !allocated[i]) return false;
-  return true;
+bool is_allocated_shared(const void* p, size_t bytes) {  // a gap is wider than any access
+  const size_t first = static_cast<size_t>(static_cast<const unsigned char*>(p) - arena), last = first + bytes - 1;
+  return last < arena_bytes && allocated[first] && allocated[last];
 }
 
 uint32_t shared_addr(const void* p) {
