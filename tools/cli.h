@@ -66,5 +66,6 @@ void add_train(CLI::App&);
 void add_eval(CLI::App&);
 void add_predict(CLI::App&);
 void add_bench(CLI::App&);
+void add_simulate(CLI::App&);
 
 }  // namespace ranvier::cli
