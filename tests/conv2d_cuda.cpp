@@ -309,8 +309,8 @@ TEST_F(Conv2dCuda, FewChannelsKnowTheirLimits) {
 
 const ConvKernel kernels[] = {ConvKernel::best, ConvKernel::gather, ConvKernel::positional, ConvKernel::few_channels,
                               ConvKernel::tf32};
-const std::vector<Conv2dDims> mixed = {{33, 5, 6, 64, 40, 3, 3, 1, 1, 1, 1},
-                                       {6, 9, 9, 64, 72, 3, 3, 2, 2, 1, 1},
+const std::vector<Conv2dDims> mixed = {{9, 4, 3, 64, 40, 3, 3, 1, 1, 1, 1},
+                                       {2, 5, 6, 64, 72, 3, 3, 2, 2, 1, 1},
                                        {3, 20, 9, 3, 24, 3, 3, 1, 1, 1, 1},
                                        {2, 5, 5, 10, 7, 3, 3, 1, 1, 1, 1}};
 

@@ -84,7 +84,8 @@ TEST(Matmul, SplitDepthsOfWeightGradients) {
 }
 
 TEST(Matmul, Tf32RoundsOperandsAndNothingElse) {
-  if (const CudaSupport support = cuda_support(); !support.usable) GTEST_SKIP() << "skipped: " << support.why;
+  if (const CudaSupport support = cuda_support(); !support.usable)
+    GTEST_SKIP() << "skipped: no CUDA device (" << support.why << ")";
   for (const Flags& flags : all_flags) {
     const OpCase test = product({{2}, 20, 12, 40}, flags, {}, false);
     const auto tf32 = [](double x) {
@@ -106,7 +107,8 @@ TEST(Matmul, Tf32RoundsOperandsAndNothingElse) {
 
 TEST(Matmul, CublasEqualsTheReference) {
 #if defined(RANVIER_HAS_CUBLAS)
-  if (const CudaSupport support = cuda_support(); !support.usable) GTEST_SKIP() << "skipped: " << support.why;
+  if (const CudaSupport support = cuda_support(); !support.usable)
+    GTEST_SKIP() << "skipped: no CUDA device (" << support.why << ")";
   const Extents extents[] = {{{}, 1, 1, 1}, {{}, 33, 65, 17}, {{2, 3}, 4, 3, 2}, {{}, 64, 10, 2048}, {{}, 3, 2, 0}};
   for (const Flags& flags : all_flags)
     for (const Extents& e : extents) {

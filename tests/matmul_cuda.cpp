@@ -14,8 +14,9 @@ using kernels::GroupedProduct;
 using kernels::MatmulCudaCut;
 using kernels::MatmulDims;
 
-#define RANVIER_NEEDS_CUDA() \
-  if (const CudaSupport support = cuda_support(); !support.usable) GTEST_SKIP() << "skipped: " << support.why
+#define RANVIER_NEEDS_CUDA()                                       \
+  if (const CudaSupport support = cuda_support(); !support.usable) \
+  GTEST_SKIP() << "skipped: no CUDA device (" << support.why << ")"
 
 /// Device memory of exactly `count` elements from `offset` elements after an aligned address, filled with NaN.
 template <class T>
@@ -134,6 +135,25 @@ TEST(MatmulCuda, ExactInBf16) {
 TEST(MatmulCuda, ExactInF16) {
   RANVIER_NEEDS_CUDA();
   expect_exact_everywhere<f16>(default_run<f16>, true);
+}
+
+/// Tiles in shared memory are written by cp.async and read by ldmatrix without a bank conflict, in every orientation.
+TEST(MatmulCuda, NoBankConflicts) {
+  RANVIER_NEEDS_CUDA();
+  if (!emulator_bank_conflicts) GTEST_SKIP() << "skipped: only the emulator counts bank conflicts";
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true})
+      for (const int64_t tile : {64, 128}) {
+        const MatmulDims d{1, 128, 128, 64, ta, tb};
+        const auto run = [&]<class T>(const Run<T>& product, const char* file) {
+          const DeviceArray<T> a(whole_numbers(d.a_size(), 1)), b(whole_numbers(d.b_size(), 2)), c(d.c_size());
+          const MatmulCudaCut cut = forced(d, tile, 1, 64 / static_cast<int64_t>(sizeof(T)));
+          return bank_conflicts(file, [&] { product(d, cut, a.data(), b.data(), c.data(), nullptr); });
+        };
+        EXPECT_EQ(run.operator()<bf16>(default_run<bf16>, "mma_tile.cuh"), 0) << "reads, flags " << ta << tb;
+        EXPECT_EQ(run.operator()<bf16>(default_run<bf16>, "cuda_tensor.cuh"), 0) << "writes, flags " << ta << tb;
+        EXPECT_EQ(run.operator()<float>(tf32_run, "cuda_tensor.cuh"), 0) << "tf32 writes, flags " << ta << tb;
+      }
 }
 
 TEST(MatmulCuda, DefaultCutsCoverTheDepthOnce) {
