@@ -243,6 +243,7 @@ class Entry {
     const int64_t id = state.find(slab, name);
     if (id < 0) fail("optimize: there is no state entry {}/{}", slab, name);
     id_ = static_cast<uint32_t>(id);
+    state.materialise();
     if (state.entry(id_).type.dtype != DType::f64) fail("optimize: {}/{} is not f64", slab, name);
   }
   void set(std::span<const double> x) const {
