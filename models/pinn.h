@@ -51,15 +51,15 @@ struct Current {
 
 /// How a solution is sought.
 struct Options {
-  int64_t hidden = 16;        ///< tanh units of a segment's network
-  int64_t points = 96;        ///< collocation points of a segment
-  double window_ms = 20;      ///< longest window; halved where a network does not meet its equation
-  double shortest_ms = 0.01;  ///< a window below it fails the run
-  double A_mv = 20;           ///< v = v_c + A tan(phi)
-  double window_loss = 1e-9;  ///< mean squared residual at which a window is accepted
-  double spike_loss = 1e-9;   ///< the same for a segment that ends in a spike
-  double fresh_ratio = 2;     ///< residual on ten times as many new points, over that on the training points
-  int64_t iterations = 2000;  ///< of the optimizer, a segment
+  int64_t hidden = 16;         ///< tanh units of a segment's network
+  int64_t points = 96;         ///< collocation points of a segment
+  double window_ms = 20;       ///< longest window; halved where a network does not meet its equation
+  double shortest_ms = 0.01;   ///< a window below it fails the run
+  double A_mv = 20;            ///< v = v_c + A tan(phi)
+  double window_loss = 1e-12;  ///< mean squared residual at which a window is accepted
+  double spike_loss = 1e-12;   ///< the same for a segment that ends in a spike
+  double fresh_ratio = 2;      ///< residual on ten times as many new points, over that on the training points
+  int64_t iterations = 2000;   ///< of the optimizer, a segment
   bool levenberg_marquardt = false;
   uint64_t seed = 0;
   double budget_seconds = 1e9;  ///< the run fails beyond it, keeping what it has
@@ -77,6 +77,7 @@ struct Segment {
   std::vector<double> theta;  ///< the network's parameters
   double loss = 0, fresh_loss = 0;
   int64_t iterations = 0, evaluations = 0;
+  std::vector<double> history;  ///< training loss after each iteration; not saved
 };
 
 struct Point {

@@ -160,8 +160,8 @@ Options Options::quality(std::string_view word) {
   Options options;
   if (word == "fast") return options;
   if (word != "best") fail("quality '{}' is neither fast nor best", word);
-  options.hidden = 20, options.points = 128, options.iterations = 8000;
-  options.window_loss = options.spike_loss = 1e-12;
+  options.hidden = 20, options.iterations = 8000;
+  options.window_loss = options.spike_loss = 1e-14;
   return options;
 }
 

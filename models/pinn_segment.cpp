@@ -162,7 +162,6 @@ void SegmentSolver::fit(Segment& segment, std::mt19937_64& random) {
     x.push_back(0);
     optimize::Options options{.max_iterations = options_.iterations, .wanted_value = 0.1 * wanted};
     options.stall_share = 0.02, options.patience = 200;
-    options.proceed = [](int64_t, double) { return true; };
     optimize::Result result;
     if (options_.levenberg_marquardt) {
       set(residuals_, segment, s), set(rows_, segment, s);
@@ -176,6 +175,7 @@ void SegmentSolver::fit(Segment& segment, std::mt19937_64& random) {
     if (segment.spike) segment.length_ms = length * (1 + result.x.back());
     segment.theta.assign(result.x.begin(), result.x.end() - 1);
     segment.loss = result.value;
+    segment.history.insert(segment.history.end(), result.history.begin(), result.history.end());
     const std::vector<double> fresh = chebyshev_sample(options_.points * fresh_factor, random);
     segment.fresh_loss = evaluate(segment, fresh_, fresh, &each);
     if (segment.fresh_loss <= options_.fresh_ratio * std::max(segment.loss, rounding_loss)) return;
