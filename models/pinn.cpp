@@ -85,7 +85,7 @@ class March {
     double length = std::min(window_, edge - t_);
     // A sliver before an edge would be a window of its own: two halves instead.
     if (edge - t_ - length > 0 && edge - t_ - length < 0.25 * length) length = 0.5 * (edge - t_);
-    for (;; length *= 0.5) {
+    for (;;) {
       Segment window = begin(length);
       fit(window);
       if (std::chrono::duration<double>(Clock::now() - began_).count() > options_.budget_seconds)
@@ -95,7 +95,10 @@ class March {
         if (crossing < 0) return accept(window, edge);
         if (accept_spike(crossing * length, edge)) return;
       }
-      if (0.5 * length < options_.shortest_ms)
+      // Even a poor network tells about where the peak is: the next window ends a little behind it.
+      const double crossing = first_crossing(solver_, window);
+      length *= crossing < 0 ? 0.5 : std::clamp(1.3 * crossing, 0.2, 0.6);
+      if (length < options_.shortest_ms)
         return fail_at_window(window, fmt::format("mean squared residual {:.2g} (fresh {:.2g}), wanted {:.2g}",
                                                   window.loss, window.fresh_loss, options_.window_loss));
     }

@@ -160,7 +160,7 @@ Options Options::quality(std::string_view word) {
   Options options;
   if (word == "fast") return options;
   if (word != "best") fail("quality '{}' is neither fast nor best", word);
-  options.hidden = 20, options.iterations = 8000;
+  options.hidden = 20, options.iterations = 3000;
   options.window_loss = options.spike_loss = 1e-14;
   return options;
 }

@@ -129,7 +129,7 @@ TEST(Pinn, SavedAndLoaded) {
     EXPECT_EQ(again.residual(t).v, solution.residual(t).v);
   }
   safetensors::write(path, {{"format", "other"}}, {});
-  EXPECT_ERROR(Solution::load(path), "is a \"other\" file");
+  EXPECT_ERROR(Solution::load(path), "is a 'other' file");
   safetensors::write(path, {}, {});
   EXPECT_ERROR(Solution::load(path), "is no PINN model");
   safetensors::write(path, {{"format", "ranvier.pinn.windows"}, {"architecture", R"({"widths":[1,4,3]})"}}, {});
