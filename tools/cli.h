@@ -63,5 +63,6 @@ void add_train(CLI::App&);
 void add_eval(CLI::App&);
 void add_predict(CLI::App&);
 void add_bench(CLI::App&);
+void add_pinn(CLI::App&);
 
 }  // namespace ranvier::cli
