@@ -56,7 +56,7 @@ std::string script_of(const fs::path& folder, bool reference) {
       "plot {0} using 1:(abs($4)+1e-16) every ::1 with lines lw 1 lc rgb '#1f6f8b' title 'dv/dt - f', {0} using "
       "1:(abs($5)+1e-16) every ::1 with lines lw 1 lc rgb '#edae49' title 'du/dt - g'\n",
       data);
-  begin("loss.png", "optimizer iteration (all windows)", "mean squared residual of the window",
+  begin("loss.png", "optimizer iteration (accepted windows)", "mean squared residual of the window",
         "set logscale y; set format y '%.0e'; unset key; set xtics format '%.0s%c'");
   s += fmt::format("plot {} using 1:4 every ::1 with dots lc rgb '#1f6f8b'\n", at("loss.csv"));
   if (reference) {
