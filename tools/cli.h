@@ -64,5 +64,6 @@ void add_eval(CLI::App&);
 void add_predict(CLI::App&);
 void add_bench(CLI::App&);
 void add_pinn(CLI::App&);
+void add_bench_pinn(CLI::App& bench);
 
 }  // namespace ranvier::cli
