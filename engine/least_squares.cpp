@@ -3,64 +3,11 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/householder.h"
 #include "engine/optimize.h"
 
 namespace ranvier::optimize {
 namespace {
-
-/// Householder QR of the columns of A (rows, columns), stored by columns so that reflections run along memory; the
-/// right-hand side is column `columns`. Leaves R in the upper triangle.
-class Qr {
- public:
-  Qr(int64_t rows, int64_t columns) : rows_(rows), columns_(columns), a_(static_cast<size_t>(rows * (columns + 1))) {}
-  double* column(int64_t j) { return a_.data() + j * rows_; }
-
-  /// Reduces columns; `shift` names the first row below row j that may be non-zero besides row j itself: rows of an
-  /// upper triangle on top need no reflection among themselves.
-  void factor(int64_t triangle = 0) {
-    for (int64_t j = 0; j < columns_; ++j) {
-      double* v = column(j);
-      const int64_t first = triangle ? triangle : j + 1;  // v has entries at j and from here on
-      const int64_t last = triangle ? std::min(rows_, triangle + j + 1) : rows_;
-      double square = 0;
-#pragma omp simd reduction(+ : square)
-      for (int64_t i = first; i < last; ++i) square += v[i] * v[i];
-      if (square == 0) continue;
-      const double norm = std::sqrt(v[j] * v[j] + square), alpha = v[j] > 0 ? -norm : norm;
-      const double top = v[j] - alpha, scale = 2 / (top * top + square);
-      for (int64_t k = j + 1; k <= columns_; ++k) {
-        double* c = column(k);
-        double product = top * c[j];
-#pragma omp simd reduction(+ : product)
-        for (int64_t i = first; i < last; ++i) product += v[i] * c[i];
-        product *= scale;
-        c[j] -= product * top;
-#pragma omp simd
-        for (int64_t i = first; i < last; ++i) c[i] -= product * v[i];
-      }
-      v[j] = alpha;
-    }
-  }
-
-  /// Back substitution; false where a pivot vanishes.
-  bool solve(double* x) {
-    const double* b = column(columns_);
-    double most = 0;
-    for (int64_t j = 0; j < columns_; ++j) most = std::max(most, std::abs(column(j)[j]));
-    for (int64_t j = columns_ - 1; j >= 0; --j) {
-      double sum = b[j];
-      for (int64_t k = j + 1; k < columns_; ++k) sum -= column(k)[j] * x[k];
-      const double pivot = column(j)[j];
-      if (!(std::abs(pivot) > 1e-300 && std::abs(pivot) > 1e-16 * most)) return false;
-      x[j] = sum / pivot;
-    }
-    return true;
-  }
-
- private:
-  int64_t rows_, columns_;
-  std::vector<double> a_;
-};
 
 double mean_square(std::span<const double> r) {
   double sum = 0;
@@ -71,13 +18,52 @@ double mean_square(std::span<const double> r) {
 
 }  // namespace
 
+void Qr::factor(int64_t triangle) {
+  for (int64_t j = 0; j < columns_ && j < rows_; ++j) {
+    double* v = column(j);
+    const int64_t first = triangle ? triangle : j + 1;  // besides row j, v has entries from here on
+    const int64_t last = triangle ? std::min(rows_, triangle + j + 1) : rows_;
+    double square = 0;
+#pragma omp simd reduction(+ : square)
+    for (int64_t i = first; i < last; ++i) square += v[i] * v[i];
+    if (square == 0) continue;
+    const double norm = std::sqrt(v[j] * v[j] + square), alpha = v[j] > 0 ? -norm : norm;
+    const double top = v[j] - alpha, scale = 2 / (top * top + square);
+    for (int64_t k = j + 1; k < all_; ++k) {
+      double* c = column(k);
+      double product = top * c[j];
+#pragma omp simd reduction(+ : product)
+      for (int64_t i = first; i < last; ++i) product += v[i] * c[i];
+      product *= scale;
+      c[j] -= product * top;
+#pragma omp simd
+      for (int64_t i = first; i < last; ++i) c[i] -= product * v[i];
+    }
+    v[j] = alpha;
+  }
+}
+
+bool Qr::solve(double* x, int64_t rhs) {
+  const double* b = column(rhs);
+  double most = 0;
+  for (int64_t j = 0; j < columns_; ++j) most = std::max(most, std::abs(column(j)[j]));
+  for (int64_t j = columns_ - 1; j >= 0; --j) {
+    double sum = b[j];
+    for (int64_t k = j + 1; k < columns_; ++k) sum -= column(k)[j] * x[k];
+    const double pivot = column(j)[j];
+    if (!(std::abs(pivot) > 1e-300 && std::abs(pivot) > 1e-16 * most)) return false;
+    x[j] = sum / pivot;
+  }
+  return true;
+}
+
 bool least_squares(int64_t rows, int64_t columns, double* a, double* b, double* x) {
   Qr qr(rows, columns);
   for (int64_t j = 0; j < columns; ++j)
     for (int64_t i = 0; i < rows; ++i) qr.column(j)[i] = a[i * columns + j];
   std::copy(b, b + rows, qr.column(columns));
   qr.factor();
-  return qr.solve(x);
+  return qr.solve(x, columns);
 }
 
 Result levenberg_marquardt(const Residuals& f, int64_t count, Vector start, const Options& o) {
@@ -106,7 +92,8 @@ Result levenberg_marquardt(const Residuals& f, int64_t count, Vector start, cons
       }
       g[static_cast<size_t>(k)] = slope;
       // More 1978: the largest norm that a column has had, so that steps shrink in the parameters that matter
-      scale[static_cast<size_t>(k)] = std::max({scale[static_cast<size_t>(k)], std::sqrt(square), 1e-12});
+      scale[static_cast<size_t>(k)] = std::max(scale[static_cast<size_t>(k)], std::sqrt(square));
+      if (scale[static_cast<size_t>(k)] == 0) scale[static_cast<size_t>(k)] = 1;  // a parameter without effect
     }
     if (!(std::abs(*std::max_element(g.begin(), g.end(), [](double a, double b) {
             return std::abs(a) < std::abs(b);
@@ -124,7 +111,7 @@ Result levenberg_marquardt(const Residuals& f, int64_t count, Vector start, cons
       std::copy(qr.column(n), qr.column(n) + n, damped.column(n));
       damped.factor(n);
       double gain = -1, predicted = 0, value = std::numeric_limits<double>::infinity();
-      if (damped.solve(step.data())) {
+      if (damped.solve(step.data(), n)) {
         for (int64_t k = 0; k < n; ++k) {
           const auto at = static_cast<size_t>(k);
           x[at] = result.x[at] + step[at];
