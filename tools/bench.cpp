@@ -219,6 +219,7 @@ void add_bench(CLI::App& app) {
         add("train", "Images a second of training steps (SGD Nesterov), data included, and time by op", bench_train);
     command->add_option("--steps", options->steps, "Steps to time")->capture_default_str()->check(CLI::PositiveNumber);
   }
+  add_bench_pinn(*bench);
 }
 
 }  // namespace ranvier::cli

@@ -67,5 +67,7 @@ void add_eval(CLI::App&);
 void add_predict(CLI::App&);
 void add_bench(CLI::App&);
 void add_simulate(CLI::App&);
+void add_pinn(CLI::App&);
+void add_bench_pinn(CLI::App& bench);
 
 }  // namespace ranvier::cli
