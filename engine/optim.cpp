@@ -52,7 +52,7 @@ void assign_all(Graph& graph, std::string_view slab, const Group& group, std::sp
 
 /// The factor of the loss in the session's slab.
 Tensor loss_factor(Graph& graph, const LossScale& options, const Where& where) {
-  return read(graph, "session", "loss_scale", Type{compute_type(graph), {}},
+  return read(graph, "session", "loss_scale", Type{graph.state().parameter_type(), {}},
               init::constant(static_cast<float>(options.initial)), where);
 }
 

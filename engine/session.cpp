@@ -64,6 +64,17 @@ std::vector<std::string> parameters_of(Graph& graph) {
 
 }  // namespace
 
+Precision precision_named(const std::string& name, Device device) {
+  const bool cuda = device.backend == Backend::cuda;
+  const std::string chosen = !name.empty() ? name : cuda ? "bf16" : "f32";
+  if (chosen == "f32") return {chosen, DType::f32, ""};
+  if (chosen != "tf32" && chosen != "bf16" && chosen != "f16")
+    fail("precision '{}' is none of f32, tf32, bf16 and f16", name);
+  if (!cuda) fail("precision {}: the CPU computes in f32; {} needs a CUDA device", chosen, chosen);
+  if (chosen == "tf32") return {chosen, DType::f32, "tf32"};  // wherever an op has such a variant
+  return {chosen, chosen == "bf16" ? DType::bf16 : DType::f16, ""};
+}
+
 Session::Session(Device device, SessionOptions options)
     : options_(std::move(options)), state_(std::make_shared<State>(device, options_.seed)) {
   check_variants(options_.variants);

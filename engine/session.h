@@ -20,6 +20,16 @@ struct SessionOptions {
   std::optional<DType> compute = {};
 };
 
+/// The arithmetic of a session by a name that people know.
+struct Precision {
+  std::string name;  ///< "f32", "tf32", "bf16" or "f16"
+  DType compute = DType::f32;
+  std::string variants;  ///< what SessionOptions::variants must begin with
+};
+/// "f32"; "tf32": f32 values, products on tensor cores; "bf16" and "f16": activations and products in 16 bits beside
+/// f32 parameters. "" is the device's default: bf16 on CUDA, f32 on the CPU, which has nothing else. Throws Error.
+Precision precision_named(const std::string& name, Device device);
+
 /// Shapes of the batches that a step is compiled for.
 struct BatchType {
   int64_t size = 0;

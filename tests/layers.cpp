@@ -106,7 +106,7 @@ std::string forbidden_in_kernels(const std::string& path, const std::string& cod
       {std::regex("cooperative_groups|\\bnvcuda\\b|\\bwmma\\b|\\bcub\\b|\\bthrust\\b|\\bcuda::|cuda_pipeline"),
        "a library that the emulator does not have", "none"},
       {std::regex("__activemask|__nanosleep|\\bclock(64)?\\s*\\("), "depends on how threads happen to run", "none"},
-      {std::regex("\\b__nv_"), "a compiler's builtin that the emulator does not have", "none"},
+      {std::regex("\\b__nv_(?!bfloat)"), "a compiler's builtin that the emulator does not have", "none"},
       {std::regex("\\b(cudaMalloc|cudaFree|cudaMemcpy|cudaMemset)\\w*|\\bcuda\\w*Synchronize\\b"),
        "kernels allocate nothing, copy nothing and never wait", "none"},
       {std::regex("\\bthread_local\\b"), "the emulator's threads share it", "none"},

@@ -64,7 +64,7 @@ void say_peaks(const BenchOptions& options, const Peak& peak) {
 
 void bench_ops(const BenchOptions& options) {
   const Device device = options.common.start();
-  Session session(device, {options.common.seed.value_or(0), options.common.variant, DType::f32});
+  Session session(device, options.common.session_options(device));
   const models::Recipe recipe = models::recipe(options.model, 10, options.batch);
   const TrainStep step = compile_step(session, recipe);
   const Peak peak = measure_peak(device);
@@ -121,7 +121,7 @@ void bench_plan(const BenchOptions& options) {
   size_t steps = 0, nodes = 0;
   std::string bill;
   for (int64_t repeat = 0; repeat < std::max<int64_t>(options.repeats, 1); ++repeat) {
-    Session session(device, {options.common.seed.value_or(0), options.common.variant, DType::f32});
+    Session session(device, options.common.session_options(device));
     const auto start = Clock::now();
     const Session::Planned planned = session.plan_step(
         {recipe.batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation), recipe.optimizer, 1000);
@@ -143,7 +143,7 @@ void bench_plan(const BenchOptions& options) {
 
 void bench_train(const BenchOptions& options) {
   const Device device = options.common.start();
-  Session session(device, {options.common.seed.value_or(0), options.common.variant, DType::f32});
+  Session session(device, options.common.session_options(device));
   models::Recipe recipe = models::recipe(options.model, 10, options.batch);
   recipe.optimizer = optim::Sgd{.lr = 0.01, .momentum = 0.9, .nesterov = true, .weight_decay = 5e-4};
   recipe.alternating_flip = false, recipe.flip = true, recipe.translate = 0;

@@ -27,6 +27,7 @@ void Common::add_to(CLI::App& app) {
   app.add_option("--seed", seed, "Seed of every random stream (default 0)");
   app.add_option("--device", device, "auto, cpu or cuda")->capture_default_str();
   app.add_option("--threads", threads, "CPU threads, 0 for all cores")->capture_default_str();
+  app.add_option("--precision", precision, "f32, tf32, bf16 or f16 (default: bf16 on CUDA, f32 on the CPU)");
   app.add_option("--variant", variant, "Which variant runs an op, e.g. conv2d=native,matmul=reference");
 }
 
@@ -38,6 +39,16 @@ Device Common::start() const {
   if (device == "auto") why = chosen.backend == Backend::cuda ? "the first GPU that works" : cuda_support().why;
   fmt::print(stderr, "device: {} ({})\n", chosen.description(), why);
   return chosen;
+}
+
+SessionOptions Common::session_options(Device device) const {
+  const Precision chosen = precision_named(precision, device);
+  fmt::print(stderr, "precision: {}\n", chosen.name);
+  const bool both = !chosen.variants.empty() && !variant.empty();
+  return {.seed = seed.value_or(0),
+          .variants = chosen.variants + (both ? "," : "") + variant,
+          .parameters = DType::f32,
+          .compute = chosen.compute};
 }
 
 void Common::write(const std::string& text) const {

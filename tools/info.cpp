@@ -3,6 +3,9 @@
 #if defined(RANVIER_HAS_CUBLAS)
 #include "kernels/matmul/cublas.h"
 #endif
+#if defined(RANVIER_HAS_CUDNN)
+#include "kernels/common/cudnn_type.h"
+#endif
 #include "tools/cli.h"
 
 namespace ranvier::cli {
@@ -23,6 +26,11 @@ void add_info(CLI::App& app) {
 #else
     const std::string cublas;
 #endif
+#if defined(RANVIER_HAS_CUDNN)
+    const std::string cudnn = kernels::cudnn_version();
+#else
+    const std::string cudnn;
+#endif
     nlohmann::ordered_json variants;
     for (const OpDef* op : all_ops()) {
       nlohmann::ordered_json names = nlohmann::ordered_json::array();
@@ -39,6 +47,7 @@ void add_info(CLI::App& app) {
     const CudaSupport cuda = cuda_support();
     common->say("CUDA:    {}", cuda.usable ? "yes" : "no (" + cuda.why + ")");
     common->say("cuBLAS:  {}", cublas.empty() ? "no (not found when this was configured)" : cublas);
+    common->say("cuDNN:   {}", cudnn.empty() ? "no (not found when this was configured)" : cudnn);
     common->say("compiler: {}, {}", __VERSION__, RANVIER_BUILD_FLAGS);
     common->say("variants, in the order they are tried:");
     for (const auto& [op, names] : variants.items()) {
@@ -46,11 +55,15 @@ void add_info(CLI::App& app) {
       for (const auto& name : names) text += " " + name.get<std::string>();
       common->say("  {:<28}{}", op, text);
     }
-    common->print(
-        {{"version", RANVIER_VERSION},
-         {"device", device.description()},
-         {"backends", {{"cpu", true}, {"onednn", onednn}, {"cuda", cuda.usable}, {"cublas", !cublas.empty()}}},
-         {"variants", variants}});
+    common->print({{"version", RANVIER_VERSION},
+                   {"device", device.description()},
+                   {"backends",
+                    {{"cpu", true},
+                     {"onednn", onednn},
+                     {"cuda", cuda.usable},
+                     {"cublas", !cublas.empty()},
+                     {"cudnn", !cudnn.empty()}}},
+                   {"variants", variants}});
   });
 }
 

@@ -47,6 +47,9 @@ class Trainer {
   void prepare() {
     common_ = options_.common;
     common_.device = config_.device;
+    common_.precision = config_.precision;
+    common_.variant = config_.variant;
+    common_.seed = static_cast<uint64_t>(config_.seed);
     common_.threads = static_cast<int>(config_.threads);
     const Device device = common_.start();
     // fail on what the user can mend before any long work
@@ -59,8 +62,9 @@ class Trainer {
     if (recipe_.batch > splits_.train.size())
       throw UsageError(
           fmt::format("batch = {}: there are only {} training images", recipe_.batch, splits_.train.size()));
-    session_ = std::make_unique<Session>(
-        device, SessionOptions{static_cast<uint64_t>(config_.seed), config_.variant, DType::f32});
+    const SessionOptions session = common_.session_options(device);
+    if (session.compute == DType::f16) recipe_.optimizer.loss_scale = optim::LossScale{};
+    session_ = std::make_unique<Session>(device, session);
     session_->keep_graphs(options_.dump_graph);
     steps_per_epoch_ = splits_.train.size() / recipe_.batch;
     total_steps_ = steps_per_epoch_ * recipe_.epochs;

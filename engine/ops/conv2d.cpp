@@ -6,6 +6,10 @@
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
+#if defined(RANVIER_HAS_CUDNN)
+#include "engine/ops/cudnn.h"
+#include "kernels/conv2d/cudnn.h"
+#endif
 
 namespace ranvier {
 namespace {
@@ -124,6 +128,37 @@ constexpr Variant cuda_variant(const char* name, bool exact = true) {
 }
 #endif
 
+#if defined(RANVIER_HAS_CUDNN)
+using kernels::CudnnConv;
+bool cudnn_supports(const NodeView& node) {
+  return operand_is_mixed(node) && kernels::cudnn_conv_supports(node.attrs<Conv2dDims>());
+}
+bool cudnn_tf32_supports(const NodeView& node) { return operand_is_f32(node) && cudnn_supports(node); }
+template <ConvPass pass, int rank, bool tf32>
+std::shared_ptr<void> prepare_cudnn(const NodeView& node, DeviceContext& context) {
+  return std::make_shared<CudnnConv>(node.attrs<Conv2dDims>(), pass, cudnn_type(node.in[0].dtype, tf32), rank,
+                                     context.stream);
+}
+size_t cudnn_workspace(const NodeView&, const void* prepared) {
+  return static_cast<const CudnnConv*>(prepared)->workspace();
+}
+void run_cudnn(const Call& call) {
+  static_cast<const CudnnConv*>(call.prepared)
+      ->run(call.inputs[0], call.inputs[1], call.outputs[0], call.workspace, call.stream);
+}
+/// The plan at a rank of cuDNN's own list: which is fastest only a benchmark can tell.
+template <ConvPass pass, int rank, bool tf32 = false>
+constexpr Variant cudnn_variant(const char* name) {
+  return {.name = name,
+          .backend = Backend::cuda,
+          .run = run_cudnn,
+          .supports = tf32 ? cudnn_tf32_supports : cudnn_supports,
+          .workspace = cudnn_workspace,
+          .prepare = prepare_cudnn<pass, rank, tf32>,
+          .exact = false};
+}
+#endif
+
 // The first entry takes Winograd only where its shape pays; the last makes it selectable everywhere else.
 template <ConvPass pass>
 constexpr Variant variants[] = {
@@ -150,7 +185,14 @@ constexpr Variant variants[] = {
                           cuda_variant<pass, ConvKernel::gather>("gather"),
                           cuda_variant<pass, ConvKernel::positional>("positional"),
                           cuda_variant<pass, ConvKernel::few_channels>("few_channels"),
-                          cuda_variant<pass, ConvKernel::tf32>("tf32", false))};
+                          cuda_variant<pass, ConvKernel::tf32>("tf32", false), )
+#if defined(RANVIER_HAS_CUDNN)
+        cudnn_variant<pass, 0>("cudnn"),
+    cudnn_variant<pass, 1>("cudnn_second"),
+    cudnn_variant<pass, 2>("cudnn_third"),
+    cudnn_variant<pass, 0, true>("cudnn_tf32"),
+#endif
+};
 
 double flops(const NodeView& node) { return node.attrs<Conv2dDims>().flops(); }
 

@@ -7,6 +7,10 @@
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
+#if defined(RANVIER_HAS_CUDNN)
+#include "engine/ops/cudnn.h"
+#include "kernels/norm/cudnn.h"
+#endif
 
 namespace ranvier {
 namespace {
@@ -138,7 +142,45 @@ RANVIER_NORM_ON_CUDA(grad, norm_backward)
 #undef RANVIER_NORM_ON_CUDA
 #endif
 
-#define RANVIER_NORM_VARIANTS(pass, kernel)                                                                   \
+#if defined(RANVIER_HAS_CUDNN)
+using kernels::CudnnNorm;
+bool cudnn_supports(const NodeView& node) {
+  return operand_is_mixed(node) && kernels::cudnn_norm_supports(node.attrs<NormAttrs>().dims());
+}
+std::shared_ptr<void> prepare_cudnn(const NodeView& node, DeviceContext&) {
+  return std::make_shared<CudnnNorm>(node.attrs<NormAttrs>().dims(), cudnn_type(node.in[0].dtype));
+}
+const CudnnNorm& prepared_cudnn(const Call& call) { return *static_cast<const CudnnNorm*>(call.prepared); }
+size_t cudnn_workspace(const NodeView&, const void* prepared) {
+  return static_cast<const CudnnNorm*>(prepared)->forward_workspace();
+}
+size_t cudnn_grad_workspace(const NodeView&, const void* prepared) {
+  return static_cast<const CudnnNorm*>(prepared)->gradient_workspace();
+}
+void cudnn_train(const Call& call) {
+  train_as<void, float>(call,
+                        [&](const NormDims&, const auto& args) { prepared_cudnn(call).forward(args, call.stream); });
+}
+void cudnn_eval(const Call& call) {
+  eval_as<void, float>(call, [&](const NormDims&, const auto& args) { prepared_cudnn(call).eval(args, call.stream); });
+}
+void cudnn_grad(const Call& call) {
+  grad_as<void, float>(call,
+                       [&](const NormDims&, const auto& args) { prepared_cudnn(call).gradient(args, call.stream); });
+}
+#define RANVIER_CUDNN_NORM(pass, bytes) \
+  {.name = "cudnn",                     \
+   .backend = Backend::cuda,            \
+   .run = cudnn_##pass,                 \
+   .supports = cudnn_supports,          \
+   .workspace = bytes,                  \
+   .prepare = prepare_cudnn,            \
+   .exact = false},
+#else
+#define RANVIER_CUDNN_NORM(pass, bytes)
+#endif
+
+#define RANVIER_NORM_VARIANTS(pass, kernel, cudnn_bytes)                                                      \
   void run_##pass(const Call& call) { pass##_as<float, float>(call, kernels::cpu::kernel); }                  \
   void reference_##pass(const Call& call) {                                                                   \
     dispatch_floating(call.node.in[0].dtype,                                                                  \
@@ -152,10 +194,11 @@ RANVIER_NORM_ON_CUDA(grad, norm_backward)
                              .run = cuda_##pass,                                                              \
                              .supports = operand_is_mixed,                                                    \
                              .workspace = cuda_workspace,                                                     \
-                             .exact = false})};
-RANVIER_NORM_VARIANTS(train, norm_forward)
-RANVIER_NORM_VARIANTS(eval, norm_eval)
-RANVIER_NORM_VARIANTS(grad, norm_backward)
+                             .exact = false}, ) RANVIER_CUDNN_NORM(pass, cudnn_bytes)};
+RANVIER_NORM_VARIANTS(train, norm_forward, cudnn_workspace)
+RANVIER_NORM_VARIANTS(eval, norm_eval, cudnn_workspace)
+RANVIER_NORM_VARIANTS(grad, norm_backward, cudnn_grad_workspace)
+#undef RANVIER_CUDNN_NORM
 #undef RANVIER_NORM_VARIANTS
 
 Tensor activate(Tensor x, Activation act) {

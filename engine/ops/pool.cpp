@@ -5,6 +5,10 @@
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
+#if defined(RANVIER_HAS_CUDNN)
+#include "engine/ops/cudnn.h"
+#include "kernels/pool/cudnn.h"
+#endif
 
 namespace ranvier {
 namespace {
@@ -127,18 +131,44 @@ RANVIER_AVERAGE(avg_unpool)
 #undef RANVIER_AVERAGE
 #endif
 
-#define RANVIER_VARIANTS(op)                                                    \
-  constexpr Variant op##_variants[] = {                                         \
-      {.name = "cpu", .run = op##_fast, .supports = operand_is_f32},            \
-      {.name = "reference", .run = op##_reference, .supports = operand_on_cpu}, \
-      RANVIER_CUDA_VARIANTS(                                                    \
-          {.name = "handwritten", .backend = Backend::cuda, .run = op##_cuda, .supports = operand_is_mixed})};
+#if defined(RANVIER_HAS_CUDNN)
+using kernels::CudnnAverage;
+bool cudnn_supports(const NodeView& node) { return operand_is_mixed(node) && node.in[0].shape.numel() > 0; }
+std::shared_ptr<void> prepare_cudnn(const NodeView& node, DeviceContext&) {
+  return std::make_shared<CudnnAverage>(pool_dims(node), cudnn_type(node.in[0].dtype));
+}
+void avg_pool_cudnn(const Call& c) {
+  static_cast<const CudnnAverage*>(c.prepared)->pool(c.inputs[0], c.outputs[0], c.stream);
+}
+void avg_unpool_cudnn(const Call& c) {
+  static_cast<const CudnnAverage*>(c.prepared)->unpool(c.inputs[0], c.outputs[0], c.stream);
+}
+#define RANVIER_CUDNN(op)      \
+  {.name = "cudnn",            \
+   .backend = Backend::cuda,   \
+   .run = op##_cudnn,          \
+   .supports = cudnn_supports, \
+   .prepare = prepare_cudnn,   \
+   .exact = false},
+#else
+#define RANVIER_CUDNN(op)
+#endif
+
+// `...` are variants by a vendor's library.
+#define RANVIER_VARIANTS(op, ...)                                                                              \
+  constexpr Variant op##_variants[] = {                                                                        \
+      {.name = "cpu", .run = op##_fast, .supports = operand_is_f32},                                           \
+      {.name = "reference", .run = op##_reference, .supports = operand_on_cpu},                                \
+      RANVIER_CUDA_VARIANTS(                                                                                   \
+          {.name = "handwritten", .backend = Backend::cuda, .run = op##_cuda, .supports = operand_is_mixed}, ) \
+          __VA_ARGS__};
 RANVIER_VARIANTS(max_pool)
 RANVIER_VARIANTS(max_unpool)
 RANVIER_VARIANTS(pool_take)
-RANVIER_VARIANTS(avg_pool)
-RANVIER_VARIANTS(avg_unpool)
+RANVIER_VARIANTS(avg_pool, RANVIER_CUDNN(avg_pool))
+RANVIER_VARIANTS(avg_unpool, RANVIER_CUDNN(avg_unpool))
 #undef RANVIER_VARIANTS
+#undef RANVIER_CUDNN
 
 extern const OpDef max_unpool_op, pool_take_op, avg_pool_op, avg_unpool_op;
 

@@ -164,6 +164,12 @@ __global__ void warp_barrier_orders(const float* x, float* y) {
   y[threadIdx.x] = tile[threadIdx.x];
 }
 
+template <bool faulty>
+__global__ void write_to_an_input(const float* x, float* y) {
+  y[threadIdx.x] = x[threadIdx.x];
+  if (faulty && threadIdx.x == 0) const_cast<float*>(x)[threads] = 0;
+}
+
 using Kernel = void (*)(const float*, float*);
 
 template <Kernel good, Kernel bad, int blocks = 1, int results = threads>
@@ -171,6 +177,7 @@ std::vector<float> run(bool faulty) {
   std::vector<float> values(4 * threads);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * i % 97) + 1;
   const DeviceArray<float> x(values), y(std::vector<float>(2 * threads + 1));
+  emulator::make_read_only(x.data());
   kernels::launch(faulty ? bad : good, {blocks, threads, threads * sizeof(float)}, x.data(), y.data());
   std::vector<float> result = y.values();
   result.resize(results);
@@ -204,6 +211,7 @@ constexpr Fault faults[] = {
     {RANVIER_FAULT(blocks_write_after_read, 2, 2 * threads), unseen, unseen, error("and an earlier block")},
     {RANVIER_FAULT(bytes_of_a_word, 1, threads / 4), by_value, by_value, error("device memory byte 4")},
     {RANVIER_FAULT(warp_barrier_orders), by_value, by_value, error("data race")},
+    {RANVIER_FAULT(write_to_an_input), unseen, unseen, error("write to read-only memory: device memory byte 256")},
 };
 
 }  // namespace

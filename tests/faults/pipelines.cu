@@ -86,6 +86,21 @@ __global__ void __launch_bounds__(group + 32) product_pipeline(emulator::TensorM
   for (int i = 0; i < 32; ++i) c[(row + i / 2 % 2 * 8) * side + column + i / 4 * 8 + i % 2] = d[i];
 }
 
+/// Each half of the block exchanges values through its own barrier; the fault lets half of a half pass.
+__global__ void halves_of_a_block(int count, float* y) {
+  RANVIER_SHARED(float, tile, [copy_threads]);
+  const int me = static_cast<int>(threadIdx.x), half = copy_threads / 2;
+  tile[me] = static_cast<float>(me);
+  emulator::block_barrier(1 + me / half, count, false, nullptr, emulator::here());
+  y[me] = tile[me / half * half + (me + half / 2) % half];
+}
+
+std::vector<float> run_halves(bool faulty) {
+  const DeviceArray<float> y(copy_threads);
+  kernels::launch(halves_of_a_block, {1, copy_threads}, copy_threads / (faulty ? 4 : 2), y.data());
+  return y.values();
+}
+
 template <Planted planted>
 std::vector<float> run_copies(bool faulty) {
   std::vector<float> values(copy_steps * copy_threads * 4);
@@ -122,6 +137,7 @@ constexpr Fault faults[] = {
     {"no_wgmma_wait", run_products<Planted::no_wgmma_wait>, error("without waiting for its wgmma"),
      error("without waiting for its wgmma"), error("without waiting for its wgmma")},
     {"early_release", run_products<Planted::early_release>, by_value, by_value, error("data race")},
+    {"halves_of_a_block", run_halves, by_value, by_value, error("shared 'tile' byte")},
     {"short_count", run_products<Planted::short_count>, {Notice::no}, {Notice::no}, error("data race")},
 };
 
