@@ -199,6 +199,7 @@ void add_bench(CLI::App& app) {
     auto options = std::make_shared<BenchOptions>();
     auto* command = bench->add_subcommand(name, help);
     options->common.add_to(*command);
+    options->common.add_precision_to(*command);
     command->add_option("--model", options->model, "tiny, speednet or resnet18")->capture_default_str();
     command->add_option("--batch", options->batch, "Images a step")->capture_default_str()->check(CLI::PositiveNumber);
     command->callback([options, run] { run(*options); });

@@ -24,6 +24,8 @@ struct Common {
   std::string variant;    ///< "conv2d=native": which variant runs which op
 
   void add_to(CLI::App& app);
+  /// --precision of networks, for the commands that run them (neurons have f32 and f64).
+  void add_precision_to(CLI::App& app);
   /// Applies --threads and finds the device; says which it took and why on standard error.
   Device start() const;
   /// Options of a session on the device as the flags want it; says the precision on standard error.
