@@ -210,7 +210,8 @@ void concat(const ConcatDims& d, size_t element, const void* const* x, void* y, 
 #define RANVIER_SUMMED(T, I) \
   RANVIER_INDEXED(T, I)      \
   template void scatter_add(const GatherDims&, const T*, const I*, T*, CudaStream);
-// clang-format off: it finds no fixed point for these lines
+// The formatter finds no fixed point for these lines.
+// clang-format off
 #define RANVIER_EACH_TYPE(I)                                                  \
   RANVIER_SUMMED(float, I) RANVIER_SUMMED(double, I) RANVIER_SUMMED(bf16, I)  \
   RANVIER_SUMMED(f16, I) RANVIER_SUMMED(int32_t, I) RANVIER_SUMMED(int64_t, I) \
