@@ -61,11 +61,11 @@ std::string name(const MatmulDims& d, const MatmulCudaCut& cut) {
 }
 
 template <class T>
-using Product = std::function<void(const MatmulDims&, const MatmulCudaCut&, const T*, const T*, T*, void*)>;
+using RunProduct = std::function<void(const MatmulDims&, const MatmulCudaCut&, const T*, const T*, T*, void*)>;
 
 /// Small whole numbers, whose products and sums are exact in every type: the result is the reference's, rounded once.
 template <class T>
-void expect_exact(const MatmulDims& d, const MatmulCudaCut& cut, size_t offset, const Product<T>& run) {
+void expect_exact(const MatmulDims& d, const MatmulCudaCut& cut, size_t offset, const RunProduct<T>& run) {
   const auto a = whole_numbers(d.a_size(), 1), b = whole_numbers(d.b_size(), 2);
   std::vector<double> expected(static_cast<size_t>(d.c_size()));
   kernels::matmul_reference(d, a.data(), b.data(), expected.data());
@@ -94,7 +94,7 @@ MatmulCudaCut forced(const MatmulDims& d, int64_t tile, int64_t splits, int64_t 
 }
 
 template <class T>
-void expect_exact_everywhere(const Product<T>& run, bool has_large_tiles) {
+void expect_exact_everywhere(const RunProduct<T>& run, bool has_large_tiles) {
   const int64_t stage_depth = 64 / static_cast<int64_t>(sizeof(T));
   struct Case {
     int64_t batch, m, n, k, splits;
@@ -145,7 +145,7 @@ TEST(MatmulCuda, NoBankConflicts) {
     for (const bool tb : {false, true})
       for (const int64_t tile : {64, 128}) {
         const MatmulDims d{1, 128, 128, 64, ta, tb};
-        const auto run = [&]<class T>(const Product<T>& product, const char* file) {
+        const auto run = [&]<class T>(const RunProduct<T>& product, const char* file) {
           const DeviceArray<T> a(whole_numbers(d.a_size(), 1)), b(whole_numbers(d.b_size(), 2)), c(d.c_size());
           const MatmulCudaCut cut = forced(d, tile, 1, 64 / static_cast<int64_t>(sizeof(T)));
           return bank_conflicts(file, [&] { product(d, cut, a.data(), b.data(), c.data(), nullptr); });
