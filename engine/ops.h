@@ -192,6 +192,32 @@ Tensor correct(Tensor logits, Tensor labels, std::optional<Tensor> valid = {}, W
 /// exp(x) / sum exp(x) along an axis.
 Tensor softmax(Tensor logits, int axis = -1, Where where = Where::current());
 
+// ---- Networks with derivatives (ops/mlp_jet.cpp) -------------------------------------------------------------------
+
+/// Widths of a fully connected network from input to output; every layer but the last ends in tanh. Its parameters are
+/// one vector, layer after layer: weight (out, in), then bias (out).
+struct MlpShape {
+  std::vector<int64_t> widths;
+  int64_t parameters() const;
+};
+/// A value and its derivative along one direction.
+struct Jet {
+  Tensor value, tangent;
+};
+/// Network and directional derivative: x, dx (n, inputs), theta (parameters) -> (n, outputs) each; dx is the direction,
+/// ones for d/ds of a network of s. A leading batch axis on all three gives as many networks. f32 and f64.
+Jet mlp_jet(Tensor x, Tensor dx, Tensor theta, const MlpShape& shape, Where where = Where::current());
+/// Jacobian rows of residuals at each point with respect to theta: (n, residuals, parameters), where seeds
+/// (n, residuals, 2, outputs) holds each residual's derivatives with respect to the jet's value and tangent.
+Tensor mlp_jet_rows(const Jet& jet, Tensor seeds, Where where = Where::current());
+/// The same for residuals (n) traced from the jet, each point's from its own row of the jet only: their derivatives
+/// with respect to the jet are found by `grad`.
+Tensor residual_rows(const Jet& jet, std::span<const Tensor> residuals, Where where = Where::current());
+/// Taylor coefficients of the network along a curve x_0 + x_1 e + x_2 e^2 + ..., each (n, inputs), up to order 4; the
+/// k-th derivative is k! times coefficient k.
+std::vector<Tensor> mlp_taylor(const std::vector<Tensor>& x, Tensor theta, const MlpShape& shape,
+                               Where where = Where::current());
+
 // ---- Optimizers (ops/optim.cpp): one op for all tensors of a rule
 // ------------------------------------------------------
 

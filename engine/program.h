@@ -46,6 +46,13 @@ class Program {
     get_bytes(index, dtype_of<T>(), std::as_writable_bytes(std::span(values)));
     return values;
   }
+  /// Copies output `index` into host memory of its size, without an allocation.
+  template <class T>
+  void read(size_t index, std::span<T> values) const {
+    if (static_cast<int64_t>(values.size()) != output_type(index).shape.numel())
+      fail("output {} is {}, read into {} elements", index, to_string(output_type(index)), values.size());
+    get_bytes(index, dtype_of<T>(), std::as_writable_bytes(values));
+  }
   /// Copies a probed value to the host by its name.
   template <class T>
   std::vector<T> get(std::string_view probe) const {

@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "engine/catalogue.h"
 #include "engine/grad.h"
 #include "engine/ops.h"
 #include "engine/program.h"
@@ -316,10 +318,42 @@ inline void check_cuda_variants(const OpCase& test) {
   }
 }
 
+/// Whether any op has a variant of this name in this build.
+inline bool has_variant(std::string_view name) {
+  for (const OpDef* op : all_ops())
+    for (const Variant& variant : op->variants)
+      if (variant.name == name) return true;
+  return false;
+}
+
+/// Variants by NVIDIA's libraries, where this build has them and a GPU runs them (the emulator cannot): as close as our
+/// own, but for the order of their sums. A shape for which a library has nothing is said aloud.
+inline void check_vendor_variants(const OpCase& test) {
+  if (!cuda_support().usable) return;
+  for (const std::string vendor : {"cublas", "cudnn"}) {
+    if (!has_variant(vendor)) continue;
+    for (DType floating : test.cuda) {
+      const double ulp = floating == DType::bf16 ? 0x1p-8 : floating == DType::f16 ? 0x1p-11 : 0;
+      const double tolerance =
+          ulp ? (test.half_ulps + 1) * ulp : 10 * test.tolerance * (floating == DType::f64 ? 1e-8 : 1);
+      const std::string name = test.name + " " + vendor + " " + std::string(name_of(floating));
+      const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .fuse = false},
+                                   is_half(floating) ? floating : DType::f32);
+      try {
+        const auto result = evaluate(test, floating, {.device = Device::cuda(), .variants = vendor});
+        for (size_t k = 0; k < oracle.size(); ++k) expect_close(result[k], oracle[k], tolerance, name);
+      } catch (const std::runtime_error& error) {
+        if (std::string(error.what()).find("deterministic plans") == std::string::npos) throw;
+        std::printf("skipped: %s: %s\n", name.c_str(), error.what());
+      }
+    }
+  }
+}
+
 /// Default variants against the reference in f32 and f64, fused against unfused to the bit, decomposition against op;
 /// the same for CUDA where there is a device, or the emulator.
 inline void check_variants(const OpCase& test) {
-  if (cuda_support().usable) check_cuda_variants(test);
+  if (cuda_support().usable) check_cuda_variants(test), check_vendor_variants(test);
   if (checks_cuda_only()) return;
   for (DType floating : {DType::f32, DType::f64}) {
     const auto oracle = evaluate(test, floating, {.variants = "reference", .fuse = false});

@@ -39,10 +39,10 @@ TEST_P(UnaryOps, GradientsAndVariants) {
   const OpCase test =
       op_case(c.name, {{{3, 7}, c.fill}}, [&](std::vector<Tensor> x) { return c.op(x[0], Where::current()); });
   for (int order = 1; order <= c.order; ++order) check_gradients(test, order);
-  check_variants(test);
+  check_variants(in_every_type(test));
   for (Shape shape : {Shape{}, Shape{1}, Shape{0}, Shape{257}, Shape{5, 1031}})
-    check_variants(
-        op_case(c.name, {{shape, c.fill}}, [&](std::vector<Tensor> x) { return c.op(x[0], Where::current()); }));
+    check_variants(in_every_type(
+        op_case(c.name, {{shape, c.fill}}, [&](std::vector<Tensor> x) { return c.op(x[0], Where::current()); })));
 }
 INSTANTIATE_TEST_SUITE_P(All, UnaryOps, testing::ValuesIn(unary), [](const auto& info) { return info.param.name; });
 
@@ -66,14 +66,15 @@ class BinaryOps : public testing::TestWithParam<BinaryCase> {};
 
 TEST_P(BinaryOps, GradientsVariantsBroadcasts) {
   const BinaryCase& c = GetParam();
-  const std::pair<Shape, Shape> shapes[] = {{{4, 6}, {4, 6}},    {{4, 6}, {6}},          {{4, 1}, {4, 6}}, {{}, {5}},
-                                            {{2, 3, 4}, {3, 1}}, {{2, 1, 4}, {2, 3, 1}}, {{0, 3}, {3}}};
+  const std::pair<Shape, Shape> shapes[] = {{{4, 6}, {4, 6}}, {{4, 6}, {6}},       {{4, 1}, {4, 6}},
+                                            {{}, {5}},        {{2, 3, 4}, {3, 1}}, {{2, 1, 4}, {2, 3, 1}},
+                                            {{0, 3}, {3}},    {{9, 32}, {32}},     {{9, 32}, {9, 1}}};
   for (const auto& [a, b] : shapes) {
     const OpCase test = op_case(
         c.name, {{a, c.a}, {b, c.b}}, [&](std::vector<Tensor> x) { return c.op(x[0], x[1], Where::current()); }, false,
         4e-6);
     for (int order = 1; order <= c.order; ++order) check_gradients(test, order);
-    check_variants(test);
+    check_variants(in_every_type(test));
   }
 }
 INSTANTIATE_TEST_SUITE_P(All, BinaryOps, testing::ValuesIn(binary), [](const auto& info) { return info.param.name; });
@@ -90,38 +91,42 @@ TEST(Elementwise, SelectionOps) {
   for (const OpCase& test : cases) {
     check_gradients(test, 1);
     check_gradients(test, 2);
-    check_variants(test);
+    check_variants(in_every_type(test));
   }
 }
 
 TEST(Elementwise, TiesShareTheGradient) {
-  State state;
-  Graph graph(state);
-  const Tensor x = input(graph, "x", {DType::f64, {2}}), y = input(graph, "y", {DType::f64, {2}});
-  Program program = compile(graph, grad(sum(maximum(x, y)), std::vector{x, y}));
-  program.set<double>("x", std::vector{1.0, 2.0});
-  program.set<double>("y", std::vector{1.0, 1.0});
-  program.run();
-  EXPECT_EQ(program.get<double>(0), (std::vector{0.5, 1.0}));
-  EXPECT_EQ(program.get<double>(1), (std::vector{0.5, 0.0}));
+  for (const Device& device : devices()) {
+    State state(device);
+    Graph graph(state);
+    const Tensor x = input(graph, "x", {DType::f64, {2}}), y = input(graph, "y", {DType::f64, {2}});
+    Program program = compile(graph, grad(sum(maximum(x, y)), std::vector{x, y}), {.device = device});
+    program.set<double>("x", std::vector{1.0, 2.0});
+    program.set<double>("y", std::vector{1.0, 1.0});
+    program.run();
+    EXPECT_EQ(program.get<double>(0), (std::vector{0.5, 1.0}));
+    EXPECT_EQ(program.get<double>(1), (std::vector{0.5, 0.0}));
+  }
 }
 
 TEST(Elementwise, NanAndInfinitySurvive) {
-  const double inf = INFINITY, nan = NAN;
-  State state;
-  Graph graph(state);
-  const Tensor x = input(graph, "x", {DType::f32, {3}});
-  Program program =
-      compile(graph, std::vector{relu(x), tanh(x), softplus(x), maximum(x, full(graph, x.type(), 0)), gelu(x)});
-  program.set<float>("x",
-                     std::vector<float>{static_cast<float>(nan), static_cast<float>(inf), static_cast<float>(-inf)});
-  program.run();
-  for (size_t k = 0; k < 5; ++k) EXPECT_TRUE(std::isnan(program.get<float>(k)[0])) << k;
-  EXPECT_EQ(program.get<float>(0)[1], static_cast<float>(inf));
-  EXPECT_EQ(program.get<float>(0)[2], 0.0f);
-  EXPECT_EQ(program.get<float>(1)[1], 1.0f);
-  EXPECT_EQ(program.get<float>(1)[2], -1.0f);
-  EXPECT_EQ(program.get<float>(2)[2], 0.0f);
+  const float inf = INFINITY, nan = NAN;
+  for (const Device& device : devices()) {
+    State state(device);
+    Graph graph(state);
+    const Tensor x = input(graph, "x", {DType::f32, {3}});
+    Program program =
+        compile(graph, std::vector{relu(x), tanh(x), softplus(x), maximum(x, full(graph, x.type(), 0)), gelu(x)},
+                {.device = device});
+    program.set<float>("x", std::vector<float>{nan, inf, -inf});
+    program.run();
+    for (size_t k = 0; k < 5; ++k) EXPECT_TRUE(std::isnan(program.get<float>(k)[0])) << k;
+    EXPECT_EQ(program.get<float>(0)[1], inf);
+    EXPECT_EQ(program.get<float>(0)[2], 0.0f);
+    EXPECT_EQ(program.get<float>(1)[1], 1.0f);
+    EXPECT_EQ(program.get<float>(1)[2], -1.0f);
+    EXPECT_EQ(program.get<float>(2)[2], 0.0f);
+  }
 }
 
 TEST(Elementwise, TanhFourTimesAgainstTheClosedForm) {
@@ -144,25 +149,43 @@ TEST(Elementwise, TanhFourTimesAgainstTheClosedForm) {
 }
 
 TEST(Elementwise, LongChainsSplitAtTheLimitsAndKeepTheirBits) {
-  check_variants(op_case(
-      "chain", {{{700}, {0.5, 1}}, {{700}, {0.5, 1}}},
-      [](auto x) {
-        Tensor y = x[0];
-        for (int i = 0; i < 40; ++i) y = sin(y * (1.0 + 0.01 * i) + x[1]) + 0.25 * i;
-        return y;
-      },
-      false, 1e-3));
+  check_variants(in_every_type(op_case(
+                                   "chain", {{{300}, {0.5, 1}}, {{300}, {0.5, 1}}},
+                                   [](auto x) {
+                                     Tensor y = x[0];
+                                     for (int i = 0; i < 40; ++i) y = sin(y * (1.0 + 0.01 * i) + x[1]) + 0.25 * i;
+                                     return y;
+                                   },
+                                   false, 1e-3),
+                               64));  // each of 160 steps rounds a 16-bit value of up to 20
+}
+
+TEST(Elementwise, GradientsOfChainsKeepTheirBitsInEveryType) {
+  // what a training step has of them: bias and activation, and the rule that takes its gradient
+  for (const Shape& shape : {Shape{9, 24}, Shape{5, 7}, Shape{3, 64}})
+    check_variants(in_every_type(op_case("gelu", {{shape}, {{shape[1]}}},
+                                         [](auto x) {
+                                           const Tensor y = gelu(x[0] + x[1]);
+                                           return grad(sum(y * y), x[0]);
+                                         }),
+                                 16));
 }
 
 TEST(Elementwise, IntegersAddAndCompare) {
-  State state;
-  Graph graph(state);
-  const Tensor x = input(graph, "x", {DType::i64, {3}});
-  Program program = compile(graph, std::vector{x + 1.0, x * x, cast(x, DType::f64)});
-  program.set<int64_t>("x", std::vector<int64_t>{1, -5, int64_t{1} << 40});
-  program.run();
-  EXPECT_EQ(program.get<int64_t>(0), (std::vector<int64_t>{2, -4, (int64_t{1} << 40) + 1}));
-  EXPECT_EQ(program.get<double>(2)[2], 0x1p40);
+  for (const Device& device : devices())
+    for (const bool fuse : {false, true}) {
+      State state(device);
+      Graph graph(state);
+      const Tensor x = input(graph, "x", {DType::i64, {3}});
+      Program program = compile(graph, std::vector{x + 1.0, x * x, cast(x, DType::f64), clamp(x * 3.0 - 1.0, -4, 9)},
+                                {.device = device, .fuse = fuse});
+      program.set<int64_t>("x", std::vector<int64_t>{1, -5, int64_t{1} << 40});
+      program.run();
+      EXPECT_EQ(program.get<int64_t>(0), (std::vector<int64_t>{2, -4, (int64_t{1} << 40) + 1}));
+      EXPECT_EQ(program.get<int64_t>(1)[1], 25);
+      EXPECT_EQ(program.get<double>(2)[2], 0x1p40);
+      EXPECT_EQ(program.get<int64_t>(3), (std::vector<int64_t>{2, -4, 9}));
+    }
 }
 
 /// What `x`, stored as `from`, is after a cast to `to`.

@@ -14,7 +14,7 @@ using namespace kernels;  // NOLINT(google-build-using-namespace)
 
 class IndexCuda : public testing::Test {
   void SetUp() override {
-    if (!cuda_support().usable) GTEST_SKIP() << "no CUDA device";
+    if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device";
   }
 };
 

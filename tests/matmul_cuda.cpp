@@ -14,8 +14,9 @@ using kernels::GroupedProduct;
 using kernels::MatmulCudaCut;
 using kernels::MatmulDims;
 
-#define RANVIER_NEEDS_CUDA() \
-  if (const CudaSupport support = cuda_support(); !support.usable) GTEST_SKIP() << "skipped: " << support.why
+#define RANVIER_NEEDS_CUDA()                                       \
+  if (const CudaSupport support = cuda_support(); !support.usable) \
+  GTEST_SKIP() << "skipped: no CUDA device (" << support.why << ")"
 
 /// Device memory of exactly `count` elements from `offset` elements after an aligned address, filled with NaN.
 template <class T>
@@ -60,11 +61,11 @@ std::string name(const MatmulDims& d, const MatmulCudaCut& cut) {
 }
 
 template <class T>
-using Run = std::function<void(const MatmulDims&, const MatmulCudaCut&, const T*, const T*, T*, void*)>;
+using RunProduct = std::function<void(const MatmulDims&, const MatmulCudaCut&, const T*, const T*, T*, void*)>;
 
 /// Small whole numbers, whose products and sums are exact in every type: the result is the reference's, rounded once.
 template <class T>
-void expect_exact(const MatmulDims& d, const MatmulCudaCut& cut, size_t offset, const Run<T>& run) {
+void expect_exact(const MatmulDims& d, const MatmulCudaCut& cut, size_t offset, const RunProduct<T>& run) {
   const auto a = whole_numbers(d.a_size(), 1), b = whole_numbers(d.b_size(), 2);
   std::vector<double> expected(static_cast<size_t>(d.c_size()));
   kernels::matmul_reference(d, a.data(), b.data(), expected.data());
@@ -93,7 +94,7 @@ MatmulCudaCut forced(const MatmulDims& d, int64_t tile, int64_t splits, int64_t 
 }
 
 template <class T>
-void expect_exact_everywhere(const Run<T>& run, bool has_large_tiles) {
+void expect_exact_everywhere(const RunProduct<T>& run, bool has_large_tiles) {
   const int64_t stage_depth = 64 / static_cast<int64_t>(sizeof(T));
   struct Case {
     int64_t batch, m, n, k, splits;
@@ -134,6 +135,25 @@ TEST(MatmulCuda, ExactInBf16) {
 TEST(MatmulCuda, ExactInF16) {
   RANVIER_NEEDS_CUDA();
   expect_exact_everywhere<f16>(default_run<f16>, true);
+}
+
+/// Tiles in shared memory are written by cp.async and read by ldmatrix without a bank conflict, in every orientation.
+TEST(MatmulCuda, NoBankConflicts) {
+  RANVIER_NEEDS_CUDA();
+  if (!emulator_bank_conflicts) GTEST_SKIP() << "skipped: only the emulator counts bank conflicts";
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true})
+      for (const int64_t tile : {64, 128}) {
+        const MatmulDims d{1, 128, 128, 64, ta, tb};
+        const auto run = [&]<class T>(const RunProduct<T>& product, const char* file) {
+          const DeviceArray<T> a(whole_numbers(d.a_size(), 1)), b(whole_numbers(d.b_size(), 2)), c(d.c_size());
+          const MatmulCudaCut cut = forced(d, tile, 1, 64 / static_cast<int64_t>(sizeof(T)));
+          return bank_conflicts(file, [&] { product(d, cut, a.data(), b.data(), c.data(), nullptr); });
+        };
+        EXPECT_EQ(run.operator()<bf16>(default_run<bf16>, "mma_tile.cuh"), 0) << "reads, flags " << ta << tb;
+        EXPECT_EQ(run.operator()<bf16>(default_run<bf16>, "cuda_tensor.cuh"), 0) << "writes, flags " << ta << tb;
+        EXPECT_EQ(run.operator()<float>(tf32_run, "cuda_tensor.cuh"), 0) << "tf32 writes, flags " << ta << tb;
+      }
 }
 
 TEST(MatmulCuda, DefaultCutsCoverTheDepthOnce) {

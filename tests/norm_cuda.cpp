@@ -4,8 +4,8 @@
 
 #include "kernels/norm/norm.h"
 #include "tests/case.h"
-#include "tests/device_buffer.h"
 #include "tests/guarded.h"
+#include "tests/on_device.h"
 
 #if defined(RANVIER_HAS_CUDA)
 
@@ -15,6 +15,26 @@ using namespace ranvier::test;
 
 constexpr Activation acts[] = {Activation::none, Activation::relu, Activation::gelu, Activation::silu};
 constexpr PoolPlace pools[] = {PoolPlace::none, PoolPlace::before, PoolPlace::after};
+
+/// Values rounded to a stored type, and back.
+template <class T>
+std::vector<T> stored(const std::vector<float>& values) {
+  std::vector<T> result;
+  for (float v : values) result.push_back(from_float<T>(v));
+  return result;
+}
+template <class T>
+std::vector<double> as_doubles(const std::vector<T>& values) {
+  std::vector<double> result;
+  for (const T& v : values) result.push_back(to_float(v));
+  return result;
+}
+
+/// Half a unit in the last place of T at 1: the relative error of one rounding.
+template <class T>
+constexpr double half_ulp() {
+  return sizeof(T) == 4 ? 0x1p-24 : std::is_same_v<T, bf16> ? 0x1p-8 : 0x1p-11;
+}
 
 class NormCuda : public testing::Test {
  protected:
@@ -49,9 +69,9 @@ template <class T>
 Results on_device(const NormDims& d, const Inputs& in) {
   const int64_t ins = d.in_rows() * d.c, outs = d.out_rows() * d.c;
   const bool pool = d.pool != PoolPlace::none;
-  DeviceBuffer<T> x(stored<T>(in.x)), dy(stored<T>(in.dy)), y(outs), pooled(pool ? outs : 0), dx(ins), eval_y(outs);
-  DeviceBuffer<float> gamma(in.gamma), beta(in.beta), mean(d.c), variance(d.c), rstd(d.c), dgamma(d.c), dbeta(d.c);
-  DeviceBuffer<uint8_t> index(pool ? outs : 0), workspace(static_cast<int64_t>(cuda::norm_workspace<T>(d)));
+  OnDevice<T> x(stored<T>(in.x)), dy(stored<T>(in.dy)), y(outs), pooled(pool ? outs : 0), dx(ins), eval_y(outs);
+  OnDevice<float> gamma(in.gamma), beta(in.beta), mean(d.c), variance(d.c), rstd(d.c), dgamma(d.c), dbeta(d.c);
+  OnDevice<uint8_t> index(pool ? outs : 0), workspace(static_cast<int64_t>(cuda::norm_workspace<T>(d)));
   T* z = pool ? pooled.data() : nullptr;
   uint8_t* at = pool ? index.data() : nullptr;
   cuda::norm_forward<T>(d, {x, gamma, beta, y, mean, variance, rstd, z, at, workspace}, stream());
@@ -188,9 +208,9 @@ TYPED_TEST(NormCudaTyped, EvalPassesNanThroughItsWindowOnly) {
       const NormDims d{1, 2, 4, 17, 1e-5, act, pool};
       std::vector<float> values = normal<float>(d.in_rows() * d.c, 52);
       values[17] = std::numeric_limits<float>::quiet_NaN();
-      DeviceBuffer<TypeParam> x(stored<TypeParam>(values)), y(d.out_rows() * d.c);
-      DeviceBuffer<float> mean(std::vector<float>(17, 0)), variance(std::vector<float>(17, 1));
-      DeviceBuffer<uint8_t> workspace(static_cast<int64_t>(cuda::norm_workspace<TypeParam>(d)));
+      OnDevice<TypeParam> x(stored<TypeParam>(values)), y(d.out_rows() * d.c);
+      OnDevice<float> mean(std::vector<float>(17, 0)), variance(std::vector<float>(17, 1));
+      OnDevice<uint8_t> workspace(static_cast<int64_t>(cuda::norm_workspace<TypeParam>(d)));
       cuda::norm_eval<TypeParam>(d, {x, nullptr, nullptr, mean, variance, y, workspace}, stream());
       int nans = 0;
       for (const double v : as_doubles(y.values())) nans += std::isnan(v);
@@ -207,9 +227,9 @@ TYPED_TEST(NormCudaTyped, BackwardMayWriteOverItsInputs) {
     const auto floats = [](const std::vector<double>& v) { return std::vector<float>(v.begin(), v.end()); };
     for (const bool over_x : {true, false}) {
       if (!over_x && pool != PoolPlace::none) continue;
-      DeviceBuffer<T> x(stored<T>(in.x)), dy(stored<T>(in.dy)), pooled(stored<T>(floats(want.pooled)));
-      DeviceBuffer<float> gamma(in.gamma), beta(in.beta), mean(floats(want.mean)), rstd(floats(want.rstd));
-      DeviceBuffer<uint8_t> index(want.index), workspace(static_cast<int64_t>(cuda::norm_workspace<T>(d)));
+      OnDevice<T> x(stored<T>(in.x)), dy(stored<T>(in.dy)), pooled(stored<T>(floats(want.pooled)));
+      OnDevice<float> gamma(in.gamma), beta(in.beta), mean(floats(want.mean)), rstd(floats(want.rstd));
+      OnDevice<uint8_t> index(want.index), workspace(static_cast<int64_t>(cuda::norm_workspace<T>(d)));
       T* dx = over_x ? x.data() : dy.data();
       cuda::norm_backward<T>(d, {x, pooled, index, dy, gamma, beta, mean, rstd, dx, nullptr, nullptr, workspace},
                              stream());
@@ -224,9 +244,9 @@ TYPED_TEST(NormCudaTyped, ForwardWithoutSavedWinnersGivesTheSameOutput) {
     for (const PoolPlace pool : {PoolPlace::before, PoolPlace::after}) {
       const NormDims d{3, 7, 6, 24, 1e-5, act, pool};
       const Inputs in(d, 62);
-      DeviceBuffer<T> x(stored<T>(in.x)), y(d.out_rows() * d.c);
-      DeviceBuffer<float> gamma(in.gamma), beta(in.beta), mean(d.c), variance(d.c), rstd(d.c);
-      DeviceBuffer<uint8_t> workspace(static_cast<int64_t>(cuda::norm_workspace<T>(d)));
+      OnDevice<T> x(stored<T>(in.x)), y(d.out_rows() * d.c);
+      OnDevice<float> gamma(in.gamma), beta(in.beta), mean(d.c), variance(d.c), rstd(d.c);
+      OnDevice<uint8_t> workspace(static_cast<int64_t>(cuda::norm_workspace<T>(d)));
       cuda::norm_forward<T>(d, {x, gamma, beta, y, mean, variance, rstd, nullptr, nullptr, workspace}, stream());
       EXPECT_EQ(as_doubles(y.values()), on_device<T>(d, in).y);
     }
@@ -238,9 +258,9 @@ TYPED_TEST(NormCudaTyped, ActivationsOverTheWholeRange) {
     const NormDims d{1, 1, 20001, 1, 0, act, PoolPlace::none};  // the affine map is the identity
     std::vector<float> values(20001);
     for (int i = 0; i < 20001; ++i) values[i] = static_cast<float>((i - 10000) * 1e-3 * (i % 7 == 0 ? 30 : 1));
-    DeviceBuffer<T> x(stored<T>(values)), y(20001);
-    DeviceBuffer<float> zero(std::vector<float>{0}), one(std::vector<float>{1});
-    DeviceBuffer<uint8_t> workspace(static_cast<int64_t>(cuda::norm_workspace<T>(d)));
+    OnDevice<T> x(stored<T>(values)), y(20001);
+    OnDevice<float> zero(std::vector<float>{0}), one(std::vector<float>{1});
+    OnDevice<uint8_t> workspace(static_cast<int64_t>(cuda::norm_workspace<T>(d)));
     cuda::norm_eval<T>(d, {x, nullptr, nullptr, zero, one, y, workspace}, stream());
     const std::vector<double> at = as_doubles(x.values()), got = as_doubles(y.values());
     for (size_t i = 0; i < got.size(); ++i) {

@@ -18,6 +18,7 @@ class OnDevice {
     if (count_) cuda::copy(0, memory_.get(), values.data(), bytes(), cuda::Copy::to_device);
   }
   T* data() { return static_cast<T*>(memory_.get()); }
+  operator T*() { return data(); }
   /// Waits for the device.
   std::vector<T> values() const {
     std::vector<T> result(count_);

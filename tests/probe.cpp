@@ -38,13 +38,15 @@ void expect_multiply_adds(ProbeUnit unit) {
 }
 
 TEST(Probe, MultiplyAdds) {
-  if (const CudaSupport support = cuda_support(); !support.usable) GTEST_SKIP() << "skipped: " << support.why;
+  if (const CudaSupport support = cuda_support(); !support.usable)
+    GTEST_SKIP() << "skipped: no CUDA device (" << support.why << ")";
   expect_multiply_adds<float>(ProbeUnit::f32);
   expect_multiply_adds<double>(ProbeUnit::f64);
 }
 
 TEST(Probe, TensorCores) {
-  if (const CudaSupport support = cuda_support(); !support.usable) GTEST_SKIP() << "skipped: " << support.why;
+  if (const CudaSupport support = cuda_support(); !support.usable)
+    GTEST_SKIP() << "skipped: no CUDA device (" << support.why << ")";
   const double warps = kernels::probe_outputs / 32.0;
   for (const auto& [unit, flops] : {std::pair{ProbeUnit::tf32, 2.0 * 16 * 8 * 8},
                                     {ProbeUnit::bf16, 2.0 * 16 * 8 * 16},

@@ -199,6 +199,7 @@ void add_bench(CLI::App& app) {
     auto options = std::make_shared<BenchOptions>();
     auto* command = bench->add_subcommand(name, help);
     options->common.add_to(*command);
+    options->common.add_precision_to(*command);
     command->add_option("--model", options->model, "tiny, speednet or resnet18")->capture_default_str();
     command->add_option("--batch", options->batch, "Images a step")->capture_default_str()->check(CLI::PositiveNumber);
     command->callback([options, run] { run(*options); });
@@ -219,6 +220,7 @@ void add_bench(CLI::App& app) {
         add("train", "Images a second of training steps (SGD Nesterov), data included, and time by op", bench_train);
     command->add_option("--steps", options->steps, "Steps to time")->capture_default_str()->check(CLI::PositiveNumber);
   }
+  add_bench_pinn(*bench);
 }
 
 }  // namespace ranvier::cli

@@ -22,13 +22,16 @@ void on_signal(int number) {
 
 }  // namespace
 
-void Common::add_to(CLI::App& app, const char* precisions) {
+void Common::add_to(CLI::App& app) {
   app.add_flag("--json", json, "One JSON object on standard output, everything else on standard error");
   app.add_option("--seed", seed, "Seed of every random stream (default 0)");
   app.add_option("--device", device, "auto, cpu or cuda")->capture_default_str();
   app.add_option("--threads", threads, "CPU threads, 0 for all cores")->capture_default_str();
-  app.add_option("--precision", precision, precisions);
   app.add_option("--variant", variant, "Which variant runs an op, e.g. conv2d=native,matmul=reference");
+}
+
+void Common::add_precision_to(CLI::App& app) {
+  app.add_option("--precision", precision, "f32, tf32, bf16 or f16 (default: bf16 on CUDA, f32 on the CPU)");
 }
 
 Device Common::start() const {

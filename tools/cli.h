@@ -23,8 +23,9 @@ struct Common {
   std::string precision;  ///< f32, tf32, bf16 or f16; empty: the device's default
   std::string variant;    ///< "conv2d=native": which variant runs which op
 
-  /// `precisions` is the help of --precision.
-  void add_to(CLI::App& app, const char* precisions = "f32, tf32, bf16 or f16 (default: bf16 on CUDA, f32 on the CPU)");
+  void add_to(CLI::App& app);
+  /// --precision of networks, for the commands that run them (neurons have f32 and f64).
+  void add_precision_to(CLI::App& app);
   /// Applies --threads and finds the device; says which it took and why on standard error.
   Device start() const;
   /// Options of a session on the device as the flags want it; says the precision on standard error.
@@ -68,5 +69,7 @@ void add_eval(CLI::App&);
 void add_predict(CLI::App&);
 void add_bench(CLI::App&);
 void add_simulate(CLI::App&);
+void add_pinn(CLI::App&);
+void add_bench_pinn(CLI::App& bench);
 
 }  // namespace ranvier::cli

@@ -39,6 +39,7 @@ int main(int argc, char** argv) {
   cli::add_predict(app);
   cli::add_bench(app);
   cli::add_simulate(app);
+  cli::add_pinn(app);
   try {
     app.parse(argc, argv);
     return finish(0);

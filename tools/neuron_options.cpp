@@ -6,7 +6,8 @@
 namespace ranvier::cli {
 
 void NeuronOptions::add_neuron(CLI::App& command) {
-  common.add_to(command, "f32 or f64 (default)");
+  common.add_to(command);
+  command.add_option("--precision", common.precision, "f32 or f64 (default)");
   command.add_option(
       "--preset", preset,
       "rs2003 ib2003 ch2003 fs2003 lts2003 tc2003 rz2003, rs2007 ib2007 ch2007, pattern:a ... pattern:t, "

@@ -105,9 +105,6 @@ void run(const PatternOptions& options) {
   if (!(options.dt > 0 && options.dt <= 10))
     throw UsageError(fmt::format("--dt-ms {}: must be in (0, 10]", options.dt));
   neuron::solver_named(options.solver);
-  const std::string& precision = options.common.precision;
-  if (!precision.empty() && precision != "f64")
-    throw UsageError(fmt::format("--precision {}: patterns are f64", precision));
   options.common.start();
   if (!options.out.empty()) create_output(options.out, "patterns.json");
   watch_for_interruption();
@@ -146,7 +143,7 @@ void add_simulate_patterns(CLI::App& simulate) {
   auto options = std::make_shared<PatternOptions>();
   auto* command =
       simulate.add_subcommand("patterns", "The twenty patterns of 2004 in mode published:2004 and accurate");
-  options->common.add_to(*command, "f64 (the only one: counts of the patterns are sensitive to rounding)");
+  options->common.add_to(*command);
   command->add_option("--solver", options->solver, "Of mode accurate")->capture_default_str();
   command->add_option("--dt-ms", options->dt, "Step of mode accurate, ms; published:2004 has the paper's")
       ->capture_default_str();

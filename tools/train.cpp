@@ -5,6 +5,7 @@
 
 #include "data/batches.h"
 #include "engine/checkpoint.h"
+#include "engine/profiler_range.h"
 #include "tools/config.h"
 #include "tools/evaluate.h"
 #include "tools/run.h"
@@ -17,6 +18,7 @@ struct TrainOptions {
   Common common;
   std::string config, trace;
   std::vector<std::pair<const Key*, std::string>> overrides;  // flags, applied after the file
+  int64_t profile_steps = 0;                                  // around which a profiler's range is opened
   bool resume = false, dump_graph = false;
 };
 
@@ -160,6 +162,7 @@ class Trainer {
     remember_good_state();
     for (int64_t b = start; b < steps_per_epoch_; ++b) {
       if (!options_.trace.empty()) trace_step(position_.step - first);
+      if (options_.profile_steps > 0) mark_profile(position_.step - first);
       if (step_.resident()) {
         step_.next();
       } else {
@@ -188,6 +191,15 @@ class Trainer {
     step_.profile(nullptr);
     write_file(options_.trace, chrome_trace(times_));
     common_.say("trace: {} (open it in chrome://tracing or ui.perfetto.dev)", options_.trace);
+  }
+
+  /// Opens and closes the range that tools/profile records.
+  void mark_profile(int64_t done) {
+    constexpr int64_t warm_up = 10;
+    if (done == warm_up) profile_ = std::make_unique<ProfilerRange>("profile");
+    if (done != warm_up + options_.profile_steps) return;
+    step_.collect();  // the steps are over when their losses are here
+    profile_.reset();
   }
 
   /// Mean loss of an image in the steps since the last report, and in those of the epoch so far.
@@ -351,6 +363,7 @@ class Trainer {
   Position position_;
   int64_t steps_per_epoch_ = 0, total_steps_ = 0;
   std::vector<StepTime> times_;
+  std::unique_ptr<ProfilerRange> profile_;
   State::Snapshot good_, last_;
   int64_t good_step_ = 0, last_step_ = 0;
   double train_loss_ = 0, test_accuracy_ = 0, evaluation_seconds_ = 0;
@@ -366,6 +379,9 @@ void add_train(CLI::App& app) {
                     "One JSON object on standard output, everything else on standard error");
   command->add_flag("--resume", options->resume, "Continue the run in --out");
   command->add_option("--trace", options->trace, "Write the times of one step's nodes as a Chrome trace (JSON)");
+  command
+      ->add_option("--profile-steps", options->profile_steps, "Steps after a warm-up that tools/profile is to record")
+      ->check(CLI::NonNegativeNumber);
   command->add_flag("--dump-graph", options->dump_graph, "Write the traced step as text and DOT, and its plan");
   for (const Key& key : train_keys()) {
     const auto keep = [options, &key](const std::string& text) { options->overrides.emplace_back(&key, text); };

@@ -79,6 +79,9 @@ void run_reference(const Call& call) {
   });
 }
 #if defined(RANVIER_HAS_ONEDNN)
+bool onednn_supports(const NodeView& node) {
+  return operand_is_f32(node) && kernels::conv2d_onednn_supports(node.attrs<Conv2dDims>());
+}
 template <ConvPass pass>
 std::shared_ptr<void> prepare_onednn(const NodeView& node, DeviceContext&) {
   return kernels::conv2d_onednn_prepare(node.attrs<Conv2dDims>(), pass);
@@ -170,7 +173,7 @@ constexpr Variant variants[] = {
 #if defined(RANVIER_HAS_ONEDNN)
     {.name = "onednn",
      .run = run_onednn,
-     .supports = operand_is_f32,
+     .supports = onednn_supports,
      .workspace = onednn_workspace,
      .prepare = prepare_onednn<pass>},
 #endif

@@ -1,5 +1,8 @@
 // Pointwise ops: one line a rule. Every op is a one-step pointwise program, which the planner may join with others.
 #include "kernels/elementwise/elementwise.h"
+
+#include <algorithm>
+
 #include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
@@ -58,12 +61,18 @@ void run_cpu(const Call& call) {
 
 #if defined(RANVIER_HAS_CUDA)
 void run_cuda(const Call& call) {
-  dispatch_cuda_floating(call.node.out[0].dtype, [&]<class T>() {
+  dispatch_cuda_number(call.node.out[0].dtype, [&]<class T>() {
     kernels::pointwise_cuda<T>(call.node.attrs<PointwiseProgram>(), call.node.out[0].shape.numel(), call.inputs.data(),
                                call.out<T>(0), call.stream);
   });
 }
-bool any_floating(const NodeView& node) { return is_floating(node.out[0].dtype); }
+bool cuda_number(const NodeView& node) {
+  if (is_floating(node.out[0].dtype)) return true;
+  const auto& program = node.attrs<PointwiseProgram>();
+  return is_index(node.out[0].dtype) &&
+         std::all_of(program.step, program.step + program.steps,
+                     [](const kernels::PointwiseStep& step) { return kernels::is_integer_fn(step.fn); });
+}
 #endif
 
 bool cpu_floating(const NodeView& node) { return node.out[0].dtype == DType::f32 || node.out[0].dtype == DType::f64; }
@@ -76,7 +85,7 @@ constexpr Variant variants[] = {
     {.name = "cpu", .run = run_cpu, .supports = cpu_floating, .exact = false},
     {.name = "reference", .run = run_reference},
     RANVIER_CUDA_VARIANTS(
-        {.name = "handwritten", .backend = Backend::cuda, .run = run_cuda, .supports = any_floating, .exact = false})};
+        {.name = "handwritten", .backend = Backend::cuda, .run = run_cuda, .supports = cuda_number, .exact = false})};
 
 constexpr OpDef define(const char* name, void (*vjp)(Vjp&), Smoothness smoothness = Smoothness::smooth) {
   return {.name = name,

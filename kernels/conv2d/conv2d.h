@@ -58,8 +58,10 @@ void conv2d_winograd(const Conv2dDims& dims, ConvPass pass, const float* a, cons
 #if defined(RANVIER_HAS_ONEDNN)
 /// oneDNN's direct convolution on our layouts, f32. The batch is cut in shards fixed by the shape, each run on
 /// primitives made for one thread, so results are bit-equal for any number of threads. `prepare` builds the primitives
-/// once and throws std::runtime_error when oneDNN has none; the object is read-only afterwards.
+/// once and throws std::runtime_error when oneDNN has none; the object is read-only afterwards. Not supported: dropped
+/// rows or columns beyond those that read padding.
 struct Conv2dOnednn;
+bool conv2d_onednn_supports(const Conv2dDims& dims);
 std::shared_ptr<Conv2dOnednn> conv2d_onednn_prepare(const Conv2dDims& dims, ConvPass pass);
 size_t conv2d_onednn_workspace(const Conv2dOnednn& prepared);
 void conv2d_onednn(const Conv2dOnednn& prepared, const float* a, const float* b, float* out, void* workspace);

@@ -53,36 +53,6 @@ int64_t meetings(int64_t count, int64_t in, int64_t filter, int64_t stride, int6
   return sum;
 }
 
-/// Multiply-adds that a plan's tiles execute, to whole tiles but not to whole steps of the reduction.
-double executed(const Conv2dDims& d, ConvPass pass, const Plan& plan) {
-  const auto whole = [](int64_t n, int64_t tile) { return static_cast<double>(cover(n, tile) * tile); };
-  const auto met = static_cast<double>(meetings(d.p(), d.h, d.r, d.stride_h, d.pad_h) *
-                                       meetings(d.q(), d.w, d.s, d.stride_w, d.pad_w));
-  const bool positional = plan.family == ConvKernel::positional;
-  const auto taps = static_cast<double>(d.r * d.s);
-  if (plan.family == ConvKernel::few_channels) return d.flops() / 2;
-  if (pass == ConvPass::wgrad) {
-    if (positional) return whole(d.k, plan.bm) * whole(d.c, plan.bn) * whole(d.n, plan.unit) * met;
-    return whole(d.k, plan.bm) * whole(columns_of(d, pass), plan.bn) * whole(d.n * d.p() * d.q(), plan.unit);
-  }
-  const double columns = whole(columns_of(d, pass), plan.bn);
-  const auto channels = static_cast<double>(pass == ConvPass::forward ? d.c : d.k);
-  if (positional) return whole(d.n, plan.bm) * columns * channels * met;
-  if (pass == ConvPass::forward) return whole(d.n * d.p() * d.q(), plan.bm) * columns * channels * taps;
-  if (plan.scalar) return whole(d.n * d.h * d.w, plan.bm) * columns * channels * taps;
-  double sum = 0;  // by classes of pixels
-  for (int64_t i = 0; i < d.stride_h; ++i)
-    for (int64_t j = 0; j < d.stride_w; ++j) {
-      const auto axis = [](int64_t in, int64_t out, int64_t filter, int64_t stride, int64_t pad, int64_t remainder) {
-        const auto n = [](int64_t v) { return static_cast<int>(v); };
-        return axis_of<ConvPass::dgrad>(n(in), n(out), n(filter), n(stride), n(pad), n(remainder));
-      };
-      const Axis h = axis(d.h, d.p(), d.r, d.stride_h, d.pad_h, i), w = axis(d.w, d.q(), d.s, d.stride_w, d.pad_w, j);
-      sum += whole(d.n * h.count * w.count, plan.bm) * h.taps * w.taps;
-    }
-  return sum * columns * channels;
-}
-
 /// The tile of a family: 128 x 128, or narrower where there are few columns or where wider ones would be too few to
 /// fill the device.
 Plan tiled(const Conv2dDims& d, ConvPass pass, size_t element, ConvKernel family) {
@@ -116,6 +86,35 @@ bool positional_supports(const Conv2dDims& d, ConvPass pass, size_t element) {
 }
 
 }  // namespace
+
+double executed(const Conv2dDims& d, ConvPass pass, const Plan& plan) {
+  const auto whole = [](int64_t n, int64_t tile) { return static_cast<double>(cover(n, tile) * tile); };
+  const auto met = static_cast<double>(meetings(d.p(), d.h, d.r, d.stride_h, d.pad_h) *
+                                       meetings(d.q(), d.w, d.s, d.stride_w, d.pad_w));
+  const bool positional = plan.family == ConvKernel::positional;
+  const auto taps = static_cast<double>(d.r * d.s);
+  if (plan.family == ConvKernel::few_channels) return d.flops() / 2;
+  if (pass == ConvPass::wgrad) {
+    if (positional) return whole(d.k, plan.bm) * whole(d.c, plan.bn) * whole(d.n, plan.unit) * met;
+    return whole(d.k, plan.bm) * whole(columns_of(d, pass), plan.bn) * whole(d.n * d.p() * d.q(), plan.unit);
+  }
+  const double columns = whole(columns_of(d, pass), plan.bn);
+  const auto channels = static_cast<double>(pass == ConvPass::forward ? d.c : d.k);
+  if (positional) return whole(d.n, plan.bm) * columns * channels * met;
+  if (pass == ConvPass::forward) return whole(d.n * d.p() * d.q(), plan.bm) * columns * channels * taps;
+  if (plan.scalar) return whole(d.n * d.h * d.w, plan.bm) * columns * channels * taps;
+  double sum = 0;  // by classes of pixels
+  for (int64_t i = 0; i < d.stride_h; ++i)
+    for (int64_t j = 0; j < d.stride_w; ++j) {
+      const auto axis = [](int64_t in, int64_t out, int64_t filter, int64_t stride, int64_t pad, int64_t remainder) {
+        const auto n = [](int64_t v) { return static_cast<int>(v); };
+        return axis_of<ConvPass::dgrad>(n(in), n(out), n(filter), n(stride), n(pad), n(remainder));
+      };
+      const Axis h = axis(d.h, d.p(), d.r, d.stride_h, d.pad_h, i), w = axis(d.w, d.q(), d.s, d.stride_w, d.pad_w, j);
+      sum += whole(d.n * h.count * w.count, plan.bm) * h.taps * w.taps;
+    }
+  return sum * columns * channels;
+}
 
 Plan plan_of(const Conv2dDims& d, ConvPass pass, size_t element, ConvKernel kernel) {
   if (kernel == ConvKernel::few_channels) return {.family = kernel};

@@ -15,6 +15,10 @@ struct Plan {
 /// `element` is the size of T in bytes. `kernel` must be one that `conv2d_cuda_supports` allows.
 Plan plan_of(const Conv2dDims& dims, ConvPass pass, size_t element, ConvKernel kernel);
 
+/// Multiply-adds that a plan's tiles execute, to whole tiles (padding left out where the plan leaves it out) but not to
+/// whole steps of the reduction.
+double executed(const Conv2dDims& dims, ConvPass pass, const Plan& plan);
+
 /// Runs a plan of families gather, positional or tf32; instances in cuda_16bit_*.cu and cuda_f32.cu. `sums` is the
 /// workspace of wgrad.
 template <class T>

@@ -50,21 +50,4 @@ RANVIER_HD_INLINE Taps taps_inside(const Axis& axis, int at, int source_rows) {
   return {begin, end > begin ? end : begin};
 }
 
-/// Division of 0 <= x < 2^31 by a constant as a product (Granlund and Montgomery 1994).
-struct Divider {
-  uint32_t divisor, factor, shift;
-
-  explicit Divider(int64_t d) : divisor(static_cast<uint32_t>(d)), factor(0), shift(0) {
-    if (d < 2) return;
-    uint32_t bits = 0;
-    while ((int64_t{1} << bits) < d) ++bits;
-    shift = bits - 1;
-    factor =
-        static_cast<uint32_t>(((uint64_t{1} << (31 + bits)) + static_cast<uint64_t>(d) - 1) / static_cast<uint64_t>(d));
-  }
-  RANVIER_HD_INLINE uint32_t divide(uint32_t x) const {
-    return divisor == 1 ? x : static_cast<uint32_t>(uint64_t{x} * factor >> 32) >> shift;
-  }
-};
-
 }  // namespace ranvier::kernels::conv

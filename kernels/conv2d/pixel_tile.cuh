@@ -31,14 +31,15 @@ struct Walk {
 /// own mask of taps that lie on padding), or one pixel of consecutive images (`positional`): then a tap lies on padding
 /// for all rows or for none, and is left out. Channels come in whole chunks; the filter is at most 16 x 16 unless the
 /// tile is positional.
-template <class T, ConvPass pass, bool positional, class Shape, template <class, class> class MathFor>
+template <class T, ConvPass pass, bool positional, class Shape, template <Major, Major> class ProductFor>
 class PixelTile {
  public:
   using Problem = PixelProblem<T>;
-  using A = KMajor<T, Shape::bm>;
   /// (K, R, S, C) has the reduction of the forward pass along its rows, and that of the gradient across them.
-  using B = std::conditional_t<pass == ConvPass::forward, KMajor<T, Shape::bn>, MnMajor<T, Shape::bn>>;
-  using Math = MathFor<A, B>;
+  static constexpr Major major_b = pass == ConvPass::forward ? Major::depth : Major::extent;
+  using Product = ProductFor<Major::depth, major_b>;
+  using A = typename Product::TileA;
+  using B = typename Product::TileB;
   static constexpr size_t store_bytes = sizeof(T) * Shape::bm * (Shape::bn + per_chunk<T>);
 
   __device__ explicit PixelTile(const Problem& problem) : problem_(problem) {
@@ -77,7 +78,7 @@ class PixelTile {
   }
 
   /// Copies the operands of the next step.
-  __device__ void load(Chunk* a, Chunk* b) {
+  __device__ void load(unsigned char* a, unsigned char* b) {
     load_source(a);
     if constexpr (pass == ConvPass::forward)
       load_filter_rows(b);
@@ -86,9 +87,9 @@ class PixelTile {
     walk_.advance(step_chunks, channel_chunks(), taps_);
   }
 
-  __device__ void store(const Math& math, unsigned char* shared) const {
+  __device__ void store(const Product& product, unsigned char* shared) const {
     const Geometry& g = problem_.g;
-    store_rows<T, Shape, false>(math, shared, problem_.out, columns(), column_, [&](int row) -> int64_t {
+    store_rows<T, Shape, false>(product, shared, problem_.out, columns(), column_, [&](int row) -> int64_t {
       const int i = first_ + row;
       if constexpr (positional) {
         const int pixels = pass == ConvPass::forward ? g.p * g.q : g.h * g.w;
@@ -121,7 +122,7 @@ class PixelTile {
 
   /// Where the i-th row that this thread copies reads tap (0, 0), and which taps of it lie inside the source.
   __device__ void locate(int i) {
-    const int row = first_ + row_ + i * row_step, pixels = h_.count * w_.count;
+    const int row = first_ + row_ + i * copy_rows, pixels = h_.count * w_.count;
     offset_[i] = 0, mask_[i] = 0;
     if (row >= problem_.g.n * pixels) return;
     const int n = row / pixels, at_h = row % pixels / w_.count, at_w = row % w_.count;
@@ -132,7 +133,7 @@ class PixelTile {
   __device__ static uint32_t bits(const Taps& taps) { return (1u << taps.end) - (1u << taps.begin); }
 
   /// Of each row of A the chunk that this thread copies: channels of one tap, zeros beyond the image and the reduction.
-  __device__ void load_source(Chunk* a) const {
+  __device__ void load_source(unsigned char* a) const {
     Walk at = walk_;
     if constexpr (pass == ConvPass::dgrad) at.advance(chunk_, channel_chunks(), taps_);
     const Chunk* const source = reinterpret_cast<const Chunk*>(problem_.source);
@@ -140,17 +141,17 @@ class PixelTile {
     const bool left = at.i < rows_.end;
 #pragma unroll
     for (int i = 0; i < copies_a; ++i) {
-      const int row = row_ + i * row_step;
+      const int row = row_ + i * copy_rows;
       bool inside = left;
       int offset = tap;
       if constexpr (positional) {
         inside = inside && first_ + row < problem_.g.n;
-        offset += offset_[0] + i * row_step * one_image_;
+        offset += offset_[0] + i * copy_rows * one_image_;
       } else {
         inside = inside && (mask_[i] >> at.i & mask_[i] >> (16 + at.j) & 1);
         offset += offset_[i];
       }
-      ptx::cp_async_16(a + A::at(row, chunk_), inside ? source + offset : source, inside ? 16 : 0);
+      ptx::cp_async_16(a + A::offset(row, chunk_), inside ? source + offset : source, inside ? 16 : 0);
     }
   }
 
@@ -160,26 +161,26 @@ class PixelTile {
   }
 
   /// Forward: rows of B are output channels, whose reduction is contiguous.
-  __device__ void load_filter_rows(Chunk* b) const {
+  __device__ void load_filter_rows(unsigned char* b) const {
     const Chunk* const filter = reinterpret_cast<const Chunk*>(problem_.filter);
     const int one_channel = problem_.g.r * problem_.g.s * channel_chunks();
     const int offset = filter_tap(walk_) * channel_chunks() + walk_.c;
     const bool left = walk_.i < rows_.end;
 #pragma unroll
-    for (int i = 0; i < Shape::bn / row_step; ++i) {
-      const int row = row_ + i * row_step;
+    for (int i = 0; i < Shape::bn / copy_rows; ++i) {
+      const int row = row_ + i * copy_rows;
       const bool inside = left && column_ + row < problem_.g.k;
-      ptx::cp_async_16(b + B::at(row, chunk_), inside ? filter + (column_ + row) * one_channel + offset : filter,
+      ptx::cp_async_16(b + B::offset(row, chunk_), inside ? filter + (column_ + row) * one_channel + offset : filter,
                        inside ? 16 : 0);
     }
   }
 
   /// Gradient: rows of B are the step's taps and output channels, `per_chunk` of them to a chunk of the walk.
-  __device__ void load_filter_columns(Chunk* b) const {
-    constexpr int e = per_chunk<T>, row_chunks = Shape::bn / e, rows = threads / row_chunks;
+  __device__ void load_filter_columns(unsigned char* b) const {
+    constexpr int e = per_chunk<T>, line_chunks = Shape::bn / e, rows = threads / line_chunks;
     static_assert(rows % e == 0);
     const Chunk* const filter = reinterpret_cast<const Chunk*>(problem_.filter);
-    const int row0 = static_cast<int>(threadIdx.x) / row_chunks, chunk = static_cast<int>(threadIdx.x) % row_chunks;
+    const int row0 = static_cast<int>(threadIdx.x) / line_chunks, chunk = static_cast<int>(threadIdx.x) % line_chunks;
     const int c_chunks = problem_.g.c / e, taps = problem_.g.r * problem_.g.s;
     const bool in_columns = column_ / e + chunk < c_chunks;
     Walk at = walk_;
@@ -189,12 +190,11 @@ class PixelTile {
       if (i > 0) at.advance(rows / e, channel_chunks(), taps_);
       const bool inside = in_columns && at.i < rows_.end;
       const int offset = ((at.c * e + row0 % e) * taps + filter_tap(at)) * c_chunks + column_ / e + chunk;
-      ptx::cp_async_16(b + B::at(row0 + i * rows, chunk), inside ? filter + offset : filter, inside ? 16 : 0);
+      ptx::cp_async_16(b + B::offset(row0 + i * rows, chunk), inside ? filter + offset : filter, inside ? 16 : 0);
     }
   }
 
   static constexpr int sign = pass == ConvPass::forward ? 1 : -1;
-  static constexpr int row_step = threads / step_chunks;
   const Problem& problem_;
   int chunk_ = static_cast<int>(threadIdx.x) % step_chunks, row_ = static_cast<int>(threadIdx.x) / step_chunks;
   int first_, column_;  // first row (pixel or image) and column of the tile

@@ -15,20 +15,13 @@ using Tile128x64 = TileShape<128, 64, 64, 32>;
 using Tile64x128 = TileShape<64, 128, 32, 64>;
 using Tile64x64 = TileShape<64, 64, 32, 32>;
 
-/// The arithmetic of a tile: tensor cores for 16-bit types and for tf32, else fma.
-template <class T, class Shape, bool tensor>
-struct Arithmetic {
-  template <class A, class B>
-  using Math = std::conditional_t<tensor, TensorMath<T, Shape, A, B>, SimtMath<Shape, A, B>>;
-};
-
 inline int64_t cover(int64_t n, int64_t tile) { return (n + tile - 1) / tile; }
 
 [[noreturn]] inline void no_instance() { throw std::logic_error("conv2d: a plan without a kernel"); }
 
 template <class T, ConvPass pass, bool positional, class Shape, bool tensor>
 void run_pixels(const Conv2dDims& d, const T* source, const T* filter, T* out, CudaStream stream) {
-  using Tile = PixelTile<T, pass, positional, Shape, Arithmetic<T, Shape, tensor>::template Math>;
+  using Tile = PixelTile<T, pass, positional, Shape, Arithmetic<T, Shape, tensor>::template Product>;
   const bool forward = pass == ConvPass::forward;
   const int64_t height = forward ? d.p() : d.h, width = forward ? d.q() : d.w;
   const int64_t classes = forward || positional ? 1 : d.stride_h * d.stride_w;
@@ -41,7 +34,7 @@ void run_pixels(const Conv2dDims& d, const T* source, const T* filter, T* out, C
 
 template <class T, ConvPass pass, class Shape, bool tensor>
 void run_scalar(const Plan& plan, const Conv2dDims& d, const T* a, const T* b, T* out, float* sums, CudaStream stream) {
-  using Tile = ScalarTile<T, pass, Shape, Arithmetic<T, Shape, tensor>::template Math>;
+  using Tile = ScalarTile<T, pass, Shape, Arithmetic<T, Shape, tensor>::template Product>;
   const Geometry g = geometry_of(d);
   const SplitPlan split{0, plan.unit, plan.budget};
   int64_t rows = d.k, columns = d.r * d.s * d.c, splits = 1;
@@ -57,13 +50,15 @@ void run_scalar(const Plan& plan, const Conv2dDims& d, const T* a, const T* b, T
 template <class T, bool positional, class Shape, bool tensor>
 void run_filter(const Plan& plan, const Conv2dDims& d, const T* x, const T* dy, T* dfilter, float* sums,
                 CudaStream stream) {
-  using Tile = WgradTile<T, positional, Shape, Arithmetic<T, Shape, tensor>::template Math>;
+  using Tile = WgradTile<T, positional, Shape, Arithmetic<T, Shape, tensor>::template Product>;
   const Geometry g = geometry_of(d);
   const SplitPlan split{positional, plan.unit, plan.budget};
   const int64_t columns = positional ? d.c : d.r * d.s * d.c;
   launch_tiles<Tile>(dim3(static_cast<unsigned>(cover(d.k, Shape::bm) * cover(columns, Shape::bn)),
                           static_cast<unsigned>(split.all_splits(g))),
-                     {g, x, dy, sums, split, Divider(d.p() * d.q()), Divider(d.q())}, stream);
+                     {g, x, dy, sums, split, Divider<uint32_t>(static_cast<uint64_t>(d.p() * d.q())),
+                      Divider<uint32_t>(static_cast<uint64_t>(d.q()))},
+                     stream);
   add_splits<T>(g, split, sums, dfilter, stream);
 }
 

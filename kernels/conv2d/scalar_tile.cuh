@@ -16,13 +16,15 @@ struct ScalarProblem {
   SplitPlan plan;
 };
 
-template <class T, ConvPass pass, class Shape, template <class, class> class MathFor>
+template <class T, ConvPass pass, class Shape, template <Major, Major> class ProductFor>
 class ScalarTile {
  public:
   using Problem = ScalarProblem<T>;
-  using A = std::conditional_t<pass == ConvPass::wgrad, MnMajor<T, Shape::bm>, KMajor<T, Shape::bm>>;
-  using B = std::conditional_t<pass == ConvPass::forward, KMajor<T, Shape::bn>, MnMajor<T, Shape::bn>>;
-  using Math = MathFor<A, B>;
+  static constexpr Major major_a = pass == ConvPass::wgrad ? Major::extent : Major::depth;
+  static constexpr Major major_b = pass == ConvPass::forward ? Major::depth : Major::extent;
+  using Product = ProductFor<major_a, major_b>;
+  using A = typename Product::TileA;
+  using B = typename Product::TileB;
   static constexpr size_t store_bytes =
       pass == ConvPass::wgrad ? 0 : sizeof(T) * Shape::bm * (Shape::bn + per_chunk<T>);
 
@@ -50,36 +52,30 @@ class ScalarTile {
   __device__ bool outside() const { return false; }
   __device__ int steps() const { return steps_; }
 
-  __device__ void load(Chunk* a, Chunk* b) {
-    fill<A>(a, [&](int row, int k) { return a_at(row_ + row, first_ + k); });
-    fill<B>(b, [&](int column, int k) { return b_at(column_ + column, first_ + k); });
+  __device__ void load(unsigned char* a, unsigned char* b) {
+    fill<A, major_a>(a, [&](int row, int k) { return a_at(row_ + row, first_ + k); });
+    fill<B, major_b>(b, [&](int column, int k) { return b_at(column_ + column, first_ + k); });
     first_ += step_k<T>;
   }
 
-  __device__ void store(const Math& math, unsigned char* shared) const {
+  __device__ void store(const Product& product, unsigned char* shared) const {
     if constexpr (pass == ConvPass::wgrad)
-      store_sums<true>(math, problem_.sums + int64_t{blockIdx.y} * rows_ * columns_, rows_, columns_, row_, column_);
+      store_sums<true>(product, problem_.sums + int64_t{blockIdx.y} * rows_ * columns_, rows_, columns_, row_, column_);
     else
-      store_rows<T, Shape, true>(math, shared, problem_.out, columns_, column_,
+      store_rows<T, Shape, true>(product, shared, problem_.out, columns_, column_,
                                  [&](int row) -> int64_t { return row_ + row < rows_ ? row_ + row : -1; });
   }
 
  private:
-  /// Writes all chunks of a tile, element by element.
-  template <class Layout, class At>
-  __device__ static void fill(Chunk* tile, At&& at) {
+  /// Writes all chunks of an operand's tile, element by element.
+  template <class Layout, Major major, class At>
+  __device__ static void fill(unsigned char* tile, At&& at) {
     constexpr int e = per_chunk<T>;
-    for (int i = static_cast<int>(threadIdx.x); i < Layout::chunks; i += threads) {
+    for (int i = static_cast<int>(threadIdx.x); i < Layout::lines * Layout::line_chunks; i += threads) {
+      const int line = i / Layout::line_chunks, chunk = i % Layout::line_chunks;
       alignas(16) T values[e];
-      if constexpr (Layout::k_major) {
-        const int row = i / step_chunks, chunk = i % step_chunks;
-        for (int j = 0; j < e; ++j) values[j] = at(row, chunk * e + j);
-        tile[Layout::at(row, chunk)] = *reinterpret_cast<const Chunk*>(values);
-      } else {
-        const int k = i / Layout::row_chunks, chunk = i % Layout::row_chunks;
-        for (int j = 0; j < e; ++j) values[j] = at(chunk * e + j, k);
-        tile[Layout::at(k, chunk)] = *reinterpret_cast<const Chunk*>(values);
-      }
+      for (int j = 0; j < e; ++j) values[j] = major == Major::depth ? at(line, chunk * e + j) : at(chunk * e + j, line);
+      *reinterpret_cast<Chunk*>(tile + Layout::offset(line, chunk)) = *reinterpret_cast<const Chunk*>(values);
     }
   }
 

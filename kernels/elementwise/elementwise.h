@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/common/divide.h"
 #include "kernels/common/half.h"
 #include "kernels/common/stream.h"
 
@@ -31,6 +32,29 @@ constexpr int operands_of(Fn fn) {
 #undef RANVIER_FN
   };
   return operands[static_cast<int>(fn)];
+}
+
+/// True for the functions that integers have.
+constexpr bool is_integer_fn(Fn fn) {
+  switch (fn) {
+    case Fn::neg:
+    case Fn::add:
+    case Fn::sub:
+    case Fn::mul:
+    case Fn::maximum:
+    case Fn::minimum:
+    case Fn::equal:
+    case Fn::less:
+    case Fn::less_equal:
+    case Fn::where:
+    case Fn::clamp:
+    case Fn::abs:
+    case Fn::sign:
+    case Fn::square:
+      return true;
+    default:
+      return false;
+  }
 }
 
 /// One instruction: `result = fn(a, b, c)`; a, b, c are registers (see PointwiseProgram).
@@ -63,9 +87,11 @@ void pointwise_reference(const PointwiseProgram&, int64_t n, const void* const* 
 template <class T>
 void pointwise_cpu(const PointwiseProgram&, int64_t n, const void* const* inputs, T* out);
 
-/// The same on a CUDA device. float, double, bf16 and f16 (computed in f32, rounded after every step).
+/// The same on a CUDA device. float, double, bf16 and f16 (computed in f32, rounded after every step), int32_t and
+/// int64_t. More than `narrow` elements take several launches.
 template <class T>
-void pointwise_cuda(const PointwiseProgram&, int64_t n, const void* const* inputs, T* out, CudaStream stream);
+void pointwise_cuda(const PointwiseProgram&, int64_t n, const void* const* inputs, T* out, CudaStream stream,
+                    int64_t narrow = most_narrow);
 
 /// Converts n elements, rounding to nearest even where the target is narrower, truncating floating to integer.
 template <class From, class To>

@@ -105,7 +105,7 @@ __device__ __forceinline__ void store_pair(Out* row, int64_t column, int64_t n, 
 
 /// c is the result; where the depth is split, the sums go to `partial` (split, batch, m, n) instead.
 template <class Block>
-__global__ void __launch_bounds__(Block::threads, 2)
+__global__ void __launch_bounds__(Block::threads, 256 / Block::threads)
     tensor_matmul_kernel(MatmulTiles tiles, const typename Block::T* a, const typename Block::T* b,
                          typename Block::T* c, float* partial, int64_t first_item) {
   RANVIER_DYNAMIC_SHARED(shared);
@@ -132,8 +132,9 @@ __global__ void __launch_bounds__(Block::threads, 2)
     store(c + item.batch * d.m * d.n);
 }
 
+/// tf32 fragments are twice as many as 16-bit ones: 8 warps of 64 x 32 keep them and the sums in registers.
 template <class T, Major a, Major b>
-using LargeBlock = mma::BlockProduct<T, a, b, 128, 128, 2, 2, 4>;
+using LargeBlock = mma::BlockProduct<T, a, b, 128, 128, 2, sizeof(T) == 4 ? 4 : 2, 4>;
 template <class T, Major a, Major b>
 using SmallBlock = mma::BlockProduct<T, a, b, 64, 64, 2, 2, 4>;
 

@@ -101,26 +101,44 @@ struct alignas(16) Panel {
   float at[depth][padded];
 };
 
-/// panel[k][i] = factor * from[(first + i) * stride + k0 + k], 0 beyond `rows` and `end`: rows of the operand along i.
-__device__ void load_rows(Panel& panel, const float* from, int first, int rows, int k0, int end, float factor) {
-#pragma unroll
-  for (int q = 0; q < tile * depth / gemm_threads; ++q) {
-    const int e = static_cast<int>(threadIdx.x) + q * gemm_threads, i = e / depth, k = e % depth;
-    const bool inside = first + i < rows && k0 + k < end;
-    panel.at[k][i] = inside ? product(factor, from[int64_t{first + i} * end + k0 + k]) : 0.0f;
-  }
-}
+/// This thread's elements of a panel on their way from global memory: they are fetched while the panel before is
+/// multiplied, since a list of few matrices has too few blocks to hide that latency behind each other.
+struct Fetched {
+  static constexpr int count = tile * depth / gemm_threads;
+  float value[count];
 
-/// panel[k][i] = factor * from[(k0 + k) * stride + first + i], 0 beyond `cols` and `end`: columns along i.
-__device__ void load_columns(Panel& panel, const float* from, int stride, int first, int cols, int k0, int end,
-                             float factor) {
+  /// panel[k][i] = factor * from[first + i][k0 + k], rows of `end` elements; 0 outside.
+  __device__ void rows(const float* from, int first, int rows, int k0, int end, float factor) {
 #pragma unroll
-  for (int q = 0; q < tile * depth / gemm_threads; ++q) {
-    const int e = static_cast<int>(threadIdx.x) + q * gemm_threads, k = e / tile, i = e % tile;
-    const bool inside = first + i < cols && k0 + k < end;
-    panel.at[k][i] = inside ? product(factor, from[int64_t{k0 + k} * stride + first + i]) : 0.0f;
+    for (int q = 0; q < count; ++q) {
+      const int i = first + row_i(q), k = k0 + row_k(q);
+      value[q] = i < rows && k < end ? product(factor, from[int64_t{i} * end + k]) : 0.0f;
+    }
   }
-}
+  /// panel[k][i] = factor * from[k0 + k][first + i], rows of `stride` elements; 0 outside.
+  __device__ void columns(const float* from, int stride, int first, int k0, int end, float factor) {
+#pragma unroll
+    for (int q = 0; q < count; ++q) {
+      const int i = first + column_i(q), k = k0 + column_k(q);
+      value[q] = i < stride && k < end ? product(factor, from[int64_t{k} * stride + i]) : 0.0f;
+    }
+  }
+  __device__ void put_rows(Panel& panel) const {
+#pragma unroll
+    for (int q = 0; q < count; ++q) panel.at[row_k(q)][row_i(q)] = value[q];
+  }
+  __device__ void put_columns(Panel& panel) const {
+#pragma unroll
+    for (int q = 0; q < count; ++q) panel.at[column_k(q)][column_i(q)] = value[q];
+  }
+
+ private:
+  __device__ static int element(int q) { return static_cast<int>(threadIdx.x) + q * gemm_threads; }
+  __device__ static int row_i(int q) { return element(q) / depth; }
+  __device__ static int row_k(int q) { return element(q) % depth; }
+  __device__ static int column_i(int q) { return element(q) % tile; }
+  __device__ static int column_k(int q) { return element(q) / tile; }
+};
 
 /// sum += a^T b over the depth of two panels, this thread's 4 x 4.
 __device__ void multiply(const Panel& a, const Panel& b, float (&sum)[edge][edge]) {
@@ -159,10 +177,16 @@ __global__ void __launch_bounds__(gemm_threads)
   const float* operand = what == Product::gram ? m.x[from] : m.gram;
   const float factor = scaled ? m.factor[0] : 1.0f;
   float sum[edge][edge] = {};
+  Fetched left, right;
+  const auto fetch = [&](int k0) {
+    left.rows(operand, t.row * tile, n, k0, inner, factor);
+    right.rows(operand, t.column * tile, n, k0, inner, factor);
+  };
+  fetch(0);
   for (int k0 = 0; k0 < inner; k0 += depth) {
-    load_rows(a, operand, t.row * tile, n, k0, inner, factor);
-    load_rows(b, operand, t.column * tile, n, k0, inner, factor);
+    left.put_rows(a), right.put_rows(b);
     __syncthreads();
+    fetch(k0 + depth);
     multiply(a, b, sum);
     __syncthreads();
   }
@@ -196,10 +220,16 @@ __global__ void __launch_bounds__(gemm_threads)
   const float* x = m.x[from];
   float* y = m.x[1 - from];
   float sum[edge][edge] = {};
+  Fetched left, right;
+  const auto fetch = [&](int k0) {
+    left.columns(m.poly, n, first_row, k0, n, 1.0f);  // P is symmetric: its columns are its rows
+    right.columns(x, wide, first_column, k0, n, factor);
+  };
+  fetch(0);
   for (int k0 = 0; k0 < n; k0 += depth) {
-    load_columns(a, m.poly, n, first_row, n, k0, n, 1.0f);  // P is symmetric: its columns are its rows
-    load_columns(b, x, wide, first_column, wide, k0, n, factor);
+    left.put_columns(a), right.put_columns(b);
     __syncthreads();
+    fetch(k0 + depth);
     multiply(a, b, sum);
     __syncthreads();
   }

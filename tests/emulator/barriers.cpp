@@ -49,8 +49,10 @@ void open_barrier(Barrier& barrier) {
   for (int number : barrier.waiting)
     if (Votes* const votes = block.threads[static_cast<size_t>(number)].votes) *votes = {barrier.held, barrier.arrived};
   std::vector<int> threads = std::move(barrier.waiting);
+  const bool first = barrier.expected != 0 && options.order == Order::ascending;  // before those who did not take part
   barrier = {};
-  make_all_ready(std::move(threads));
+  if (!first) return make_all_ready(std::move(threads));
+  for (size_t i = threads.size(); i-- > 0;) make_ready_first(threads[i]);
 }
 
 std::string met_elsewhere(const char* what, Site site, const char* other, Site other_site) {

@@ -233,7 +233,7 @@ class BadNeuron(Case):
         self.refused("simulate", "compare", "--mode", "published:2003", saying=["published:2003"])
         self.refused("simulate", "stability", "--steps", "", saying="--steps")
         self.refused("simulate", "patterns", "--dt-ms", -1, saying="--dt-ms -1")
-        self.refused("simulate", "patterns", "--precision", "f32", saying="--precision f32")
+        self.refused("simulate", "patterns", "--precision", "f32", saying="--precision")
         self.refused("simulate", "frobnicate", saying="frobnicate")
 
     def test_places(self):

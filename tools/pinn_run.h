@@ -1,0 +1,51 @@
+// A PINN run on disk: what it found, how it compares with a reference, and its pictures.
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/pinn.h"
+#include "tools/run.h"
+
+namespace ranvier::cli {
+
+/// Exact or recorded dynamics that a solution is scored against, never trained on.
+struct Reference {
+  std::string source;                  ///< for people: file or solver
+  std::vector<double> spike_times_ms;  ///< of the whole duration
+  std::vector<double> t_ms, v_mv, u;   ///< samples, may be empty
+};
+
+/// Reads a CSV with a header line that names `t_ms`, `v_mv` and `u` (samples) or `spike_ms` (spike times, one a line).
+/// Throws UsageError naming file, line and reason; times must rise.
+Reference read_reference(const std::string& path);
+
+/// A trajectory that can be asked at any time: a solution of any design.
+struct Trajectory {
+  std::vector<double> t_ms, v_mv, u, residual_v, residual_u;
+};
+/// Samples every `step_ms`, and before and after each spike.
+Trajectory sample(const pinn::Solution&, double step_ms);
+
+/// Errors against a reference.
+struct Score {
+  int64_t spikes = 0, reference_spikes = 0;
+  std::optional<double> spike_error_ms;  ///< largest |difference| of matched spikes; empty where counts differ
+  std::optional<double> v_rmse_mv, v_max_mv, u_rmse;  ///< away from spikes, where there are samples
+};
+/// `at` gives v and u of the solution. Samples within `guard_ms` of a reference spike are left out.
+Score score(const Reference&, const std::vector<double>& spike_times_ms, const std::function<pinn::Point(double)>& at,
+            double until_ms, double guard_ms = 2);
+
+/// Writes solution.csv, solution.npy (t, v, u), spikes.csv, loss.csv and the pictures; returns a line about the latter.
+std::string write_run(const std::filesystem::path& folder, const pinn::Solution&, const Trajectory&,
+                      const std::optional<Reference>&);
+
+/// Writes an f64 matrix (rows, columns) as NumPy's .npy, version 1.0.
+void write_npy(const std::filesystem::path& path, const std::vector<double>& values, int64_t columns);
+
+/// Runs a gnuplot script of several plots; returns the empty string, or what to tell the user where it cannot be drawn.
+std::string draw(const std::filesystem::path& script, const std::string& text);
+
+}  // namespace ranvier::cli
