@@ -91,8 +91,9 @@ TEST(PinnBaseline, TrainsAndRefuses) {
     training.train();
     EXPECT_TRUE(std::isfinite(training.history().back())) << name;
     EXPECT_LT(training.history().back(), training.history().front()) << name;
-    if (design.needs_data)
+    if (design.needs_data) {
       EXPECT_ERROR(BaselineTraining(design, neuron, current, 1000, {}, DType::f64, 1), "a fit to data");
+    }
   }
   EXPECT_ERROR(Baseline::named("x", 1000), "no baseline 'x'");
   BaselineTraining single(Baseline::named("global", 1000, 0.001), neuron, current, 1000, {}, DType::f32, 1);
@@ -101,7 +102,7 @@ TEST(PinnBaseline, TrainsAndRefuses) {
 }
 
 TEST(PinnBaseline, Peaks) {
-  const auto at = [](double t) { return Point{40 * std::sin(t * std::acos(-1.0) / 25), 0}; };
+  const auto at = [](double t) { return Point{40 * std::sin((t + 0.3) * std::acos(-1.0) / 25), 0}; };
   EXPECT_EQ(peaks(at, 100), (std::vector<double>{12, 62}));
 }
 

@@ -1,6 +1,7 @@
 // `ranvier pinn`: solves a neuron with physics-informed networks, from its equations alone.
 #include <cmath>
 
+#include "models/pde.h"
 #include "models/pinn_baseline.h"
 #include "models/pinn_inverse.h"
 #include "tools/pinn_run.h"
@@ -279,6 +280,37 @@ void infer(const InferOptions& o) {
   if (interrupted()) throw Exit{130};
 }
 
+struct PdeOptions {
+  Common common;
+  std::string problem = "burgers";
+  pde::Options options;
+};
+
+/// A partial differential equation by the same parts.
+void solve_pde(PdeOptions o) {
+  o.common.start();
+  o.options.seed = o.common.seed.value_or(0);
+  const pde::Problem problem = pde::named(o.problem);
+  watch_for_interruption();
+  Progress progress(o.common);
+  const Stopwatch watch;
+  const pde::Result r = pde::solve(problem, o.options, [&](int64_t round, double loss) {
+    progress.update(fmt::format("round {}/{}  mean squared residual {:.2e}", round, o.options.rounds, loss));
+    return !interrupted();
+  });
+  progress.finish(
+      fmt::format("{}: relative L2 error {:.2e}, residual {:.2e} (fresh {:.2e}), {:.1f} s ({:.1f} s of processor time)",
+                  problem.name, r.relative_l2, r.loss, r.fresh_loss, watch.wall(), watch.cpu()));
+  o.common.print({{"problem", problem.name},
+                  {"relative_l2", r.relative_l2},
+                  {"loss", r.loss},
+                  {"fresh_loss", r.fresh_loss},
+                  {"evaluations", r.evaluations},
+                  {"seconds", watch.wall()},
+                  {"cpu_seconds", watch.cpu()}});
+  if (interrupted()) throw Exit{130};
+}
+
 /// The table of all designs on one neuron.
 void compare(const PinnOptions& o) {
   o.common.start();
@@ -394,6 +426,22 @@ void add_pinn(CLI::App& app) {
   inverse->add_option("--current", inferred->current, "Stimulus of the recording (default: the preset's)");
   inverse->add_option("--unknown", inferred->unknown, "Any of a b c d C k")->delimiter(',')->capture_default_str();
   inverse->callback([inferred] { infer(*inferred); });
+  auto equation = std::make_shared<PdeOptions>();
+  auto* pde = command->add_subcommand("pde", "Burgers' or the Allen-Cahn equation by the same parts, and its error");
+  equation->common.add_to(*pde);
+  pde->add_option("--problem", equation->problem, "burgers or allen-cahn")
+      ->check(CLI::IsMember({"burgers", "allen-cahn"}))
+      ->capture_default_str();
+  pde->add_option("--points", equation->options.points, "Collocation points")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  pde->add_option("--rounds", equation->options.rounds, "Draws of points")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  pde->add_option("--iterations", equation->options.iterations, "Optimizer iterations a round")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  pde->callback([equation] { solve_pde(*equation); });
   command->callback([options, command] {
     if (command->get_subcommands().empty()) run(*options);
   });
