@@ -1,0 +1,110 @@
+// The inverse problem: parameters of a noisy recording within their intervals, and recordings that must be refused.
+#include "models/pinn_inverse.h"
+
+#include <cmath>
+#include <random>
+
+#include "models/collocation.h"
+#include "models/pinn_baseline.h"
+#include "tests/case.h"
+
+namespace ranvier::pinn {
+namespace {
+
+using test::error_of;
+
+/// The solver's own solution (checked against exact times elsewhere), every 0.1 ms, with white noise of 1 mV.
+Recording recording(const Neuron& neuron, const Current& current, double duration, uint64_t seed) {
+  const Solution solution = solve(neuron, current, duration, Options::quality("fast"));
+  EXPECT_EQ(solution.failure, "");
+  Recording r;
+  std::mt19937_64 random(seed);
+  for (int64_t i = 0; 0.1 * static_cast<double>(i) <= duration; ++i) {
+    const double t = 0.1 * static_cast<double>(i), u1 = uniform(random), u2 = uniform(random);
+    const double noise = std::sqrt(-2 * std::log(u1 + 0x1p-54)) * std::cos(2 * std::acos(-1.0) * u2);
+    r.t_ms.push_back(t), r.v_mv.push_back(solution.at(t).v + noise);
+  }
+  return r;
+}
+
+TEST(PinnInverse, FourParametersFromANoisyVoltage) {
+  const Neuron truth = Neuron::preset("rs2007");
+  const Current current = Current::parse("step:100@20");
+  const Recording r = recording(truth, current, 400, 1);
+  EXPECT_NEAR(r.noise_mv(), 1, 0.1);
+  Neuron guess = truth;
+  guess.set("a=0.045,b=-1,c=-45,d=65");
+  const InverseResult result = infer(r, guess, current, {});
+  EXPECT_NEAR(result.noise_mv, 1, 0.05);
+  EXPECT_LE(result.physics_loss, 1e-7);
+  const double exact[] = {truth.a, truth.b, truth.c, truth.d};
+  ASSERT_EQ(result.estimates.size(), 4u);
+  for (size_t k = 0; k < 4; ++k) {
+    const Estimate& e = result.estimates[k];
+    EXPECT_TRUE(std::abs(e.value - exact[k]) <= 4 * e.standard_error)
+        << e.name << " = " << e.value << " +- " << e.standard_error << ", exact " << exact[k];
+    EXPECT_LE(e.standard_error, 0.04 * std::abs(exact[k])) << e.name;
+  }
+}
+
+TEST(PinnInverse, BadRecordings) {
+  Recording good;
+  for (int i = 0; i < 200; ++i) good.t_ms.push_back(0.1 * i), good.v_mv.push_back(-60 + 0.01 * (i % 3));
+  const auto refuse = [&](const std::function<void(Recording&)>& change, const char* saying) {
+    Recording r = good;
+    change(r);
+    EXPECT_ERROR(infer(r, Neuron::preset("rs2007"), Current::parse("70"), {}), saying);
+  };
+  refuse([](Recording& r) { r.t_ms[50] = r.t_ms[49]; }, "sample 51: time 4.9 ms does not follow 4.9 ms");
+  refuse(
+      [](Recording& r) {
+        for (size_t i = 100; i < 200; ++i) r.t_ms[i] += 1;
+      },
+      "gap of 1.1 ms after 9.9 ms");
+  refuse([](Recording& r) { r.v_mv[7] = NAN; }, "sample 8 is not finite");
+  refuse([](Recording& r) { r.v_mv.pop_back(); }, "200 times and 199 voltages");
+  refuse([](Recording& r) { r.t_ms.resize(20), r.v_mv.resize(20); }, "20 samples are too few");
+  refuse([](Recording&) {}, "holds 0 spikes");
+}
+
+TEST(PinnBaseline, TrainsAndRefuses) {
+  const Neuron neuron = Neuron::preset("rs2007");
+  const Current current = Current::parse("step:70@100");
+  const Trace data = published_training_data(neuron, current, 1000);
+  // the printed table of explicit Euler at 1 ms (a textbook's table 4.3a)
+  const struct {
+    size_t t;
+    double v, u;
+  } rows[] = {{0, -60, 0},
+              {250, -54.4819, 6.2834},
+              {500, -50.6154, 59.0910},
+              {750, -49.5530, -12.4763},
+              {1000, -53.6973, 1.5649}};
+  for (const auto& row : rows) {
+    EXPECT_NEAR(data.v_mv[row.t], row.v, 5e-5);
+    EXPECT_NEAR(data.u[row.t], row.u, 5e-5);
+  }
+  for (const char* name : {"global", "causal", "pure", "guided", "curriculum"}) {
+    Baseline design = Baseline::named(name, 1000, 0.004);
+    design.hidden = {12, 12}, design.lbfgs_steps = std::min<int64_t>(design.lbfgs_steps, 2);
+    BaselineTraining training(design, neuron, current, 1000, data, DType::f64, 1);
+    training.train();
+    EXPECT_TRUE(std::isfinite(training.history().back())) << name;
+    EXPECT_LT(training.history().back(), training.history().front()) << name;
+    if (design.needs_data) {
+      EXPECT_ERROR(BaselineTraining(design, neuron, current, 1000, {}, DType::f64, 1), "a fit to data");
+    }
+  }
+  EXPECT_ERROR(Baseline::named("x", 1000), "no baseline 'x'");
+  BaselineTraining single(Baseline::named("global", 1000, 0.001), neuron, current, 1000, {}, DType::f32, 1);
+  EXPECT_TRUE(std::isfinite(single.step(1e-3)));
+  EXPECT_ERROR(single.train(), "needs f64");
+}
+
+TEST(PinnBaseline, Peaks) {
+  const auto at = [](double t) { return Point{40 * std::sin((t + 0.3) * std::acos(-1.0) / 25), 0}; };
+  EXPECT_EQ(peaks(at, 100), (std::vector<double>{12, 62}));
+}
+
+}  // namespace
+}  // namespace ranvier::pinn
