@@ -228,8 +228,9 @@ TEST_F(Conv2dCuda, EveryTileIsExact) {
           if (pass == ConvPass::wgrad) conv::run_wgrad(plan, d, da, db, out, static_cast<float*>(w), stream);
         });
     EXPECT_EQ(got, want);
-    if (emulator_multiply_adds)  // the tile that was asked for, and no other
+    if (emulator_multiply_adds) {  // the tile that was asked for, and no other
       EXPECT_EQ(static_cast<double>(emulator_multiply_adds() - before), conv::executed(d, pass, plan));
+    }
   };
   const Conv2dDims d{140, 2, 1, 160, 96, 3, 3, 1, 1, 1, 1}, wide{20, 5, 4, 128, 136, 3, 3, 1, 1, 1, 1};
   for (ConvPass pass : {ConvPass::forward, ConvPass::dgrad}) {
