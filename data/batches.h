@@ -43,6 +43,8 @@ class Batches {
   /// Evaluation: images in their own order; the last batch is padded by its last image.
   static Batches evaluation(int64_t n, int64_t batch);
 
+  /// The batches' indices one after the other.
+  std::span<const int64_t> order() const { return order_; }
   /// Number of batches.
   int64_t size() const { return count_; }
   int64_t batch_size() const { return batch_; }

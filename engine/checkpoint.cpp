@@ -229,8 +229,9 @@ void save(State& state, const std::string& path, const Metadata& metadata) {
   state.materialise();
   std::vector<safetensors::Source> sources;
   for (uint32_t id = 0; id < state.entries().size(); ++id)
-    sources.push_back(
-        {name_in_file(state.entry(id)), state.entry(id).type, [&state, id](std::byte* to) { state.read(id, to); }});
+    if (state.entry(id).slab != feed_slab)
+      sources.push_back(
+          {name_in_file(state.entry(id)), state.entry(id).type, [&state, id](std::byte* to) { state.read(id, to); }});
   safetensors::write(path, all, sources);
 }
 
@@ -241,6 +242,7 @@ Metadata load(State& state, const std::string& path, const LoadOptions& options)
   const std::string model = model_of(header.metadata);
   const std::string says = model.empty() ? "" : fmt::format(" (the file says model {})", in_quotes(model));
   const auto chosen = [&](const std::string& slab) {
+    if (slab == feed_slab) return false;
     return options.slabs.empty() || std::find(options.slabs.begin(), options.slabs.end(), slab) != options.slabs.end();
   };
   std::vector<std::pair<uint32_t, const Item*>> pairs;

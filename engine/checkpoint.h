@@ -11,8 +11,9 @@ namespace ranvier::checkpoint {
 
 using safetensors::Metadata;
 
-/// Writes every entry of every slab. Entries of slab "parameters" keep their name, others are "<slab>/<name>";
-/// convolution weights stay (K, R, S, C). The file says format, version and layout beside the caller's `metadata`
+/// Writes every entry of every slab but the feed's. Entries of slab "parameters" keep their name, others are
+/// "<slab>/<name>"; convolution weights stay (K, R, S, C). The file says format, version and layout beside the caller's
+/// `metadata`
 /// ("model", "epoch", ...; those three keys are taken). Durable and in one step: a killed process or a full disk leaves
 /// the earlier file whole. Throws Error naming path and reason.
 void save(State&, const std::string& path, const Metadata& metadata = {});

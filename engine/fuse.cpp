@@ -17,10 +17,6 @@ using kernels::PointwiseProgram;
 using kernels::PointwiseStep;
 using Program = PointwiseProgram;
 
-bool is_floating_pointwise(const PlanStep& step) {
-  return step.op->pointwise && (step.out_types[0].dtype == DType::f32 || step.out_types[0].dtype == DType::f64);
-}
-
 /// How a broadcast is read inside a program: (period, inner), where one pair can say it.
 std::optional<Program::Input> pattern_of(const Shape& from, const Shape& to) {
   int first = to.rank(), last = -1;  // target axes that the source really has
@@ -84,7 +80,7 @@ class Fuser {
   void run() {
     index_uses();
     for (size_t s = 0; s < steps_.size(); ++s)
-      if (is_floating_pointwise(steps_[s])) absorb(s);
+      if (steps_[s].op->pointwise) absorb(s);
     drop_unused();
   }
 
@@ -171,7 +167,7 @@ class Fuser {
   }
 
   bool mergeable(const PlanStep& maker, uint32_t value, size_t s) {
-    return is_floating_pointwise(maker) && !keep_[value] && uses_of_storage(values_[value].storage) == 1 &&
+    return maker.op->pointwise && !keep_[value] && uses_of_storage(values_[value].storage) == 1 &&
            maker.out_types[0].dtype == steps_[s].out_types[0].dtype &&
            maker.out_types[0].shape.numel() == steps_[s].out_types[0].shape.numel();
   }

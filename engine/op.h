@@ -7,11 +7,12 @@
 #include <vector>
 
 #include "engine/graph.h"
+#include "kernels/common/stream.h"
 
 namespace ranvier {
 
 struct DeviceContext;
-using Stream = void*;  // a cudaStream_t on CUDA; null on the CPU
+using Stream = kernels::CudaStream;  // null on the CPU
 
 /// Where a variant runs.
 enum class Backend : uint8_t { cpu, cuda };
@@ -48,6 +49,13 @@ struct Call {
     return static_cast<T*>(outputs[k]);
   }
 };
+
+/// Wraps the CUDA variants of an op's list: there are none in a build without the CUDA Toolkit.
+#if defined(RANVIER_HAS_CUDA)
+#define RANVIER_CUDA_VARIANTS(...) __VA_ARGS__
+#else
+#define RANVIER_CUDA_VARIANTS(...)
+#endif
 
 /// One way to run an op. The order of an op's variants is their default rank.
 struct Variant {

@@ -11,6 +11,7 @@
 #include "engine/state.h"
 #include "kernels/augment/augment.h"
 #include "kernels/norm/norm.h"
+#include "kernels/optim/loss_scale.h"
 
 namespace ranvier {
 
@@ -37,7 +38,9 @@ void assign(Graph&, std::string_view slab, std::string_view name, Tensor value, 
 Tensor parameter(Graph&, std::string_view name, const Shape&, Init init, Where where = Where::current());
 /// Makes a value of the step readable after each run as `Program::get<T>("<scope>.<name>")`; returns the value.
 Tensor probe(Tensor, std::string_view name, Where where = Where::current());
-/// The element type that models compute in (f32 unless the session says otherwise).
+/// The element types of parameters, and of the activations that models compute on them (f32 unless the session says
+/// otherwise).
+DType parameter_type(const Graph&);
 DType compute_type(const Graph&);
 
 /// The same elements in another shape; one extent may be -1 (inferred). A view: costs nothing.
@@ -142,6 +145,9 @@ Tensor matmul(Tensor a, Tensor b, bool transpose_a = false, bool transpose_b = f
 struct Conv2dOptions {
   int64_t stride = 1;
   int64_t padding = 0;
+  /// P and Q are rounded down to multiples of this: rows and columns that a pool of this window would not reach are
+  /// neither computed nor stored, in any pass.
+  int64_t floor_to = 1;
 };
 /// Cross-correlation: x (N, H, W, C), w (K, R, S, C) -> (N, P, Q, K). No groups, no dilation.
 Tensor conv2d(Tensor x, Tensor w, Conv2dOptions options = {}, Where where = Where::current());
@@ -162,7 +168,7 @@ struct BatchNormResult {
   int64_t rows;              ///< values a channel that they were taken over
 };
 /// Batch normalisation with batch statistics over (N, H, W) of x (N, H, W, C) (Ioffe and Szegedy 2015), activation and
-/// pool in one op. Without gamma the scale is 1.
+/// pool in one op. Without gamma the scale is 1. Beside a bf16 or f16 x, gamma, beta and the statistics are f32.
 BatchNormResult batch_norm(Tensor x, std::optional<Tensor> gamma, Tensor beta, BatchNormOptions options = {},
                            Where where = Where::current());
 /// The same with given statistics.
@@ -223,10 +229,11 @@ struct SgdResult {
   std::vector<Tensor> parameters, momentum;
 };
 /// m' = momentum m + g + decay p; p' = p - lr (nesterov ? g + decay p + momentum m' : m'). `lr` and `scale` (of the
-/// gradients) are scalars. With momentum 0 there are no buffers: both lists of momentum are empty. Not differentiable,
-/// like every op of this section.
+/// gradients) are scalars; where `skip` (i64 scalar) is not 0, every result is its predecessor. With momentum 0 there
+/// are no buffers: both lists of momentum are empty. Not differentiable, like every op of this section.
 SgdResult sgd(std::span<const Tensor> parameters, std::span<const Tensor> momentum, std::span<const Tensor> gradients,
-              Tensor lr, SgdOptions options, std::optional<Tensor> scale = {}, Where where = Where::current());
+              Tensor lr, SgdOptions options, std::optional<Tensor> scale = {}, std::optional<Tensor> skip = {},
+              Where where = Where::current());
 
 struct AdamWOptions {
   double beta1, beta2, eps, weight_decay;
@@ -237,16 +244,57 @@ struct AdamWResult {
 /// Decoupled decay and bias correction; `step` is an i64 scalar, updates done before this one.
 AdamWResult adamw(std::span<const Tensor> parameters, std::span<const Tensor> momentum,
                   std::span<const Tensor> second_moment, std::span<const Tensor> gradients, Tensor lr, Tensor step,
-                  AdamWOptions options, std::optional<Tensor> scale = {}, Where where = Where::current());
+                  AdamWOptions options, std::optional<Tensor> scale = {}, std::optional<Tensor> skip = {},
+                  Where where = Where::current());
+
+struct MuonOptions {
+  double momentum, weight_decay;
+  int64_t iterations;
+  bool nesterov, renormalize;
+};
+struct MuonResult {
+  std::vector<Tensor> parameters, momentum;
+};
+/// m' = momentum m + g; p' = s (1 - lr decay) p - lr newton_schulz(nesterov ? g + momentum m' : m'), every tensor seen
+/// as (rows = first axis, columns), s = sqrt(rows) / |p| with `renormalize`, else 1.
+MuonResult muon(std::span<const Tensor> parameters, std::span<const Tensor> momentum, std::span<const Tensor> gradients,
+                Tensor lr, MuonOptions options, std::optional<Tensor> scale = {}, std::optional<Tensor> skip = {},
+                Where where = Where::current());
+
+/// decay * average + (1 - decay) * value of each pair; `decay` is a scalar.
+std::vector<Tensor> ema(std::span<const Tensor> averages, std::span<const Tensor> values, Tensor decay,
+                        std::optional<Tensor> skip = {}, Where where = Where::current());
 
 /// sqrt of the sum of squares over all the tensors: a scalar, summed in f64 in a fixed order.
 Tensor global_norm(std::span<const Tensor> tensors, Where where = Where::current());
+/// How many elements of all the tensors are NaN or infinite: an i64 scalar.
+Tensor count_nonfinite(std::span<const Tensor> tensors, Where where = Where::current());
+/// counter + 1 (an i64 scalar), or the counter itself where `skip` is not 0.
+Tensor count_update(Tensor counter, std::optional<Tensor> skip = {}, Where where = Where::current());
+
+using kernels::LossScaleConfig;
+struct LossScaleState {
+  Tensor scale;           ///< factor of the loss, f32 or f64
+  Tensor clean, skipped;  ///< updates in a row since the factor last changed, and updates skipped so far; i64
+};
+/// The factor of the next loss: smaller after a step with `nonfinite` elements in its gradients, larger after
+/// `interval` clean ones.
+LossScaleState update_loss_scale(const LossScaleState&, Tensor nonfinite, LossScaleConfig config = {},
+                                 Where where = Where::current());
 /// A value looked up at the i64 scalar `step`: lines (falling ones half cosines if `cosine`) between at most 16 points.
 Tensor scheduled(Tensor step, std::span<const double> at, std::span<const double> value, bool cosine, DType dtype,
                  Where where = Where::current());
 /// u (rows, cols) with its singular values pushed to about 1 (Jordan et al. 2024): X = u / (|u| + 1e-7), then
 /// X <- a X + (b A + c A^2) X with A = X X^T, on the side of fewer rows.
 Tensor newton_schulz(Tensor u, int iterations, Where where = Where::current());
+
+// ---- A step that feeds itself (ops/feed.cpp): counters are i64 scalars on the device; not differentiable -----------
+
+/// Batch number `counter` of an order of images, i32 or i64 (n): order[(counter mod (n / batch)) batch + i] as i64
+/// (batch), what `gather` takes. A last partial batch is never seen.
+Tensor batch_window(Tensor order, Tensor counter, int64_t batch, Where where = Where::current());
+/// `ring` (size, ...) with its place `counter` mod size replaced by `value` (...), of any element type.
+Tensor ring_write(Tensor ring, Tensor value, Tensor counter, Where where = Where::current());
 
 // ---- Moving elements (ops/index.cpp); any element type, except where sums are formed -------------------------------
 
@@ -303,10 +351,10 @@ Tensor rng(Graph&, Where where = Where::current());
 Tensor advance(Tensor rng, Where where = Where::current());
 /// Assigns `advance(rng)` to the session: the next step draws anew. Once a training step.
 void advance_rng(Graph&, Where where = Where::current());
-/// U[low, high), of the compute type unless said otherwise (f32 or f64). Rounding may give `high`, not on [0, 1).
+/// U[low, high), of the parameters' type unless said otherwise (f32 or f64). Rounding may give `high`, not on [0, 1).
 Tensor uniform(Graph&, std::string_view name, const Shape& shape, double low = 0, double high = 1,
                std::optional<DType> dtype = {}, Where where = Where::current());
-/// N(mean, deviation^2), of the compute type unless said otherwise (f32 or f64).
+/// N(mean, deviation^2), of the parameters' type unless said otherwise (f32 or f64).
 Tensor normal(Graph&, std::string_view name, const Shape& shape, double mean = 0, double deviation = 1,
               std::optional<DType> dtype = {}, Where where = Where::current());
 /// 1 with this probability, else 0: u8, f32 or f64.

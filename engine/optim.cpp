@@ -50,11 +50,36 @@ void assign_all(Graph& graph, std::string_view slab, const Group& group, std::sp
   for (size_t i = 0; i < group.names.size(); ++i) assign(graph, slab, group.names[i], values[i], where);
 }
 
+/// The factor of the loss in the session's slab.
+Tensor loss_factor(Graph& graph, const LossScale& options, const Where& where) {
+  return read(graph, "session", "loss_scale", Type{graph.state().parameter_type(), {}},
+              init::constant(static_cast<float>(options.initial)), where);
+}
+
+/// A count in the session's slab, 0 at first.
+Tensor session_count(Graph& graph, std::string_view name, const Where& where) {
+  return read(graph, "session", name, Type{DType::i64, {}}, init::constant(0), where);
+}
+
+/// Emits the check of scaled gradients and the factor of the next step. Returns how many elements are not finite.
+Tensor watch_overflow(Graph& graph, const LossScale& options, const std::vector<Tensor>& gradients,
+                      const Where& where) {
+  const Tensor nonfinite = count_nonfinite(gradients, where);
+  const LossScaleState now{loss_factor(graph, options, where), session_count(graph, "clean_updates", where),
+                           session_count(graph, "skipped_updates", where)};
+  const LossScaleState next = update_loss_scale(now, nonfinite, options.dynamics, where);
+  assign(graph, "session", "loss_scale", next.scale, where);
+  assign(graph, "session", "clean_updates", next.clean, where);
+  assign(graph, "session", "skipped_updates", next.skipped, where);
+  return nonfinite;
+}
+
 /// One emission of all groups.
 class Update {
  public:
-  Update(Graph& graph, Tensor counter, int64_t updates, std::optional<Tensor> scale, const Where& where)
-      : graph_(graph), counter_(counter), updates_(updates), scale_(scale), where_(where) {}
+  Update(Graph& graph, Tensor counter, int64_t updates, std::optional<Tensor> scale, std::optional<Tensor> skip,
+         const Where& where)
+      : graph_(graph), counter_(counter), updates_(updates), scale_(scale), skip_(skip), where_(where) {}
 
   std::vector<Tensor> operator()(const Group& group) {
     return std::visit([&](const auto& method) { return emit(group, method); }, *group.method);
@@ -67,7 +92,7 @@ class Update {
     std::vector<Tensor> m;
     if (method.momentum != 0) m = beside(graph_, "momentum", group, where_);
     const SgdResult result = sgd(group.parameters, m, group.gradients, rate(method.lr),
-                                 {method.momentum, method.weight_decay, method.nesterov}, scale_, where_);
+                                 {method.momentum, method.weight_decay, method.nesterov}, scale_, skip_, where_);
     if (method.momentum != 0) assign_all(graph_, "momentum", group, result.momentum, where_);
     return result.parameters;
   }
@@ -75,8 +100,9 @@ class Update {
   std::vector<Tensor> emit(const Group& group, const AdamW& method) {
     const std::vector<Tensor> m = beside(graph_, "momentum", group, where_);
     const std::vector<Tensor> v = beside(graph_, "second_moment", group, where_);
-    const AdamWResult result = adamw(group.parameters, m, v, group.gradients, rate(method.lr), counter_,
-                                     {method.beta1, method.beta2, method.eps, method.weight_decay}, scale_, where_);
+    const AdamWResult result =
+        adamw(group.parameters, m, v, group.gradients, rate(method.lr), counter_,
+              {method.beta1, method.beta2, method.eps, method.weight_decay}, scale_, skip_, where_);
     assign_all(graph_, "momentum", group, result.momentum, where_);
     assign_all(graph_, "second_moment", group, result.second_moment, where_);
     return result.parameters;
@@ -84,23 +110,15 @@ class Update {
 
   std::vector<Tensor> emit(const Group& group, const Muon& method) {
     const std::vector<Tensor> m = beside(graph_, "momentum", group, where_);
-    const Tensor lr = rate(method.lr);
-    std::vector<Tensor> parameters, momentum;
-    for (size_t i = 0; i < group.names.size(); ++i) {
-      const Shape shape = group.parameters[i].shape();
-      if (shape.rank() < 2) fail_at(where_, "muon: '{}' has one axis; give it another rule", group.names[i]);
-      Tensor w = reshape(group.parameters[i], {shape[0], -1}, where_);
-      Tensor g = reshape(group.gradients[i], w.shape(), where_);
-      if (scale_) g = g * *scale_;
-      const Tensor buffer = method.momentum * reshape(m[i], w.shape(), where_) + g;
-      const Tensor u = method.nesterov ? g + method.momentum * buffer : buffer;
-      if (method.renormalize) w = w * (std::sqrt(static_cast<double>(shape[0])) * rsqrt(sum(square(w))));
-      if (method.weight_decay != 0) w = w * (1.0 - lr * method.weight_decay);
-      parameters.push_back(reshape(w - lr * newton_schulz(u, method.iterations, where_), shape, where_));
-      momentum.push_back(reshape(buffer, shape, where_));
-    }
-    assign_all(graph_, "momentum", group, momentum, where_);
-    return parameters;
+    for (size_t i = 0; i < group.names.size(); ++i)
+      if (group.parameters[i].shape().rank() < 2)
+        fail_at(where_, "muon: '{}' has one axis; give it another rule", group.names[i]);
+    const MuonResult result =
+        muon(group.parameters, m, group.gradients, rate(method.lr),
+             {method.momentum, method.weight_decay, method.iterations, method.nesterov, method.renormalize}, scale_,
+             skip_, where_);
+    assign_all(graph_, "momentum", group, result.momentum, where_);
+    return result.parameters;
   }
 
   Tensor rate(const Schedule& schedule) {
@@ -109,13 +127,13 @@ class Update {
       at.push_back(point.at * static_cast<double>(updates_));
       value.push_back(point.value);
     }
-    return scheduled(counter_, at, value, schedule.cosine, compute_type(graph_), where_);
+    return scheduled(counter_, at, value, schedule.cosine, parameter_type(graph_), where_);
   }
 
   Graph& graph_;
   Tensor counter_;
   int64_t updates_;
-  std::optional<Tensor> scale_;
+  std::optional<Tensor> scale_, skip_;
   Where where_;
 };
 
@@ -144,17 +162,45 @@ Schedule cosine(double peak, double warmup, double last) {
   return Schedule(points, true);
 }
 
+namespace {
+
+/// Averages of the values of a group's parameters, in slab "ema".
+void average(Graph& graph, const Group& group, const std::vector<Tensor>& values, double decay,
+             std::optional<Tensor> skip, const Where& where) {
+  std::vector<Tensor> averages;
+  for (size_t i = 0; i < group.names.size(); ++i) {
+    const int64_t id = graph.state().find("parameters", group.names[i]);
+    averages.push_back(read(graph, "ema", group.names[i], group.parameters[i].type(),
+                            graph.state().entry(static_cast<uint32_t>(id)).init, where));
+  }
+  const Tensor weight = full(graph, Type{averages[0].dtype(), {}}, decay, where);
+  assign_all(graph, "ema", group, ema(averages, values, weight, skip, where), where);
+}
+
+}  // namespace
+
+Tensor scaled_loss(const Optimizer& optimizer, Tensor loss, Where where) {
+  if (!optimizer.loss_scale) return loss;
+  const Tensor factor = loss_factor(*loss.graph, *optimizer.loss_scale, where);
+  return mul(loss, cast(factor, loss.dtype(), where), where);
+}
+
 std::optional<Tensor> apply(Graph& graph, const Optimizer& optimizer, const std::vector<std::string>& names,
                             const std::vector<Tensor>& gradients, int64_t updates, Where where) {
-  const Type counter_type{DType::i64, {}};
-  const Tensor counter = read(graph, "session", "updates", counter_type, init::constant(0), where);
-  std::optional<Tensor> norm, scale;
+  const Tensor counter = session_count(graph, "updates", where);
+  std::optional<Tensor> norm, scale, skip;
+  if (optimizer.loss_scale && !gradients.empty()) {
+    skip = watch_overflow(graph, *optimizer.loss_scale, gradients, where);
+    scale = 1.0 / loss_factor(graph, *optimizer.loss_scale, where);
+  }
   if (optimizer.clip_norm > 0) {
     norm = global_norm(gradients, where);
+    if (scale) norm = *norm * *scale;
     // as torch.nn.utils.clip_grad_norm_; a NaN norm makes everything NaN, which the watchdog reports
-    scale = minimum(full(graph, norm->type(), 1.0, where), optimizer.clip_norm / (*norm + 1e-6), where);
+    const Tensor clip = minimum(full(graph, norm->type(), 1.0, where), optimizer.clip_norm / (*norm + 1e-6), where);
+    scale = scale ? *scale * clip : clip;
   }
-  Update update(graph, counter, updates, scale, where);
+  Update update(graph, counter, updates, scale, skip, where);
   for (const Group& group : grouped(graph, optimizer, names, gradients, where)) {
     if (group.names.empty()) continue;
     std::vector<Tensor> values = update(group);
@@ -162,16 +208,9 @@ std::optional<Tensor> apply(Graph& graph, const Optimizer& optimizer, const std:
       values = group.parameters;  // frozen: averaged all the same, so that "ema" is a whole model
     else
       assign_all(graph, "parameters", group, values, where);
-    if (optimizer.ema_decay <= 0) continue;
-    for (size_t i = 0; i < group.names.size(); ++i) {
-      const int64_t id = graph.state().find("parameters", group.names[i]);
-      const Tensor average = read(graph, "ema", group.names[i], group.parameters[i].type(),
-                                  graph.state().entry(static_cast<uint32_t>(id)).init, where);
-      assign(graph, "ema", group.names[i], optimizer.ema_decay * average + (1.0 - optimizer.ema_decay) * values[i],
-             where);
-    }
+    if (optimizer.ema_decay > 0) average(graph, group, values, optimizer.ema_decay, skip, where);
   }
-  assign(graph, "session", "updates", counter + 1.0, where);
+  assign(graph, "session", "updates", count_update(counter, skip, where), where);
   return norm;
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/graph.h"
+#include "engine/ops.h"
 
 namespace ranvier::optim {
 
@@ -66,12 +67,22 @@ struct Rule {
   Method method;
 };
 
+/// A factor that keeps the gradients of a 16-bit loss in range (Micikevicius et al. 2018). An update whose gradients
+/// are not all finite is skipped: weights, moments, averages and the count of updates stay, and the factor shrinks;
+/// after `interval` clean updates in a row it grows. All of it happens on the device, in slab "session": "loss_scale",
+/// "clean_updates" (since the factor last changed) and "skipped_updates".
+struct LossScale {
+  double initial = 65536;
+  LossScaleConfig dynamics;  ///< interval 0: the factor never grows
+};
+
 /// Rules in order: the first whose pattern matches has the parameter. A parameter that none matches is an Error.
 struct Optimizer {
   std::vector<Rule> rules;
-  double clip_norm = 0;  ///< scale all gradients down to this global norm; 0: do not
-  double ema_decay = 0;  ///< keep slab "ema", the average of the weights with this decay; 0: do not
-  int accumulate = 1;    ///< micro-batches whose gradients are averaged for an update
+  double clip_norm = 0;                 ///< scale all gradients down to this global norm; 0: do not
+  double ema_decay = 0;                 ///< keep slab "ema", the average of the weights with this decay; 0: do not
+  int accumulate = 1;                   ///< micro-batches whose gradients are averaged for an update
+  std::optional<LossScale> loss_scale;  ///< for f16; bf16 has the range of f32
 
   Optimizer(Method method) : rules{{"", std::move(method)}} {}  // implicit: one method for all
   Optimizer(std::vector<Rule> r) : rules(std::move(r)) {}
@@ -79,9 +90,14 @@ struct Optimizer {
   requires std::is_constructible_v<Method, M> Optimizer(M method) : Optimizer(Method(std::move(method))) {}
 };
 
+/// The loss whose gradients `apply` expects: multiplied by the current factor where the optimizer scales losses. It is
+/// differentiated, not reported.
+Tensor scaled_loss(const Optimizer&, Tensor loss, Where where = Where::current());
+
 /// Emits one update of `parameters` (names of slab "parameters") by `gradients`: reads and assigns the moments' slabs,
 /// assigns the parameters, counts the update. `updates` is the length of the run that schedules refer to. Returns the
-/// global norm of the gradients where clipping asks for it.
+/// global norm of the (unscaled) gradients where clipping asks for it. With loss scaling, `gradients` are those of
+/// `scaled_loss`.
 std::optional<Tensor> apply(Graph&, const Optimizer&, const std::vector<std::string>& parameters,
                             const std::vector<Tensor>& gradients, int64_t updates, Where where = Where::current());
 

@@ -206,7 +206,7 @@ class Planner {
   }
 
   void choose_variants() {
-    DeviceContext context{options_.device};
+    DeviceContext context{options_.device, options_.prepare ? stream_of(options_.device) : nullptr};
     for (PlanStep& step : plan_.steps) {
       const NodeView node = step.view();
       step.variant = choose(node, options_);
@@ -247,10 +247,10 @@ class Planner {
       if (storage.kind != Storage::Kind::state || (!always && !is_assigned(storage.entry))) return value;
       PlanStep step;
       step.op = &core::copy_op;
-      step.variant = &core::copy_op.variants[0];
       step.scope = "snapshot";
       step.in = {value};
       step.in_types = step.out_types = {plan_.values[value].type};
+      step.variant = choose(step.view(), options_);
       Storage copy;
       copy.bytes = storage.bytes;
       const uint32_t result =

@@ -2,9 +2,9 @@
 #include "engine/program.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstring>
+
+#include "engine/profiler_range.h"
 
 namespace ranvier {
 namespace {
@@ -12,19 +12,42 @@ namespace {
 constexpr size_t canary_bytes = 256;
 constexpr int canary = 0xA5, unwritten = 0xFF;  // 0xFF... is a NaN in every floating type
 
-/// True when the value has an element that is not finite; `at` is the first.
-bool has_nonfinite(const Type& type, const void* data, int64_t& at) {
-  if (type.dtype != DType::f32 && type.dtype != DType::f64) return false;
-  return dispatch_floating(type.dtype, [&]<class T>() {
-    const T* values = static_cast<const T*>(data);
-    for (int64_t i = 0; i < type.shape.numel(); ++i)
-      if (!std::isfinite(values[i])) return at = i, true;
-    return false;
-  });
+/// Element `at` of a floating value on the host.
+double element(const Type& type, const void* data, int64_t at) {
+  switch (type.dtype) {
+    case DType::f64:
+      return static_cast<const double*>(data)[at];
+    case DType::bf16:
+      return kernels::to_float(static_cast<const kernels::bf16*>(data)[at]);
+    case DType::f16:
+      return kernels::to_float(static_cast<const kernels::f16*>(data)[at]);
+    default:
+      return static_cast<const float*>(data)[at];
+  }
 }
 
-double element(const Type& type, const void* data, int64_t at) {
-  return type.dtype == DType::f64 ? static_cast<const double*>(data)[at] : static_cast<const float*>(data)[at];
+/// A value's bytes where the host can read them.
+class OnHost {
+ public:
+  OnHost(Device device, const void* data, size_t bytes) : data_(data) {
+    if (device.backend == Backend::cpu) return;
+    copy_.resize(bytes);
+    copy_to_host(device, copy_.data(), data, bytes);
+    data_ = copy_.data();
+  }
+  const std::byte* data() const { return static_cast<const std::byte*>(data_); }
+
+ private:
+  std::vector<std::byte> copy_;
+  const void* data_;
+};
+
+/// First element that is not finite, or -1.
+int64_t first_nonfinite(const Type& type, const std::byte* data) {
+  if (!is_floating(type.dtype)) return -1;
+  for (int64_t i = 0; i < type.shape.numel(); ++i)
+    if (!std::isfinite(element(type, data, i))) return i;
+  return -1;
 }
 
 /// True where an element still has the bits that buffers are prefilled with.
@@ -37,19 +60,21 @@ bool is_unwritten(const Type& type, const std::byte* data, int64_t at) {
 /// A buffer between two canaries, prefilled so that what is never written shows.
 class Guarded {
  public:
-  Guarded(Device device, size_t bytes) : block_(device, bytes + 2 * canary_bytes), bytes_(bytes) {
-    std::memset(block_.data(), canary, block_.bytes());
-    std::memset(data(), unwritten, bytes_);
+  Guarded(Device device, size_t bytes) : device_(device), block_(device, bytes + 2 * canary_bytes), bytes_(bytes) {
+    fill_bytes(device, block_.data(), canary, block_.bytes());
+    fill_bytes(device, data(), unwritten, bytes_);
   }
   std::byte* data() const { return static_cast<std::byte*>(block_.data()) + canary_bytes; }
-  bool intact() const {
-    const auto* base = static_cast<const unsigned char*>(block_.data());
-    const auto is_canary = [](unsigned char byte) { return byte == canary; };
-    return std::all_of(base, base + canary_bytes, is_canary) &&
-           std::all_of(base + canary_bytes + bytes_, base + block_.bytes(), is_canary);
-  }
+  bool intact() const { return is_canary(block_.data()) && is_canary(data() + bytes_); }
 
  private:
+  bool is_canary(const void* zone) const {
+    const OnHost host(device_, zone, canary_bytes);
+    return std::all_of(host.data(), host.data() + canary_bytes,
+                       [](std::byte byte) { return byte == static_cast<std::byte>(canary); });
+  }
+
+  Device device_;
   Memory block_;
   size_t bytes_;
 };
@@ -69,6 +94,7 @@ void Scratch::reserve(Device device, size_t bytes) {
 
 Program::Program(std::shared_ptr<Plan> plan, State& state, std::shared_ptr<Scratch> scratch, const PlanOptions& options)
     : plan_(std::move(plan)), state_(&state), scratch_(std::move(scratch)), options_(options) {
+  check_memory();
   scratch_->reserve(options_.device, plan_->arena_bytes);
   own_ = Memory(options_.device, plan_->input_bytes + plan_->constant_bytes + plan_->output_bytes);
   fill_bytes(options_.device, own_.data(), 0, own_.bytes());
@@ -81,6 +107,19 @@ Program::Program(std::shared_ptr<Plan> plan, State& state, std::shared_ptr<Scrat
     if (storage.kind == Storage::Kind::constant)
       copy_to_device(options_.device, address(storage), storage.elements.data(), storage.bytes);
   }
+}
+
+void Program::check_memory() const {
+  const size_t scratch = plan_->arena_bytes > scratch_->memory.bytes() ? plan_->arena_bytes : 0;
+  const size_t own = plan_->input_bytes + plan_->constant_bytes + plan_->output_bytes;
+  const size_t state = state_->bytes() - state_->materialised_bytes();
+  const size_t free = free_memory(options_.device);
+  const auto mb = [](size_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  if (scratch + own + state > free)
+    fail(
+        "this program needs {:.0f} MB more ({:.0f} scratch arena, {:.0f} state, {:.0f} inputs and outputs), and {:.0f} "
+        "MB of device memory are free; a smaller batch needs less",
+        mb(scratch + own + state), mb(scratch), mb(state), mb(own), mb(free));
 }
 
 std::byte* Program::address(const Storage& storage) const {
@@ -107,6 +146,7 @@ void Program::bind() {
   for (size_t s = 0; s < storages_.size(); ++s) storages_[s] = address(plan_->storages[s]);
   bound_state_ = state_->version();
   bound_scratch_ = scratch_->version;
+  recording_ = {};  // it holds the old addresses
 }
 
 void Program::execute(const PlanStep& step, std::span<std::byte* const> storages) {
@@ -120,12 +160,13 @@ void Program::execute(const PlanStep& step, std::span<std::byte* const> storages
   for (size_t k = 0; k < step.out.size(); ++k)
     operands[step.in.size() + k] = storages[plan_->values[step.out[k]].storage];
   const NodeView node = step.view();
+  const ProfilerRange range(options_.device.backend == Backend::cuda ? step.label() : std::string());
   step.variant->run({node,
                      {operands, step.in.size()},
                      {operands + step.in.size(), step.out.size()},
                      step.workspace_bytes ? storages[step.workspace] : nullptr,
                      step.prepared.get(),
-                     nullptr});
+                     stream_of(options_.device)});
 }
 
 void Program::commit(std::span<std::byte* const> storages) {
@@ -134,12 +175,27 @@ void Program::commit(std::span<std::byte* const> storages) {
                    plan_->values[commit.value].type.bytes());
 }
 
-void Program::run() {
-  bind();
+void Program::execute_all() {
   for (int repeat = 0; repeat < repeats_; ++repeat) {
     for (const PlanStep& step : plan_->steps) execute(step, storages_);
     commit(storages_);
   }
+}
+
+void Program::capture(int repeats) {
+  if (repeats < 1) fail("capture: {} repeats", repeats);
+  repeats_ = repeats;
+  captures_ = options_.device.backend == Backend::cuda;
+  warm_ = false;
+  recording_ = {};
+}
+
+void Program::run() {
+  bind();
+  if (captures_ && warm_ && !recording_) recording_ = Recording(options_.device, [this] { execute_all(); });
+  if (recording_) return recording_.replay();
+  execute_all();
+  warm_ = true;
 }
 
 void Program::run_profiled(std::vector<StepTime>& times) {
@@ -154,15 +210,28 @@ void Program::run_profiled(std::vector<StepTime>& times) {
       times.push_back(time);
     }
   }
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  const auto since = [&] { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); };
-  for (size_t s = 0; s < plan_->steps.size(); ++s) {
-    times[s].begin_ms = since();
-    execute(plan_->steps[s], storages_);
-    times[s].milliseconds += since() - times[s].begin_ms;
+  Timeline timeline(options_.device);
+  timeline.mark();
+  for (const PlanStep& step : plan_->steps) {
+    execute(step, storages_);
+    timeline.mark();
   }
   commit(storages_);
+  const std::vector<double> marks = timeline.milliseconds();
+  for (size_t s = 0; s < times.size(); ++s) {
+    times[s].begin_ms = marks[s];
+    times[s].milliseconds += marks[s + 1] - marks[s];
+  }
+}
+
+void Program::check_output(const PlanStep& step, size_t k, std::span<std::byte* const> storages) const {
+  const PlanValue& value = plan_->values[step.out[k]];
+  const OnHost host(options_.device, storages[value.storage], value.type.bytes());
+  const int64_t at = first_nonfinite(value.type, host.data());
+  if (at < 0) return;
+  if (is_unwritten(value.type, host.data(), at))
+    fail("{}: output {} element {} was never written", describe(step), k, at);
+  fail("{}: output {} element {} is {}", describe(step), k, at, element(value.type, host.data(), at));
 }
 
 void Program::run_checked() {
@@ -176,21 +245,22 @@ void Program::run_checked() {
   std::vector<Guarded> buffers;
   for (size_t s = 0; s < apart.size(); ++s)
     if (written[s]) apart[s] = buffers.emplace_back(options_.device, plan_->storages[s].bytes).data();
+  const auto nonfinite = [&](uint32_t value) {
+    const Type& type = plan_->values[value].type;
+    const OnHost host(options_.device, apart[plan_->values[value].storage], type.bytes());
+    return first_nonfinite(type, host.data());
+  };
   for (const PlanStep& step : plan_->steps) {
-    int64_t at = 0;
-    bool clean_operands = true;
-    for (uint32_t in : step.in)
-      clean_operands &= !has_nonfinite(plan_->values[in].type, apart[plan_->values[in].storage], at);
+    const bool clean = std::all_of(step.in.begin(), step.in.end(), [&](uint32_t in) { return nonfinite(in) < 0; });
     execute(step, apart);
+    try {
+      synchronize(options_.device);
+    } catch (const Error& error) {
+      fail("{}: {}", describe(step), error.what());
+    }
     for (const Guarded& buffer : buffers)
       if (!buffer.intact()) fail("{}: wrote outside its buffers", describe(step));
-    for (size_t k = 0; k < step.out.size(); ++k) {
-      const PlanValue& value = plan_->values[step.out[k]];
-      const std::byte* data = apart[value.storage];
-      if (!clean_operands || !has_nonfinite(value.type, data, at)) continue;
-      if (is_unwritten(value.type, data, at)) fail("{}: output {} element {} was never written", describe(step), k, at);
-      fail("{}: output {} element {} is {}", describe(step), k, at, element(value.type, data, at));
-    }
+    for (size_t k = 0; clean && k < step.out.size(); ++k) check_output(step, k, apart);
   }
   for (size_t s = 0; s < apart.size(); ++s)  // results and slabs change only where everything went well
     if (written[s] && plan_->storages[s].kind != Storage::Kind::arena)

@@ -73,17 +73,21 @@ class Program {
   /// naming scope, op, shape and source line at the first NaN or infinity made of finite operands, and at the first
   /// write outside a buffer.
   void run_checked();
-  /// On a GPU: the next runs replay `repeats` captured steps at once. On the CPU a run executes that many.
-  void capture(int repeats = 1) { repeats_ = repeats; }
+  /// A run executes `repeats` steps from here on. On a GPU the first run after this goes node by node (libraries and
+  /// kernels load there), the second is captured into a CUDA graph, and every later one is one graph launch.
+  void capture(int repeats = 1);
   /// Runs once and adds each step's time to `times` (sized on first use).
   void run_profiled(std::vector<StepTime>& times);
 
   const Plan& plan() const { return *plan_; }
 
  private:
+  void check_memory() const;
   void bind();
   std::byte* address(const Storage& storage) const;
   void execute(const PlanStep& step, std::span<std::byte* const> storages);
+  void execute_all();
+  void check_output(const PlanStep& step, size_t k, std::span<std::byte* const> storages) const;
   void commit(std::span<std::byte* const> storages);
   void set_bytes(std::string_view input, DType dtype, std::span<const std::byte> bytes);
   uint32_t input_value(std::string_view input) const;
@@ -98,6 +102,8 @@ class Program {
   std::unordered_map<std::string, uint32_t> inputs_;
   uint64_t bound_state_ = ~0ull, bound_scratch_ = ~0ull;
   int repeats_ = 1;
+  bool captures_ = false, warm_ = false;
+  Recording recording_;
 };
 
 /// Plans and prepares a trace for a device. `scratch` may be shared between programs that do not run at once.

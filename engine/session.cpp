@@ -20,6 +20,41 @@ BatchTensors batch_inputs(Graph& graph, const BatchType& type) {
           input(graph, "valid", {DType::i32, {}})};
 }
 
+constexpr int64_t ring_size = 1024;  // steps whose loss and hits wait on the device
+
+/// Declares the slab that a step feeds itself from.
+void declare_feed(State& state, const BatchType& type, std::span<const uint8_t> images,
+                  std::span<const int32_t> labels) {
+  const auto copied = [](std::span<const std::byte> from) {
+    return [from](std::span<std::byte> elements, uint64_t) { std::copy(from.begin(), from.end(), elements.begin()); };
+  };
+  const auto zeros = [](std::span<std::byte> elements, uint64_t) {
+    std::fill(elements.begin(), elements.end(), std::byte{0});
+  };
+  const auto count = static_cast<int64_t>(labels.size());
+  Shape all{count};
+  for (int64_t extent : type.image) all.push_back(extent);
+  if (static_cast<int64_t>(images.size()) != all.numel())
+    fail("{} bytes of images for {} labels of {}", images.size(), count, to_string(type.image));
+  const Where where = Where::current();
+  const auto declare = [&](const char* name, const Type& entry, ExactInit init) {
+    state.declare_exact(feed_slab, name, entry, std::move(init), where);
+  };
+  declare("images", {DType::u8, all}, copied(std::as_bytes(images)));
+  declare("labels", {DType::i32, {count}}, copied(std::as_bytes(labels)));
+  declare("order", {DType::i64, {count / type.size * type.size}}, zeros);
+  declare("batch", {DType::i64, {}}, zeros);
+  declare("epoch", {DType::i64, {}}, zeros);
+  declare("reports", {DType::f32, {ring_size, 2}}, zeros);
+}
+
+/// The batch that slab "feed" says is next.
+BatchTensors feed_tensors(Graph& graph, const BatchType& type, Tensor batch) {
+  const Tensor indices = batch_window(read(graph, feed_slab, "order"), batch, type.size);
+  return {gather(read(graph, feed_slab, "images"), indices), gather(read(graph, feed_slab, "labels"), indices), indices,
+          read(graph, feed_slab, "epoch"), full(graph, {DType::i32, {}}, static_cast<double>(type.size))};
+}
+
 /// Parameters that the traced loss reads, in the order of the slab.
 std::vector<std::string> parameters_of(Graph& graph) {
   std::vector<std::string> names;
@@ -29,10 +64,22 @@ std::vector<std::string> parameters_of(Graph& graph) {
 
 }  // namespace
 
+Precision precision_named(const std::string& name, Device device) {
+  const bool cuda = device.backend == Backend::cuda;
+  const std::string chosen = !name.empty() ? name : cuda ? "bf16" : "f32";
+  if (chosen == "f32") return {chosen, DType::f32, ""};
+  if (chosen != "tf32" && chosen != "bf16" && chosen != "f16")
+    fail("precision '{}' is none of f32, tf32, bf16 and f16", name);
+  if (!cuda) fail("precision {}: the CPU computes in f32; {} needs a CUDA device", chosen, chosen);
+  if (chosen == "tf32") return {chosen, DType::f32, "tf32"};  // wherever an op has such a variant
+  return {chosen, chosen == "bf16" ? DType::bf16 : DType::f16, ""};
+}
+
 Session::Session(Device device, SessionOptions options)
     : options_(std::move(options)), state_(std::make_shared<State>(device, options_.seed)) {
   check_variants(options_.variants);
   state_->set_parameter_type(options_.parameters);
+  if (options_.compute) state_->set_compute_type(*options_.compute);
 }
 
 PlanOptions Session::plan_options(std::map<std::string, std::string> bindings) const {
@@ -49,14 +96,13 @@ void Session::remember(const Graph& graph) {
   dot_ = graph.dot();
 }
 
-std::vector<Tensor> Session::trace_step(Graph& graph, const BatchType& type, const TrainFunction& function,
+std::vector<Tensor> Session::trace_step(Graph& graph, const BatchTensors& batch, const TrainFunction& function,
                                         const optim::Optimizer& optimizer, int64_t updates, bool update) {
-  const BatchTensors batch = batch_inputs(graph, type);
   const Objective objective = function(batch);
   const std::vector<std::string> names = parameters_of(graph);
   std::vector<Tensor> parameters;
   for (const std::string& name : names) parameters.push_back(read(graph, "parameters", name));
-  std::vector<Tensor> gradients = grad(objective.loss, parameters);
+  std::vector<Tensor> gradients = grad(optim::scaled_loss(optimizer, objective.loss), parameters);
   if (optimizer.accumulate > 1) {
     for (size_t i = 0; i < names.size(); ++i) {
       const Tensor sum = read(graph, "gradients", names[i], gradients[i].type(), init::constant(0));
@@ -73,48 +119,128 @@ std::vector<Tensor> Session::trace_step(Graph& graph, const BatchType& type, con
   return outputs;
 }
 
-TrainStep Session::train_step(const BatchType& type, const TrainFunction& function, const optim::Optimizer& optimizer,
-                              int64_t updates) {
+TrainStep Session::build_step(const optim::Optimizer& optimizer, int64_t batch,
+                              const std::function<std::vector<Tensor>(Graph&, bool update)>& trace) {
   if (optimizer.accumulate < 1) fail("accumulate {} must be at least 1", optimizer.accumulate);
   const auto build = [&](bool update) {
     Graph graph(*state_, true);
-    const std::vector<Tensor> outputs = trace_step(graph, type, function, optimizer, updates, update);
+    const std::vector<Tensor> outputs = trace(graph, update);
     return ranvier::compile(graph, outputs, plan_options(), scratch_);
   };
   TrainStep step;
   step.update_ = build(true);
   if (optimizer.accumulate > 1) step.gather_ = build(false);
   step.accumulate_ = optimizer.accumulate;
-  step.batch_ = type.size;
+  step.batch_ = batch;
   step.has_logits_ = step.update_.outputs() > 1;
+  return step;
+}
+
+TrainStep Session::train_step(const BatchType& type, const TrainFunction& function, const optim::Optimizer& optimizer,
+                              int64_t updates) {
+  return build_step(optimizer, type.size, [&](Graph& graph, bool update) {
+    return trace_step(graph, batch_inputs(graph, type), function, optimizer, updates, update);
+  });
+}
+
+TrainStep Session::resident_step(const BatchType& type, std::span<const uint8_t> images,
+                                 std::span<const int32_t> labels, const TrainFunction& function,
+                                 const optim::Optimizer& optimizer, int64_t updates) {
+  const auto count = static_cast<int64_t>(labels.size());
+  if (type.size < 1 || type.size > count) fail("batch {} of {} images", type.size, count);
+  declare_feed(*state_, type, images, labels);
+  TrainStep step = build_step(optimizer, type.size, [&](Graph& graph, bool update) {
+    const Tensor batch = read(graph, feed_slab, "batch");
+    const std::vector<Tensor> results =
+        trace_step(graph, feed_tensors(graph, type, batch), function, optimizer, updates, update);
+    std::vector<Tensor> reported;
+    for (const Tensor& result : results) reported.push_back(reshape(cast(result, DType::f32), {1}));
+    if (reported.size() == 1) reported.push_back(full(graph, {DType::f32, {1}}, 0));
+    const Tensor ring = read(graph, feed_slab, "reports");
+    assign(graph, feed_slab, "reports", ring_write(ring, concat(reported), batch));
+    assign(graph, feed_slab, "batch", count_update(batch, std::nullopt));
+    return results;
+  });
+  step.state_ = state_.get();
+  state_->materialise();
+  if (device().backend == Backend::cuda) {
+    step.update_.capture();
+    if (optimizer.accumulate > 1) step.gather_.capture();
+  }
   return step;
 }
 
 Session::Planned Session::plan_step(const BatchType& type, const TrainFunction& function,
                                     const optim::Optimizer& optimizer, int64_t updates) {
   Graph graph(*state_, true);
-  const std::vector<Tensor> outputs = trace_step(graph, type, function, optimizer, updates, true);
+  const std::vector<Tensor> outputs = trace_step(graph, batch_inputs(graph, type), function, optimizer, updates, true);
   PlanOptions options = plan_options();
   options.prepare = false;
   Plan plan = make_plan(graph, outputs, options);
   return {std::move(plan), graph.size()};
 }
 
+Program& TrainStep::advance() { return ++micro_ % accumulate_ == 0 ? update_ : gather_; }
+
+void TrainStep::execute(Program& program) {
+  if (checked_)
+    program.run_checked();
+  else if (times_)
+    program.run_profiled(*times_);
+  else
+    program.run();
+}
+
+void TrainStep::count(double loss, double hits) {
+  loss_ = loss;
+  loss_sum_ += loss, ++steps_;
+  recent_loss_ += loss, ++recent_;
+  if (has_logits_) hits_ += hits, samples_ += batch_;
+}
+
+double TrainStep::take_recent_loss() {
+  const double mean = recent_ ? recent_loss_ / static_cast<double>(recent_) : 0;
+  recent_loss_ = 0, recent_ = 0;
+  return mean;
+}
+
 void TrainStep::run(std::span<const uint8_t> images, std::span<const int32_t> labels, std::span<const int64_t> indices,
                     int64_t epoch) {
-  const bool update = ++micro_ % accumulate_ == 0;
-  Program& program = update ? update_ : gather_;
+  if (resident()) fail("this step takes its images from the device; use begin_epoch and next");
+  Program& program = advance();
   const auto valid = static_cast<int32_t>(batch_);
   program.set<uint8_t>("images", images);
   program.set<int32_t>("labels", labels);
   program.set<int64_t>("indices", indices);
   program.set<int64_t>("epoch", std::span(&epoch, 1));
   program.set<int32_t>("valid", std::span(&valid, 1));
-  program.run();
-  loss_ = program.scalar(0);
-  loss_sum_ += loss_;
-  ++steps_;
-  if (has_logits_) hits_ += program.scalar(1), samples_ += batch_;
+  execute(program);
+  count(program.scalar(0), has_logits_ ? program.scalar(1) : 0);
+}
+
+void TrainStep::begin_epoch(std::span<const int64_t> order, int64_t epoch, int64_t first) {
+  if (!resident()) fail("this step is given its images by the host");
+  collect();
+  state_->set<int64_t>(feed_slab, "order", order);
+  state_->set<int64_t>(feed_slab, "epoch", std::span(&epoch, 1));
+  state_->set<int64_t>(feed_slab, "batch", std::span(&first, 1));
+  done_ = read_ = first;
+}
+
+void TrainStep::next() {
+  if (!resident()) fail("this step is given its images by the host");
+  if (done_ - read_ == ring_size) collect();
+  execute(advance());
+  ++done_;
+}
+
+void TrainStep::collect() {
+  if (!resident() || read_ == done_) return;
+  const std::vector<float> reports = state_->get<float>(feed_slab, "reports");
+  for (; read_ < done_; ++read_) {
+    const float* report = reports.data() + 2 * (read_ % ring_size);
+    count(report[0], report[1]);
+  }
 }
 
 Program Session::eval_program(const BatchType& type, const EvalFunction& function,

@@ -67,6 +67,16 @@ Init normal(double std) {
 
 }  // namespace init
 
+void State::set_compute_type(DType type) {
+  const bool half = type == DType::bf16 || type == DType::f16;
+  if (half && device_.backend == Backend::cpu)
+    fail("compute type {}: the CPU computes in f32 or f64; bf16 and f16 need a CUDA device", name_of(type));
+  if (type != parameter_type_ && !(half && parameter_type_ == DType::f32))
+    fail("compute type {} does not go with {} parameters: it is theirs, or bf16 or f16 beside f32 ones", name_of(type),
+         name_of(parameter_type_));
+  compute_type_ = type;
+}
+
 uint32_t State::declare(std::string_view slab, std::string_view name, const Type& type, Init init, const Where& where) {
   const std::string full = key(slab, name);
   if (auto it = by_name_.find(full); it != by_name_.end()) {
@@ -117,7 +127,7 @@ void State::materialise() {
   std::vector<std::byte> bytes;
   for (; materialised_ < entries_.size(); ++materialised_) {
     const Entry& entry = entries_[materialised_];
-    values.assign(static_cast<size_t>(entry.type.shape.numel()), 0.0f);
+    values.assign(entry.exact_init ? 0 : static_cast<size_t>(entry.type.shape.numel()), 0.0f);
     if (entry.init) entry.init(values, entry.type.shape, seed_, kernels::philox::stream_hash(entry.name));
     bytes.resize(entry.type.bytes());
     if (entry.exact_init)
@@ -145,6 +155,27 @@ uint32_t State::required(std::string_view slab, std::string_view name, DType dty
 
 void State::read(uint32_t id, void* host) { copy_to_host(device_, host, data(id), entries_[id].type.bytes()); }
 void State::write(uint32_t id, const void* host) { copy_to_device(device_, data(id), host, entries_[id].type.bytes()); }
+
+void State::snapshot(Snapshot& into) {
+  materialise();
+  for (const auto& [name, slab] : slabs_) {
+    if (name == feed_slab) continue;
+    Memory& copy = into[name];
+    if (copy.bytes() != slab.ready) copy = Memory(device_, slab.ready);
+    copy_on_device(device_, copy.data(), slab.memory.data(), slab.ready);
+  }
+}
+
+void State::restore(const Snapshot& snapshot) {
+  for (const auto& [name, copy] : snapshot)
+    copy_on_device(device_, slabs_.at(name).memory.data(), copy.data(), copy.bytes());
+}
+
+size_t State::materialised_bytes() const {
+  size_t total = 0;
+  for (const auto& [name, slab] : slabs_) total += slab.ready;
+  return total;
+}
 
 size_t State::bytes() const {
   size_t total = 0;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,6 +38,9 @@ struct Entry {
   Init init;
   ExactInit exact_init = {};  ///< instead of `init`, where given
 };
+
+/// The slab of what the host can give again (the data set and its order): neither snapshots nor checkpoints hold it.
+inline constexpr std::string_view feed_slab = "feed";
 
 /// Every slab of a session. Entries are declared while a model is traced; memory appears at the first compile. A slab
 /// is one contiguous block; entries start on 64-byte steps in declaration order.
@@ -74,11 +78,23 @@ class State {
   void read(uint32_t id, void* host);
   void write(uint32_t id, const void* host);
 
+  /// A copy of every slab on the device, taken and put back without a detour over the host. Entries declared after it
+  /// was taken are left alone by `restore`.
+  using Snapshot = std::unordered_map<std::string, Memory>;
+  void snapshot(Snapshot& into);
+  void restore(const Snapshot& snapshot);
+
   /// Element type of `parameter` (f32; f64 for gradient checks and PINNs). Set it before the first declaration.
   DType parameter_type() const { return parameter_type_; }
   void set_parameter_type(DType type) { parameter_type_ = type; }
+  /// Element type of activations: the parameters' own unless it is set. bf16 and f16 go beside f32 parameters and run
+  /// on CUDA only; everything else must equal the parameters' type. Throws Error where it does not fit.
+  DType compute_type() const { return compute_type_.value_or(parameter_type_); }
+  void set_compute_type(DType type);
 
+  /// Bytes of all declared slabs, and of those that have memory already.
   size_t bytes() const;
+  size_t materialised_bytes() const;
   uint64_t seed() const { return seed_; }
   Device device() const { return device_; }
 
@@ -94,6 +110,7 @@ class State {
   uint64_t seed_;
   uint64_t version_ = 0;
   DType parameter_type_ = DType::f32;
+  std::optional<DType> compute_type_;
   std::vector<Entry> entries_;
   size_t materialised_ = 0;
   std::unordered_map<std::string, uint32_t> by_name_;

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <type_traits>
 
+#include "kernels/common/half.h"
+
 namespace ranvier {
 
 /// Element types. bf16 and f16 exist on CUDA only. Eight bytes wide, so that a Type has no padding: it is compared and
@@ -30,6 +32,10 @@ constexpr DType dtype_of() {
     return DType::f32;
   else if constexpr (std::is_same_v<T, double>)
     return DType::f64;
+  else if constexpr (std::is_same_v<T, kernels::bf16>)
+    return DType::bf16;
+  else if constexpr (std::is_same_v<T, kernels::f16>)
+    return DType::f16;
   else if constexpr (std::is_same_v<T, int32_t>)
     return DType::i32;
   else if constexpr (std::is_same_v<T, int64_t>)

@@ -13,8 +13,9 @@ Tensor conv(Tensor x, int64_t channels, int64_t filter, std::string_view name, C
   const double bound = 1.0 / std::sqrt(static_cast<double>(c * filter * filter));
   const Tensor w = parameter(graph, "weight", {channels, filter, filter, c},
                              options.init ? options.init : init::uniform(bound), where);
-  const Tensor y = conv2d(x, w, {options.stride, options.padding}, where);
-  return options.bias ? add(y, parameter(graph, "bias", {channels}, init::uniform(bound), where), where) : y;
+  const Tensor y = conv2d(x, cast(w, x.dtype(), where), {options.stride, options.padding, options.floor_to}, where);
+  if (!options.bias) return y;
+  return add(y, cast(parameter(graph, "bias", {channels}, init::uniform(bound), where), x.dtype(), where), where);
 }
 
 Tensor linear(Tensor x, int64_t out, std::string_view name, bool bias, Init init, Where where) {
@@ -24,15 +25,16 @@ Tensor linear(Tensor x, int64_t out, std::string_view name, bool bias, Init init
   const int64_t features = x.shape()[1];
   const double bound = 1.0 / std::sqrt(static_cast<double>(features));
   const Tensor w = parameter(graph, "weight", {out, features}, init ? init : init::uniform(bound), where);
-  const Tensor y = matmul(x, w, false, true, where);
-  return bias ? add(y, parameter(graph, "bias", {out}, init::uniform(bound), where), where) : y;
+  const Tensor y = matmul(x, cast(w, x.dtype(), where), false, true, where);
+  if (!bias) return y;
+  return add(y, cast(parameter(graph, "bias", {out}, init::uniform(bound), where), x.dtype(), where), where);
 }
 
 Tensor norm(Tensor x, std::string_view name, NormOptions options, Where where) {
   Graph& graph = *x.graph;
   const Scope scope(graph, name);
   const int64_t c = x.shape()[-1];
-  const Type statistic{compute_type(graph), {c}};
+  const Type statistic{parameter_type(graph), {c}};
   std::optional<Tensor> weight;
   if (options.weight) weight = parameter(graph, "weight", {c}, init::constant(1), where);
   const Tensor bias = parameter(graph, "bias", {c}, init::constant(0), where);

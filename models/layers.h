@@ -1,4 +1,5 @@
-// Layers: functions Tensor -> Tensor whose parameters are state entries named by scope, as PyTorch names them.
+// Layers: functions Tensor -> Tensor whose parameters are state entries named by scope, as PyTorch names them. They
+// compute in the type of x: parameters and statistics keep their own, and weights are cast where they meet x.
 #pragma once
 #include <string_view>
 
@@ -8,6 +9,7 @@ namespace ranvier::models {
 
 struct ConvOptions {
   int64_t stride = 1, padding = 0;
+  int64_t floor_to = 1;  ///< the window of a pool that follows at once; see Conv2dOptions
   bool bias = true;
   Init init = {};  ///< of the weight; U(+-1/sqrt(fan-in)) where it is empty, as PyTorch's default
 };

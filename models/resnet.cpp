@@ -27,7 +27,7 @@ Tensor Resnet18::operator()(Tensor x) const {
     x = basic_block(x, channels, stage == 0 ? 1 : 2, "0");
     x = basic_block(x, channels, 1, "1");
   }
-  return linear(mean(x, {1, 2}), classes, "fc");
+  return cast(linear(mean(x, {1, 2}), classes, "fc"), parameter_type(*x.graph));
 }
 
 }  // namespace ranvier::models

@@ -36,7 +36,8 @@ Init unit_deviation() {
 }
 
 Tensor conv_norm(Tensor x, int64_t channels, const std::string& number, PoolPlace pool) {
-  x = conv(x, channels, 3, "conv" + number, {.padding = 1, .bias = false, .init = identity_conv()});
+  const int64_t window = pool == PoolPlace::before ? 2 : 1;  // 31, 15 and 7 rows: the last of each would be dead work
+  x = conv(x, channels, 3, "conv" + number, {.padding = 1, .floor_to = window, .bias = false, .init = identity_conv()});
   NormOptions options = norm_options;
   options.pool = pool;
   return norm(x, "norm" + number, options);
@@ -49,9 +50,9 @@ Tensor Speednet::operator()(Tensor x) const {
   {
     const Scope scope(graph, "whiten");
     const Tensor w =
-        read(graph, "buffers", graph.path("weight"), {compute_type(graph), {24, 2, 2, 3}}, init::constant(0));
+        read(graph, "buffers", graph.path("weight"), {parameter_type(graph), {24, 2, 2, 3}}, init::constant(0));
     const Tensor bias = parameter(graph, "bias", {24}, init::uniform(1.0 / std::sqrt(12.0)));
-    x = gelu(conv2d(x, w) + bias);
+    x = gelu(conv2d(x, cast(w, x.dtype())) + cast(bias, x.dtype()));
   }
   for (size_t g = 0; g < widths.size(); ++g) {
     const Scope scope(graph, "group" + std::to_string(g + 1));
@@ -59,7 +60,7 @@ Tensor Speednet::operator()(Tensor x) const {
     x = conv_norm(x, widths[g], "2", PoolPlace::none);
   }
   x = flatten(max_pool(x, 3));
-  return linear(x, classes, "head", false, unit_deviation()) * (1.0 / 256);
+  return cast(linear(x, classes, "head", false, unit_deviation()), parameter_type(graph)) * (1.0 / 256);
 }
 
 Tensor six_views(const Classifier& net, Tensor x) {

@@ -10,7 +10,7 @@ Tensor Tiny::operator()(Tensor x) const {
     x = conv(x, widths[i], 3, "conv", {.padding = 1, .bias = false});
     x = norm(x, "norm", {.activation = Activation::relu, .pool = PoolPlace::after});
   }
-  return linear(flatten(x), classes, "head");
+  return cast(linear(flatten(x), classes, "head"), parameter_type(graph));
 }
 
 }  // namespace ranvier::models

@@ -13,7 +13,8 @@
 
 namespace ranvier::models {
 
-/// Images f32 (N, H, W, 3), normalised -> logits (N, classes).
+/// Images (N, H, W, 3), normalised, in the compute type -> logits (N, classes) in the parameters' type, for a loss that
+/// is never computed in 16 bits.
 using Classifier = std::function<Tensor(Tensor)>;
 
 /// Three blocks of conv 3x3 without bias, batch norm, relu, max-pool 2 (widths 32-64-128), then linear: 113,962
@@ -54,7 +55,7 @@ Whitening whitening(std::span<const uint8_t> images, int64_t height, int64_t wid
 void set_whitening(State& state, const Whitening& whitening);
 
 /// Test-time augmentation of airbench: six views, 1/4 the image and its mirror, 1/8 each shifted by one pixel along the
-/// diagonal, both ways, and mirrored. Images f32 (N, H, W, C).
+/// diagonal, both ways, and mirrored. Images are what the network takes.
 Tensor six_views(const Classifier& net, Tensor images);
 
 /// A network and how it is trained.

@@ -60,6 +60,63 @@ TEST(Augment, BytesAndOddSizes) {
       "flip", {none, {{0}, {0, 2}, DType::u8}}, [](auto x) { return flip(x[0], x[1]); }, true));
 }
 
+/// Results on a device of ops on images of a type, with integers that every type holds.
+std::vector<Values> augmented(Device device, DType dtype, const Shape& shape) {
+  const int64_t n = shape[0];
+  State state(device);
+  Graph graph(state, true);
+  const Tensor x = input(graph, "x", {dtype, shape}), dy = input(graph, "dy", {dtype, shape});
+  const Tensor f = input(graph, "f", {DType::u8, {n}}), o = input(graph, "o", {DType::i32, {n, 2}});
+  std::vector<Tensor> results = {flip(x, f), cutout(x, o, 3), cutout(x, o, 4)};
+  for (Border border : {Border::zero, Border::reflect}) {
+    const Tensor moved = translate(x, o, border);
+    results.push_back(moved);
+    if (is_floating(dtype)) results.push_back(vjp(std::vector{moved}, std::vector{dy}, std::vector{x})[0]);
+  }
+  Program program = compile(graph, results);
+  set(program, "x", dtype, draw({shape, {0, 100, 0, true}, dtype}, 1, dtype));
+  set(program, "dy", dtype, draw({shape, {0, 60, 0, true}, dtype}, 2, dtype));
+  set(program, "f", DType::u8, draw({{n}, {0, 2}, DType::u8}, 3));
+  set(program, "o", DType::i32, draw({{n, 2}, {-13, 14}, DType::i32}, 4));
+  program.run_checked();
+  std::vector<Values> values;
+  for (size_t k = 0; k < results.size(); ++k) values.push_back(get(program, k));
+  return values;
+}
+
+TEST(Augment, CudaGivesTheBitsOfTheCpu) {
+  if (!cuda_support().usable) return;
+  for (Shape shape : {Shape{5, 5, 7, 3}, Shape{3, 1, 1, 1}, Shape{4, 2, 1, 5}, Shape{2, 9, 8, 1}, Shape{0, 4, 4, 3},
+                      Shape{2, 3, 3, 70}, Shape{40, 8, 9, 3}})
+    for (DType dtype : {DType::u8, DType::f32, DType::f64, DType::bf16, DType::f16}) {
+      const auto wanted = augmented(Device::cpu(), is_half(dtype) ? DType::f32 : dtype, shape);
+      in_every_emulated_mode(
+          [&] { EXPECT_EQ(augmented(Device::cuda(), dtype, shape), wanted) << to_string(shape) << name_of(dtype); });
+    }
+}
+
+TEST(Augment, CudaNormalizesLikeTheCpu) {
+  if (!cuda_support().usable) return;
+  const std::vector<double> all = {0.4914, 0.4822, 0.4465, 0.1, 0.2, 0.3, 0.4, 0.5};
+  for (Shape shape : {Shape{2, 5, 7, 3}, Shape{1, 1, 1, 1}, Shape{3, 4, 3, 8}, Shape{0, 4, 4, 3}}) {
+    const std::span<const double> mean(all.data(), static_cast<size_t>(shape[3]));
+    const auto normalized = [&](Device device, DType dtype) {
+      State state(device);
+      Graph graph(state);
+      Program program =
+          compile(graph, std::vector{normalize(input(graph, "x", {DType::u8, shape}), mean, mean, dtype)});
+      set(program, "x", DType::u8, draw({shape, {0, 256}, DType::u8}, 1));
+      program.run_checked();
+      return get(program, 0);
+    };
+    for (DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16}) {
+      Values wanted = normalized(Device::cpu(), is_half(dtype) ? DType::f32 : dtype);
+      for (double& value : wanted) value = rounded(value, dtype);
+      in_every_emulated_mode([&] { EXPECT_EQ(normalized(Device::cuda(), dtype), wanted) << name_of(dtype); });
+    }
+  }
+}
+
 TEST(Augment, KnownPictures) {
   for (const char* variants : {"", "reference"}) {
     State state;
@@ -129,7 +186,7 @@ struct Batch {
     for (size_t i = 0; i < all.size(); i += all.size() / static_cast<size_t>(n)) result.push_back(all[i]);
     return result;
   }
-  State state{Device::cpu(), 3};
+  State state{checks_cuda_only() ? Device::cuda() : Device::cpu(), 3};
   int64_t n;
   Graph graph;
   Program program;

@@ -4,13 +4,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "engine/catalogue.h"
 #include "engine/grad.h"
 #include "engine/ops.h"
 #include "engine/program.h"
+#include "tests/emulated.h"
 
 namespace ranvier::test {
 
@@ -27,6 +31,7 @@ struct Operand {
   Fill fill = {};
   DType dtype = DType::f32;  ///< f32 stands for the floating type of the mode; i32 stays i32
   bool differentiable = true;
+  bool wide = false;  ///< f32 where the mode is a 16-bit type: parameters and statistics
 };
 
 /// One op case: operands and the function that builds the results from them.
@@ -36,12 +41,32 @@ struct OpCase {
   std::function<std::vector<Tensor>(std::vector<Tensor>)> build;
   bool exact = false;       ///< integer operands give integer results: variants declared exact must agree to the bit
   double tolerance = 2e-6;  ///< of variants: |d| <= tolerance * (1 + |reference|)
+  /// Floating types that the op runs in on CUDA; f16 and bf16 are held to `half_ulps` units of their last place.
+  std::vector<DType> cuda = {DType::f32};
+  double half_ulps = 2;
 };
+
+inline const std::vector<DType> every_cuda_type = {DType::f32, DType::f64, DType::bf16, DType::f16};
+inline const std::vector<DType> mixed_cuda_types = {DType::f32, DType::bf16, DType::f16};
 
 inline OpCase op_case(std::string name, std::vector<Operand> operands, std::function<Tensor(std::vector<Tensor>)> build,
                       bool exact = false, double tolerance = 2e-6) {
   return {std::move(name), std::move(operands), [build](std::vector<Tensor> in) { return std::vector{build(in)}; },
           exact, tolerance};
+}
+
+/// The same case in every floating type on CUDA.
+inline OpCase in_every_type(OpCase test, double half_ulps = 2) {
+  test.cuda = every_cuda_type;
+  test.half_ulps = half_ulps;
+  return test;
+}
+
+/// Where a test of values runs: the CPU, and CUDA where there is a device or the emulator.
+inline std::vector<Device> devices() {
+  std::vector<Device> list = {Device::cpu()};
+  if (cuda_support().usable) list.push_back(Device::cuda());
+  return list;
 }
 
 /// What an Error that `body` throws says, "no error" where it throws none.
@@ -57,8 +82,15 @@ inline std::string error_of(const std::function<void()>& body) {
   EXPECT_NE(::ranvier::test::error_of([&] { body; }).find(text), std::string::npos) \
       << ::ranvier::test::error_of([&] { body; })
 
-/// Operand values, the same in every mode.
-inline std::vector<double> draw(const Operand& operand, uint64_t which) {
+/// The value nearest to x in a floating type.
+inline double rounded(double x, DType dtype) {
+  if (dtype == DType::bf16) return kernels::to_float(kernels::from_float<kernels::bf16>(static_cast<float>(x)));
+  if (dtype == DType::f16) return kernels::to_float(kernels::from_float<kernels::f16>(static_cast<float>(x)));
+  return dtype == DType::f32 ? static_cast<float>(x) : x;
+}
+
+/// Operand values, the same in every mode but for the rounding to a 16-bit type.
+inline std::vector<double> draw(const Operand& operand, uint64_t which, DType floating = DType::f32) {
   std::vector<double> values(static_cast<size_t>(operand.shape.numel()));
   uint64_t state = 0x9E3779B97F4A7C15ull * (which + 1);
   for (double& value : values) {
@@ -68,7 +100,8 @@ inline std::vector<double> draw(const Operand& operand, uint64_t which) {
     if (operand.fill.integers || !is_floating(operand.dtype)) value = std::floor(value);
     if (std::abs(value) < operand.fill.away_from_zero)
       value = std::copysign(operand.fill.away_from_zero + std::abs(value), value);
-    if (is_floating(operand.dtype)) value = static_cast<float>(value);  // equal bits in f32 and f64 runs
+    if (is_floating(operand.dtype))  // equal bits in f32 and f64 runs
+      value = rounded(static_cast<float>(value), floating == DType::f64 ? DType::f32 : floating);
   }
   return values;
 }
@@ -83,6 +116,16 @@ inline void set(Program& program, const std::string& name, DType dtype, const st
       return as.template operator()<double>();
     case DType::f32:
       return as.template operator()<float>();
+    case DType::bf16:
+    case DType::f16: {
+      std::vector<uint16_t> bits;
+      for (double value : values)
+        bits.push_back(dtype == DType::bf16 ? kernels::from_float<kernels::bf16>(static_cast<float>(value)).bits
+                                            : kernels::from_float<kernels::f16>(static_cast<float>(value)).bits);
+      if (dtype == DType::bf16)
+        return program.set<kernels::bf16>(name, {reinterpret_cast<const kernels::bf16*>(bits.data()), bits.size()});
+      return program.set<kernels::f16>(name, {reinterpret_cast<const kernels::f16*>(bits.data()), bits.size()});
+    }
     case DType::i32:
       return as.template operator()<int32_t>();
     case DType::i64:
@@ -102,6 +145,16 @@ inline std::vector<double> get(const Program& program, size_t index) {
       const auto v = program.get<float>(index);
       return {v.begin(), v.end()};
     }
+    case DType::bf16: {
+      std::vector<double> values;
+      for (kernels::bf16 v : program.get<kernels::bf16>(index)) values.push_back(kernels::to_float(v));
+      return values;
+    }
+    case DType::f16: {
+      std::vector<double> values;
+      for (kernels::f16 v : program.get<kernels::f16>(index)) values.push_back(kernels::to_float(v));
+      return values;
+    }
     case DType::i32: {
       const auto v = program.get<int32_t>(index);
       return {v.begin(), v.end()};
@@ -117,31 +170,40 @@ inline std::vector<double> get(const Program& program, size_t index) {
   }
 }
 
-inline DType in_mode(DType operand, DType floating) { return is_floating(operand) ? floating : operand; }
+inline bool is_half(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16; }
+
+/// Type of an operand in the mode of a floating type.
+inline DType in_mode(const Operand& operand, DType floating) {
+  if (!is_floating(operand.dtype)) return operand.dtype;
+  return operand.wide && is_half(floating) ? DType::f32 : floating;
+}
 
 /// Inputs "x0", "x1", ... of a trace for a case.
 inline std::vector<Tensor> inputs(Graph& graph, const OpCase& test, DType floating) {
   std::vector<Tensor> in;
   for (size_t i = 0; i < test.operands.size(); ++i)
-    in.push_back(
-        input(graph, "x" + std::to_string(i), {in_mode(test.operands[i].dtype, floating), test.operands[i].shape}));
+    in.push_back(input(graph, "x" + std::to_string(i), {in_mode(test.operands[i], floating), test.operands[i].shape}));
   return in;
 }
 
-/// Results of a case under plan options.
-inline std::vector<std::vector<double>> evaluate(const OpCase& test, DType floating, const PlanOptions& options) {
-  State state;
+/// Results of a case under plan options, and their types where wanted. Operands are rounded to `storage` first (f64
+/// runs are the oracle of 16-bit ones on equal inputs).
+inline std::vector<std::vector<double>> evaluate(const OpCase& test, DType floating, const PlanOptions& options,
+                                                 DType storage = DType::f32, std::vector<DType>* types = nullptr) {
+  State state(options.device);
   Graph graph(state, true);
   const std::vector<Tensor> results = test.build(inputs(graph, test, floating));
   Program program = compile(graph, results, options);
   for (size_t i = 0; i < test.operands.size(); ++i)
-    set(program, "x" + std::to_string(i), in_mode(test.operands[i].dtype, floating), draw(test.operands[i], i));
+    set(program, "x" + std::to_string(i), in_mode(test.operands[i], floating),
+        draw(test.operands[i], i, in_mode(test.operands[i], is_half(floating) ? floating : storage)));
   program.run_checked();
   std::vector<std::vector<double>> checked, plain;
   for (size_t k = 0; k < results.size(); ++k) checked.push_back(get(program, k));
   program.run();
   for (size_t k = 0; k < results.size(); ++k) plain.push_back(get(program, k));
   EXPECT_EQ(checked, plain) << test.name << ": run and run_checked differ";
+  for (size_t k = 0; types && k < results.size(); ++k) types->push_back(results[k].dtype());
   return plain;
 }
 
@@ -153,9 +215,23 @@ inline void expect_close(const std::vector<double>& a, const std::vector<double>
         << what << " element " << i << ": " << a[i] << " against " << b[i];
 }
 
+/// True where this test program is to check CUDA kernels (emulated or real), the CPU being checked by another one.
+inline bool checks_cuda_only() { return std::getenv("RANVIER_CHECK_CUDA") != nullptr; }
+
+/// Skips every test, aloud, where CUDA alone is to be checked and there is no device.
+class NeedsCuda : public testing::Environment {
+ public:
+  void SetUp() override {
+    if (checks_cuda_only() && !cuda_support().usable)
+      GTEST_SKIP() << "skipped: no CUDA device (" << cuda_support().why << ")";
+  }
+};
+inline testing::Environment* const needs_cuda = testing::AddGlobalTestEnvironment(new NeedsCuda);
+
 /// A scalar made of random-weighted results, differentiated `order` times (each time contracted with random weights),
 /// against central differences of the order below, in f64. Error / max(1, |g|) at most `tolerance`.
 inline void check_gradients(const OpCase& test, int order, double tolerance = 1e-6) {
+  if (checks_cuda_only()) return;  // rules emit ops, so that one backend proves them for all
   State state;
   Graph graph(state, true);
   const std::vector<Tensor> in = inputs(graph, test, DType::f64);
@@ -210,8 +286,75 @@ inline void check_gradients(const OpCase& test, int order, double tolerance = 1e
   }
 }
 
-/// Default variants against the reference in f32 and f64, fused against unfused to the bit, decomposition against op.
+/// CUDA variants against the f64 reference on equal inputs, in every type that the case names; the same bits in every
+/// emulated mode, fused and unfused.
+inline void check_cuda_variants(const OpCase& test) {
+  for (DType floating : test.cuda) {
+    const double ulp = floating == DType::bf16 ? 0x1p-8 : floating == DType::f16 ? 0x1p-11 : 0;
+    const double tolerance = ulp                      ? test.half_ulps * ulp
+                             : floating == DType::f32 ? test.tolerance
+                                                      : test.tolerance * 1e-8;
+    const auto oracle =
+        evaluate(test, DType::f64, {.variants = "reference", .fuse = false}, is_half(floating) ? floating : DType::f32);
+    std::vector<std::vector<double>> first;
+    std::vector<DType> types;
+    in_every_emulated_mode([&] {
+      types.clear();
+      const auto result = evaluate(test, floating, {.device = Device::cuda(), .fuse = false}, DType::f32, &types);
+      if (!first.empty()) {
+        EXPECT_EQ(result, first) << test.name << " " << name_of(floating) << ": bits depend on the order of threads";
+        return;
+      }
+      first = result;
+      EXPECT_EQ(evaluate(test, floating, {.device = Device::cuda()}), first)
+          << test.name << " " << name_of(floating) << ": fusion changes bits";
+    });
+    for (size_t k = 0; k < oracle.size(); ++k) {
+      std::vector<double> want = oracle[k];
+      if (test.exact && is_half(types[k]))
+        for (double& value : want) value = rounded(value, floating);
+      expect_close(first[k], want, test.exact ? 0 : tolerance, test.name + " cuda " + std::string(name_of(floating)));
+    }
+  }
+}
+
+/// Whether any op has a variant of this name in this build.
+inline bool has_variant(std::string_view name) {
+  for (const OpDef* op : all_ops())
+    for (const Variant& variant : op->variants)
+      if (variant.name == name) return true;
+  return false;
+}
+
+/// Variants by NVIDIA's libraries, where this build has them and a GPU runs them (the emulator cannot): as close as our
+/// own, but for the order of their sums. A shape for which a library has nothing is said aloud.
+inline void check_vendor_variants(const OpCase& test) {
+  if (!cuda_support().usable) return;
+  for (const std::string vendor : {"cublas", "cudnn"}) {
+    if (!has_variant(vendor)) continue;
+    for (DType floating : test.cuda) {
+      const double ulp = floating == DType::bf16 ? 0x1p-8 : floating == DType::f16 ? 0x1p-11 : 0;
+      const double tolerance =
+          ulp ? (test.half_ulps + 1) * ulp : 10 * test.tolerance * (floating == DType::f64 ? 1e-8 : 1);
+      const std::string name = test.name + " " + vendor + " " + std::string(name_of(floating));
+      const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .fuse = false},
+                                   is_half(floating) ? floating : DType::f32);
+      try {
+        const auto result = evaluate(test, floating, {.device = Device::cuda(), .variants = vendor});
+        for (size_t k = 0; k < oracle.size(); ++k) expect_close(result[k], oracle[k], tolerance, name);
+      } catch (const std::runtime_error& error) {
+        if (std::string(error.what()).find("deterministic plans") == std::string::npos) throw;
+        std::printf("skipped: %s: %s\n", name.c_str(), error.what());
+      }
+    }
+  }
+}
+
+/// Default variants against the reference in f32 and f64, fused against unfused to the bit, decomposition against op;
+/// the same for CUDA where there is a device, or the emulator.
 inline void check_variants(const OpCase& test) {
+  if (cuda_support().usable) check_cuda_variants(test), check_vendor_variants(test);
+  if (checks_cuda_only()) return;
   for (DType floating : {DType::f32, DType::f64}) {
     const auto oracle = evaluate(test, floating, {.variants = "reference", .fuse = false});
     const auto fast = evaluate(test, floating, {.fuse = false});

@@ -20,18 +20,21 @@ const ConvCase cases[] = {
     {{1, 4, 4, 19}, {3, 3, 3, 19}, {1, 2}},
 };
 
-/// y, dx and dw of sum(y y / 2), so that every one of the three ops runs.
+/// y = conv2d(x, w), and dx and dw for a given dy, so that every one of the three ops runs.
 OpCase three_passes(const ConvCase& c, const Fill& fill, bool exact) {
+  const auto outputs = [&](int axis) { return (c.x[axis] + 2 * c.options.padding - c.w[axis]) / c.options.stride + 1; };
   return {"conv2d " + to_string(c.x) + " " + to_string(c.w),
-          {{c.x, fill}, {c.w, fill}},
+          {{c.x, fill}, {c.w, fill}, {{c.x[0], outputs(1), outputs(2), c.w[0]}, fill}},
           [options = c.options](std::vector<Tensor> in) {
             const Tensor y = conv2d(in[0], in[1], options);
             std::vector<Tensor> results = {y};
-            for (const Tensor& g : grad(0.5 * sum(square(y)), in)) results.push_back(g);
+            for (const Tensor& g : vjp(std::vector{y}, std::vector{in[2]}, std::vector{in[0], in[1]}))
+              results.push_back(g);
             return results;
           },
           exact,
-          3e-5};  // Winograd is the default where it pays
+          3e-5,  // Winograd is the default where it pays
+          {DType::f32, DType::bf16, DType::f16}};
 }
 
 std::string everywhere(const std::string& variant) {
@@ -60,6 +63,7 @@ TEST(Conv2d, GradientsOfTheGradientOps) {
 }
 
 TEST(Conv2d, ExactVariantsOnIntegersEqualTheReference) {
+  if (checks_cuda_only()) return;
   std::vector<std::string> names = {"native"};
 #if defined(RANVIER_HAS_ONEDNN)
   names.push_back("onednn");
@@ -95,6 +99,11 @@ TEST(Conv2d, ReferenceAgainstTheDefinition) {
           ASSERT_EQ(y[at], sum) << p << " " << q << " " << k;
         }
   EXPECT_EQ(at, y.size());
+}
+
+TEST(Conv2d, DefaultVariantsOnIntegersEqualTheReferenceOnCuda) {
+  if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device";
+  for (const ConvCase& c : cases) check_cuda_variants(three_passes(c, {-2, 3, 0, true}, true));
 }
 
 TEST(Conv2d, VariantsOnRealNumbers) {
@@ -139,6 +148,39 @@ TEST(Conv2d, NamedVariantsAreTaken) {
   }
 }
 
+/// conv, max-pool 2 and batch norm with its own pool, and the gradients of both results.
+OpCase conv_and_pool(const Fill& fill, int64_t floor_to, bool norm) {
+  return {
+      "conv and pool", {{{2, 7, 5, 3}, fill}, {{4, 3, 3, 3}, fill}, {{2, 3, 2, 4}, fill}}, [=](std::vector<Tensor> in) {
+        Tensor y = conv2d(in[0], in[1], {.padding = 1, .floor_to = floor_to});
+        const Tensor beta = full(*y.graph, {y.dtype(), {4}}, 0.5);
+        y = norm ? batch_norm(y, {}, beta, {.activation = Activation::gelu, .pool = PoolPlace::before}).y
+                 : max_pool(y, 2);
+        std::vector<Tensor> results = {y};
+        for (const Tensor& g : vjp(std::vector{y}, std::vector{in[2]}, std::vector{in[0], in[1]})) results.push_back(g);
+        return results;
+      }};
+}
+
+// Rows and columns that the pool drops: without them every result keeps its bits.
+TEST(Conv2d, FloorToLeavesOutWhatThePoolDrops) {
+  if (checks_cuda_only()) return;
+  for (const bool norm : {false, true})
+    EXPECT_EQ(evaluate(conv_and_pool({}, 2, norm), DType::f32, {.variants = "reference"}),
+              evaluate(conv_and_pool({}, 1, norm), DType::f32, {.variants = "reference"}));
+  const Fill whole{-2, 3, 0, true};
+  const auto dense = evaluate(conv_and_pool(whole, 1, false), DType::f32, {.variants = "reference"});
+  std::vector<std::string> names = {"native", "winograd"};
+#if defined(RANVIER_HAS_ONEDNN)
+  names.push_back("onednn");
+#endif
+  for (const std::string& name : names) {
+    const auto live = evaluate(conv_and_pool(whole, 2, false), DType::f32, {.variants = everywhere(name)});
+    for (size_t k = 0; k < dense.size(); ++k)
+      expect_close(live[k], dense[k], name == "winograd" ? 3e-5 : 0, "floor_to " + name);
+  }
+}
+
 TEST(Conv2d, EmptyBatch) {
   const OpCase test = three_passes({{0, 5, 5, 2}, {3, 3, 3, 2}, {1, 1}}, {}, true);
   check_variants(test);
@@ -162,6 +204,8 @@ TEST(Conv2d, ErrorsNameTheLine) {
   expect("filter", [&] { conv2d(at({2, 2, 2, 3}), at({4, 3, 3, 3})); });
   expect("stride", [&] { conv2d(at({2, 5, 5, 3}), at({4, 3, 3, 3}), {0, 0}); });
   expect("padding", [&] { conv2d(at({2, 5, 5, 3}), at({4, 3, 3, 3}), {1, -1}); });
+  expect("floor_to 0", [&] { conv2d(at({2, 5, 5, 3}), at({4, 3, 3, 3}), {1, 0, 0}); });
+  expect("nothing is left", [&] { conv2d(at({2, 3, 3, 3}), at({4, 3, 3, 3}), {1, 0, 2}); });
   expect("floating", [&] { conv2d(at({2, 5, 5, 3}), full(graph, {DType::f64, {4, 3, 3, 3}}, 0)); });
   expect("winograd", [&] {
     const Tensor y = conv2d(input(graph, "x", {DType::f32, {1, 5, 5, 1}}), at({1, 2, 2, 1}));

@@ -17,7 +17,7 @@ OpCase curved(std::string name, std::vector<Operand> operands, std::function<Ten
 OpCase exact(std::string name, std::vector<Operand> operands, std::function<Tensor(std::vector<Tensor>)> build) {
   for (Operand& operand : operands)
     if (is_floating(operand.dtype)) operand.fill = {-9, 9, 0, true};
-  return op_case(std::move(name), std::move(operands), std::move(build), true);
+  return in_every_type(op_case(std::move(name), std::move(operands), std::move(build), true));
 }
 
 void check_all(const std::string& name, const std::vector<Operand>& operands,
@@ -31,11 +31,12 @@ void check_all(const std::string& name, const std::vector<Operand>& operands,
 }
 
 /// Runs a trace of one i32 operand 0, 1, 2, ... and returns the result.
-std::vector<double> on_range(const Shape& shape, const std::function<Tensor(Tensor)>& build,
+std::vector<double> on_range(const Shape& shape, const std::function<Tensor(Tensor)>& build, const Device& device,
                              std::string variants = "") {
-  State state;
+  State state(device);
   Graph graph(state);
-  Program program = compile(graph, std::vector{build(input(graph, "x", {DType::i32, shape}))}, {.variants = variants});
+  Program program = compile(graph, std::vector{build(input(graph, "x", {DType::i32, shape}))},
+                            {.device = device, .variants = variants});
   std::vector<int32_t> values(static_cast<size_t>(shape.numel()));
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int32_t>(i);
   program.set<int32_t>("x", values);
@@ -46,9 +47,12 @@ std::vector<double> on_range(const Shape& shape, const std::function<Tensor(Tens
 using Values = std::vector<double>;
 
 TEST(Index, KnownValues) {
-  for (const std::string variants : {"", "reference"}) {
-    const auto run = [&](Shape shape, const std::function<Tensor(Tensor)>& build) {
-      return on_range(shape, build, variants);
+  std::vector<std::pair<Device, std::string>> places = {{Device::cpu(), ""}, {Device::cpu(), "reference"}};
+  if (cuda_support().usable) places.emplace_back(Device::cuda(), "");
+  for (const auto& [device, variants] : places) {
+    const auto run = [&, &device = device, &variants = variants](Shape shape,
+                                                                 const std::function<Tensor(Tensor)>& build) {
+      return on_range(shape, build, device, variants);
     };
     EXPECT_EQ(run({2, 3}, [](Tensor x) { return transpose(x); }), (Values{0, 3, 1, 4, 2, 5}));
     EXPECT_EQ(run({2, 1, 3}, [](Tensor x) { return transpose(x, {2, 0, 1}); }), (Values{0, 3, 1, 4, 2, 5}));
@@ -126,8 +130,10 @@ TEST(Index, GatherAndScatter) {
   check_all("scatter last", {{{2, 4}}, picks}, [](auto x) { return scatter_add(x[0], x[1], -1, 5); });
   check_all(
       "no picks", {{{5, 3}}, {{0}, {0, 5}, DType::i32}}, [](auto x) { return gather(x[0], x[1]); }, 1);
-  check_variants(exact("wide", {{{101, 600}}, {{257}, {0, 101}, DType::i64}},
-                       [](auto x) { return scatter_add(gather(x[0], x[1]), x[1], 0, 101); }));
+  OpCase wide = exact("wide", {{{101, 600}}, {{257}, {0, 101}, DType::i64}},
+                      [](auto x) { return scatter_add(gather(x[0], x[1]), x[1], 0, 101); });
+  wide.cuda = {DType::f32};
+  check_variants(wide);
   check_variants(op_case(
       "one_hot", {{{3, 5}, {0, 7}, DType::i64}}, [](auto x) { return one_hot(x[0], 7); }, true));
 }

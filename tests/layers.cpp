@@ -91,6 +91,45 @@ TEST(Layers, OneHomeForLaunchesAndPtx) {
   }
 }
 
+/// Why a line of a file under kernels/ may not stand there, or "". Kernels run under nvcc and in the emulator: what
+/// only one of them knows, or what the emulator cannot check, stays out; and they are replayed from a graph, in which
+/// nothing may be allocated or waited for.
+std::string forbidden_in_kernels(const std::string& path, const std::string& code) {
+  struct Rule {
+    std::regex pattern;
+    const char* why;
+    const char* home;  // the one file, or the folder, that may
+  };
+  static const std::vector<Rule> rules = {
+      {std::regex("__shared__"), "shared memory is declared by RANVIER_SHARED", "kernels/common/launch.h"},
+      {std::regex("__CUDA_ARCH__|__CUDACC__"), "one source for the device and the emulator", "kernels/common/"},
+      {std::regex("cooperative_groups|\\bnvcuda\\b|\\bwmma\\b|\\bcub\\b|\\bthrust\\b|\\bcuda::|cuda_pipeline"),
+       "a library that the emulator does not have", "none"},
+      {std::regex("__activemask|__nanosleep|\\bclock(64)?\\s*\\("), "depends on how threads happen to run", "none"},
+      {std::regex("\\b__nv_(?!bfloat)"), "a compiler's builtin that the emulator does not have", "none"},
+      {std::regex("\\b(cudaMalloc|cudaFree|cudaMemcpy|cudaMemset)\\w*|\\bcuda\\w*Synchronize\\b"),
+       "kernels allocate nothing, copy nothing and never wait", "none"},
+      {std::regex("\\bthread_local\\b"), "the emulator's threads share it", "none"},
+  };
+  const bool cuda = path.ends_with(".cu") || path.ends_with(".cuh") || path.starts_with("kernels/common/");
+  if (!cuda || !path.starts_with("kernels/")) return "";
+  for (const Rule& rule : rules)
+    if (!path.starts_with(rule.home) && std::regex_search(code, rule.pattern)) return rule.why;
+  return "";
+}
+
+TEST(Layers, KernelsKeepToWhatBothCompilersKnow) {
+  int seen = 0;
+  for (const Source& source : sources({"kernels"})) {
+    seen += source.path.ends_with(".cu");
+    for (size_t i = 0; i < source.lines.size(); ++i) {
+      const std::string why = forbidden_in_kernels(source.path, code_of(source.lines[i]));
+      EXPECT_EQ(why, "") << source.path << ":" << i + 1 << ": " << source.lines[i];
+    }
+  }
+  EXPECT_GT(seen, 0);
+}
+
 TEST(Layers, TheLibraryNeverExits) {
   const std::regex exits("\\b(exit|_exit|quick_exit|abort|terminate)\\s*\\(");
   for (const Source& source : sources(library))
@@ -134,6 +173,12 @@ TEST(Layers, TheRulesRefuse) {
   EXPECT_FALSE(may_include("models", "data/dataset.h"));
   EXPECT_FALSE(may_include("data", "kernels/conv2d/conv2d.h"));
   EXPECT_FALSE(may_include("models", "kernels/conv2d/conv2d.h"));
+  for (const char* line : {"__shared__ float s[4];", "#if defined(__CUDA_ARCH__)", "namespace cg = cooperative_groups;",
+                           "unsigned m = __activemask();", "x = __nv_expf(y);", "cudaMalloc(&p, 4);",
+                           "cudaMemcpyAsync(a, b, n, kind, s);", "cudaStreamSynchronize(s);", "thread_local int n;"})
+    EXPECT_NE(forbidden_in_kernels("kernels/pool/cuda.cu", line), "") << line;
+  EXPECT_EQ(forbidden_in_kernels("kernels/common/launch.h", "__shared__ type name"), "");
+  EXPECT_EQ(forbidden_in_kernels("kernels/pool/cuda.cu", "RANVIER_SHARED(float, tile, [4]);"), "");
   EXPECT_EQ(code_of("f(\"a // <<< b\");  // <<<"), "f(\"\");  ");
 }
 

@@ -29,6 +29,18 @@ struct LossCase {
 const LossCase cases[] = {{5, 10, 0, -1}, {5, 10, 0.2, -1}, {4, 3, 0.1, 2}, {1, 1, 0, -1},
                           {3, 1, 0.3, 3}, {7, 33, 1, -1},   {6, 4, 0, 0},   {2, 100, 0.05, 1}};
 
+/// Where and by which variants a trace is run.
+struct Run {
+  Device device;
+  const char* variants;
+};
+std::vector<Run> runs() {
+  std::vector<Run> list;
+  if (!checks_cuda_only()) list = {{Device::cpu(), ""}, {Device::cpu(), "reference"}};
+  if (cuda_support().usable) list.push_back({Device::cuda(), ""});
+  return list;
+}
+
 Tensor loss_of(const std::vector<Tensor>& in, const LossCase& c) {
   CrossEntropyOptions options{c.smoothing};
   if (c.valid >= 0) options.valid = in[2];
@@ -85,6 +97,26 @@ TEST(Loss, GradientsVariantsDecomposition) {
   }
 }
 
+// Values, probabilities, gradient and hits of every kernel by itself, with the gradient of the loss given.
+TEST(Loss, CudaFollowsTheReference) {
+  if (!cuda_support().usable) return;
+  const std::vector<LossCase> more = {{3, 32, 0.1, -1}, {2, 65, 0.1, 1}, {131, 10, 0.2, 127}};
+  std::vector<LossCase> all(std::begin(cases), std::end(cases));
+  all.insert(all.end(), more.begin(), more.end());
+  for (const LossCase& c : all) {
+    OpCase test = loss_case(c);
+    test.operands.push_back({{c.rows}, {-2, 2}});
+    test.build = [&](std::vector<Tensor> in) {
+      const Tensor loss = loss_of(in, c);
+      const std::optional<Tensor> valid = c.valid >= 0 ? std::optional(in[2]) : std::nullopt;
+      const Tensor dlogits = vjp(std::vector{loss}, std::vector{in.back()}, std::vector{in[0]})[0];
+      return std::vector{loss, loss.output(1), dlogits, correct(in[0], in[1], valid)};
+    };
+    test.cuda = {DType::f32, DType::f64};
+    check_cuda_variants(test);
+  }
+}
+
 TEST(Loss, MeanOverTheBatch) {
   const LossCase c = {5, 10, 0.2, -1};
   OpCase test = loss_case(c);
@@ -96,13 +128,16 @@ TEST(Loss, MeanOverTheBatch) {
 
 // One enormous logit: the shifted exponent must neither overflow nor lose the loss.
 TEST(Loss, LargeLogits) {
-  for (const char* variants : {"", "reference"}) {
-    State state;
+  for (const auto& [device, variants] : runs()) {
+    State state(device);
     Graph graph(state);
     const Tensor logits = input(graph, "logits", {DType::f32, {2, 3}});
     const Tensor labels = input(graph, "labels", {DType::i32, {2}});
     const Tensor loss = softmax_cross_entropy(logits, labels);
-    Program program = compile(graph, std::vector{loss, grad(sum(loss), logits)}, {.variants = variants});
+    const Tensor one = input(graph, "one", loss.type());
+    const Tensor gradient = vjp(std::vector{loss}, std::vector{one}, std::vector{logits})[0];
+    Program program = compile(graph, std::vector{loss, gradient}, {.variants = variants});
+    program.set<float>("one", std::vector<float>{1, 1});
     program.set<float>("logits", std::vector<float>{1e4f, 0, -1e4f, 300, 100, -100});
     program.set<int32_t>("labels", std::vector<int32_t>{2, 0});
     program.run_checked();
@@ -112,14 +147,16 @@ TEST(Loss, LargeLogits) {
 }
 
 TEST(Loss, ABadLabelMakesItsRowNan) {
-  for (const char* variants : {"", "reference"}) {
-    State state;
+  for (const auto& [device, variants] : runs()) {
+    State state(device);
     Graph graph(state);
     const Tensor logits = input(graph, "logits", {DType::f32, {3, 2}});
     const Tensor labels = input(graph, "labels", {DType::i32, {3}});
     const Tensor loss = softmax_cross_entropy(logits, labels);
-    Program program =
-        compile(graph, std::vector{loss, grad(sum(loss), logits), correct(logits, labels)}, {.variants = variants});
+    const Tensor one = input(graph, "one", loss.type());
+    const Tensor derivative = vjp(std::vector{loss}, std::vector{one}, std::vector{logits})[0];
+    Program program = compile(graph, std::vector{loss, derivative, correct(logits, labels)}, {.variants = variants});
+    program.set<float>("one", std::vector<float>{1, 1, 1});
     program.set<float>("logits", std::vector<float>{0, 0, 0, 0, 0, 0});
     program.set<int32_t>("labels", std::vector<int32_t>{2, 0, -1});
     program.run();
@@ -133,8 +170,8 @@ TEST(Loss, ABadLabelMakesItsRowNan) {
 }
 
 TEST(Loss, HitsOfValidRows) {
-  for (const char* variants : {"", "reference"}) {
-    State state;
+  for (const auto& [device, variants] : runs()) {
+    State state(device);
     Graph graph(state);
     const Tensor logits = input(graph, "logits", {DType::f32, {5, 3}});
     const Tensor labels = input(graph, "labels", {DType::i32, {5}}), valid = input(graph, "valid", {DType::i32, {}});

@@ -1,4 +1,8 @@
 // Matrix products: gradients of three orders for every pair of flags, variants, odd and empty extents, errors.
+#include <bit>
+
+#include "engine/catalogue.h"
+#include "kernels/matmul/matmul.h"
 #include "tests/case.h"
 #include "tests/support/files.h"
 
@@ -24,10 +28,12 @@ struct Extents {
 };
 
 OpCase product(const Extents& e, Flags flags, const Fill& fill, bool exact) {
-  return op_case(
+  OpCase test = op_case(
       fmt::format("matmul {}x{}x{} flags {}{}", e.m, e.n, e.k, flags.a, flags.b),
       {{stored(e.batch, e.m, e.k, flags.a), fill}, {stored(e.batch, e.k, e.n, flags.b), fill}},
       [flags](std::vector<Tensor> in) { return matmul(in[0], in[1], flags.a, flags.b); }, exact);
+  test.cuda = every_cuda_type;
+  return test;
 }
 
 TEST(Matmul, GradientsToThirdOrder) {
@@ -74,6 +80,62 @@ TEST(Matmul, ExactVariantsOnIntegersEqualTheReference) {
     }
 }
 
+TEST(Matmul, SplitDepthsOfWeightGradients) {
+  check_variants(product({{}, 12, 10, 520}, {true, false}, {-2, 3, 0, true}, true));
+}
+
+TEST(Matmul, Tf32RoundsOperandsAndNothingElse) {
+  if (const CudaSupport support = cuda_support(); !support.usable)
+    GTEST_SKIP() << "skipped: no CUDA device (" << support.why << ")";
+  for (const Flags& flags : all_flags) {
+    const OpCase test = product({{2}, 20, 12, 40}, flags, {}, false);
+    const auto tf32 = [](double x) {
+      const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(x));
+      return static_cast<double>(std::bit_cast<float>((bits + 0x1000u) & ~0x1fffu));
+    };
+    std::vector<double> a = draw(test.operands[0], 0), b = draw(test.operands[1], 1);
+    const auto plain = evaluate(test, DType::f64, {.variants = "reference"})[0];
+    std::transform(a.begin(), a.end(), a.begin(), tf32), std::transform(b.begin(), b.end(), b.begin(), tf32);
+    std::vector<double> expected(plain.size());
+    kernels::matmul_reference({2, 20, 12, 40, flags.a, flags.b}, a.data(), b.data(), expected.data());
+    const auto got = evaluate(test, DType::f32, {.device = Device::cuda(), .variants = "tf32"})[0];
+    expect_close(got, expected, 2e-6, test.name + " tf32");
+    double most = 0;
+    for (size_t i = 0; i < got.size(); ++i) most = std::max(most, std::abs(got[i] - plain[i]));
+    EXPECT_GT(most, 1e-5) << test.name << ": not on tf32 at all";
+  }
+}
+
+TEST(Matmul, CublasEqualsTheReference) {
+  if (const CudaSupport support = cuda_support(); !support.usable)
+    GTEST_SKIP() << "skipped: no CUDA device (" << support.why << ")";
+  const std::vector<const OpDef*> ops = catalogue::matmul();
+  if (std::none_of(ops[0]->variants.begin(), ops[0]->variants.end(),
+                   [](const Variant& v) { return v.name == std::string_view("cublas"); }))
+    GTEST_SKIP() << "skipped: no cuBLAS in this build";
+  const Extents extents[] = {{{}, 1, 1, 1}, {{}, 33, 65, 17}, {{2, 3}, 4, 3, 2}, {{}, 64, 10, 2048}, {{}, 3, 2, 0}};
+  for (const Flags& flags : all_flags)
+    for (const Extents& e : extents) {
+      const OpCase test = product(e, flags, {-2, 3, 0, true}, true);
+      for (DType type : every_cuda_type) {
+        std::vector<double> want = evaluate(test, DType::f64, {.variants = "reference"})[0];
+        for (double& v : want) v = rounded(v, type);
+        const auto run = [&](const char* variant) {
+          return evaluate(test, type, {.device = Device::cuda(), .variants = variant})[0];
+        };
+        EXPECT_EQ(run("matmul=cublas"), want) << test.name << " " << name_of(type);
+        if (type == DType::f32) EXPECT_EQ(run("matmul=cublas_tf32"), want) << test.name;
+      }
+    }
+}
+
+TEST(Matmul, HalfTypesNeedCuda) {
+  State state;
+  Graph graph(state);
+  const Tensor a = input(graph, "a", {DType::bf16, {2, 2}});
+  EXPECT_ERROR(compile(graph, std::vector{matmul(a, a)}), "matmul: nothing on cpu runs bf16");
+}
+
 TEST(Matmul, EmptyExtents) {
   for (const Flags& flags : all_flags)
     for (const Extents& e : {Extents{{}, 0, 3, 2}, Extents{{}, 3, 0, 2}, Extents{{}, 3, 2, 0}, Extents{{0}, 2, 2, 2}}) {
@@ -85,8 +147,11 @@ TEST(Matmul, EmptyExtents) {
 }
 
 TEST(Matmul, NanAndInfinitySurvive) {
-  for (const char* variants : {"reference", "matmul=native", ""}) {
-    State state;
+  std::vector<std::pair<Device, const char*>> choices = {
+      {Device::cpu(), "reference"}, {Device::cpu(), "matmul=native"}, {Device::cpu(), ""}};
+  if (cuda_support().usable) choices.insert(choices.end(), {{Device::cuda(), ""}, {Device::cuda(), "tf32"}});
+  for (const auto& [device, variants] : choices) {
+    State state(device);
     Graph graph(state);
     const Tensor a = input(graph, "a", {DType::f32, {2, 2}}), b = input(graph, "b", {DType::f32, {2, 2}});
     Program program = compile(graph, std::vector{matmul(a, b)}, {.variants = variants});

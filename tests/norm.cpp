@@ -30,10 +30,17 @@ std::string name_of(const Form& form) {
 
 BatchNormOptions options_of(const Form& form) { return {1e-3, form.activation, form.pool}; }
 
+/// An operand with one value a channel: f32 beside 16-bit maps.
+Operand per_channel(const Shape& shape, double low, double high) {
+  Operand operand{{shape[3]}, {low, high}};
+  operand.wide = true;
+  return operand;
+}
+
 /// Operands x, beta and gamma.
 std::vector<Operand> operands(const Shape& shape, const Form& form) {
-  std::vector<Operand> in = {{shape, {-1, 1}}, {{shape[3]}, {-0.5, 0.5}}};
-  if (form.gamma) in.push_back({{shape[3]}, {0.5, 1.5}});
+  std::vector<Operand> in = {{shape, {-1, 1}}, per_channel(shape, -0.5, 0.5)};
+  if (form.gamma) in.push_back(per_channel(shape, 0.5, 1.5));
   return in;
 }
 
@@ -42,6 +49,23 @@ std::vector<Tensor> build(const std::vector<Tensor>& in, const Form& form) {
   const auto gamma = form.gamma ? std::optional(in[2]) : std::nullopt;
   const BatchNormResult r = batch_norm(in[0], gamma, in[1], options_of(form));
   return {r.y, r.mean, r.variance};
+}
+
+/// y, mean, variance, and the gradients of the operands for a gradient of y that is one operand more.
+OpCase with_gradients(const Shape& shape, const Form& form) {
+  std::vector<Operand> in = operands(shape, form);
+  const int64_t by = form.pool == PoolPlace::none ? 1 : 2;
+  in.push_back({{shape[0], shape[1] / by, shape[2] / by, shape[3]}, {-1, 1}});
+  OpCase test{name_of(form) + " of " + to_string(shape), in, [form](std::vector<Tensor> x) {
+                const Tensor dy = x.back();
+                x.pop_back();
+                std::vector<Tensor> results = build(x, form);
+                for (const Tensor& g : vjp(std::vector{results[0]}, std::vector{dy}, x)) results.push_back(g);
+                return results;
+              }};
+  test.tolerance = 2e-5;
+  test.cuda = mixed_cuda_types;
+  return test;
 }
 
 double activated(double a, Activation act) {
@@ -112,15 +136,18 @@ TEST(BatchNorm, AgainstAPlainComputation) {
 
 TEST(BatchNorm, VariantsFusionAndDecomposition) {
   for (const Form& form : forms())
-    for (const Shape& shape : {Shape{2, 4, 4, 3}, Shape{1, 5, 3, 17}, Shape{3, 2, 2, 1}}) {
-      check_variants({name_of(form), operands(shape, form),
-                      [&](std::vector<Tensor> in) {
-                        std::vector<Tensor> results = build(in, form);
-                        for (const Tensor& g : grad(sum(sin(results[0])), in)) results.push_back(g);
-                        return results;
-                      },
-                      false, 2e-5});
-    }
+    for (const Shape& shape : {Shape{2, 4, 4, 3}, Shape{1, 5, 3, 17}, Shape{3, 2, 2, 1}, Shape{2, 5, 4, 8}})
+      check_variants(with_gradients(shape, form));
+}
+
+// Several blocks of positions; several tiles of channels, in packs and in single channels; and packs that leave threads
+// of a block idle.
+TEST(BatchNorm, VariantsOfLargerMaps) {
+  for (const Form& form :
+       {Form{Activation::gelu, PoolPlace::before, false}, Form{Activation::relu, PoolPlace::after, true},
+        Form{Activation::none, PoolPlace::none, true}, Form{Activation::silu, PoolPlace::after, true}})
+    for (const Shape& shape : {Shape{3, 31, 30, 16}, Shape{1, 3, 2, 560}, Shape{1, 2, 3, 131}, Shape{2, 17, 19, 24}})
+      check_variants(with_gradients(shape, form));
 }
 
 TEST(BatchNorm, Gradients) {
@@ -160,15 +187,21 @@ TEST(BatchNorm, SecondOrderGoesThroughTheGradientOp) {
 
 TEST(BatchNorm, Evaluation) {
   for (const Form& form : forms()) {
-    std::vector<Operand> in = {{{2, 5, 4, 3}, {-1, 1}}, {{3}, {-0.5, 0.5}}, {{3}, {-0.3, 0.3}}, {{3}, {0.5, 1.5}}};
-    if (form.gamma) in.push_back({{3}, {0.5, 1.5}});
-    const OpCase test = op_case(name_of(form) + " eval", in, [&](std::vector<Tensor> t) {
-      const auto gamma = form.gamma ? std::optional(t[4]) : std::nullopt;
-      return batch_norm_eval(t[0], gamma, t[1], t[2], t[3], options_of(form));
-    });
-    check_variants(test);
-    check_gradients(test, 1);
-    check_gradients(test, 2);
+    for (int64_t channels : {3, 16}) {
+      const Shape shape{2, 5, 4, channels};
+      std::vector<Operand> in = {
+          {shape, {-1, 1}}, per_channel(shape, -0.5, 0.5), per_channel(shape, -0.3, 0.3), per_channel(shape, 0.5, 1.5)};
+      if (form.gamma) in.push_back(per_channel(shape, 0.5, 1.5));
+      OpCase test = op_case(name_of(form) + " eval", in, [&](std::vector<Tensor> t) {
+        const auto gamma = form.gamma ? std::optional(t[4]) : std::nullopt;
+        return batch_norm_eval(t[0], gamma, t[1], t[2], t[3], options_of(form));
+      });
+      test.cuda = mixed_cuda_types;
+      check_variants(test);
+      if (channels > 3) continue;
+      check_gradients(test, 1);
+      check_gradients(test, 2);
+    }
   }
 }
 
@@ -211,6 +244,10 @@ TEST(BatchNorm, ErrorsNameTheLine) {
   expect("one value a channel", [&] { batch_norm(at({2, 3, 3, 4}), at({5}), at({4})); });
   expect("one value a channel", [&] { batch_norm_eval(at({2, 3, 3, 4}), {}, at({4}), at({4}), at({1})); });
   expect("floating", [&] { batch_norm(at({2, 3, 3, 4}), {}, full(graph, {DType::f64, {4}}, 0)); });
+  const Tensor half = full(graph, {DType::bf16, {2, 3, 3, 4}}, 0);
+  EXPECT_EQ(batch_norm(half, {}, at({4})).mean.dtype(), DType::f32);
+  EXPECT_EQ(batch_norm(half, {}, at({4})).y.dtype(), DType::bf16);
+  expect("x is bf16, one of them bf16", [&] { batch_norm(half, {}, full(graph, {DType::bf16, {4}}, 0)); });
   expect("batch_norm", [&] { batch_norm(at({0, 3, 3, 4}), {}, at({4})); });
   expect("batch_norm", [&] { batch_norm(at({2, 1, 3, 4}), {}, at({4}), {1e-5, Activation::none, PoolPlace::after}); });
 }

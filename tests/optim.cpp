@@ -10,6 +10,8 @@
 #include "engine/program.h"
 #include "engine/session.h"
 #include "kernels/optim/muon.h"
+#include "kernels/optim/optim.h"
+#include "tests/case.h"
 #include "tests/support/files.h"
 
 namespace ranvier {
@@ -25,9 +27,12 @@ struct Weight {
   Doubles gradient;  // empty: the input "g.<name>" is set before every step, else this one stays
 };
 
+/// Where these tests run their updates.
+Device device() { return test::checks_cuda_only() ? Device::cuda() : Device::cpu(); }
+
 /// Parameters whose gradients are inputs, and one compiled update.
 struct Trainer {
-  State state;
+  State state{device()};
   std::vector<Weight> weights;
   Program program;
   bool has_norm = false;
@@ -328,16 +333,269 @@ TEST(Optim, VariantsAgreeToTheBit) {
   }
 }
 
+// ---- lists of tensors on every device, in f32 ----
+
+/// Sizes around those of a vector access and of a block's piece, and an empty one.
+const std::vector<Shape> list_shapes = {Shape{5},    Shape{0},     Shape{1},           Shape{4096},
+                                        Shape{4097}, Shape{37, 5}, Shape{3, 2, 2, 11}, Shape{12289}};
+
+/// Slabs after a few updates of f32 tensors of these shapes, whose gradients change from update to update.
+using Slabs = std::vector<std::vector<float>>;
+Slabs updated(Device device, const optim::Optimizer& optimizer, const std::vector<Shape>& shapes, bool captured,
+              int steps = 4) {
+  State state(device, 5);
+  Graph graph(state, true);
+  std::vector<std::string> names;
+  std::vector<Tensor> gradients;
+  for (size_t k = 0; k < shapes.size(); ++k) {
+    names.push_back(fmt::format("w{}", k));
+    parameter(graph, names[k], shapes[k], init::uniform(1));
+    gradients.push_back(input(graph, "g." + names[k], {DType::f32, shapes[k]}));
+  }
+  optim::apply(graph, optimizer, names, gradients, 8);
+  Program program = compile(graph, std::vector<Tensor>{});
+  if (captured) program.capture();
+  for (int step = 0; step < steps; ++step) {
+    for (size_t k = 0; k < names.size(); ++k)
+      test::set(program, "g." + names[k], DType::f32, test::draw({shapes[k], {-1, 1}}, 10 * k + step));
+    !captured&& step == 2 ? program.run_checked() : program.run();
+  }
+  Slabs slabs;
+  for (const char* slab : {"parameters", "momentum", "second_moment", "ema"})
+    for (const std::string& name : names)
+      if (state.find(slab, name) >= 0) slabs.push_back(state.get<float>(slab, name));
+  return slabs;
+}
+
+std::vector<optim::Optimizer> elementwise_optimizers() {
+  optim::Optimizer averaged(optim::Sgd{.lr = optim::triangle(0.1, 0.3), .momentum = 0.9});
+  averaged.ema_decay = 0.99;
+  return {averaged, optim::Sgd{.lr = 0.1, .weight_decay = 0.01},
+          optim::Sgd{.lr = optim::cosine(0.1, 0.2), .momentum = 0.9, .nesterov = true, .weight_decay = 1e-3},
+          optim::AdamW{.lr = optim::cosine(0.02, 0.25), .weight_decay = 0.1}};
+}
+
+TEST(Optim, CudaUpdatesGiveTheBitsOfTheCpu) {
+  if (!cuda_support().usable) return;
+  for (const optim::Optimizer& optimizer : elementwise_optimizers()) {
+    const Slabs wanted = updated(Device::cpu(), optimizer, list_shapes, false);
+    test::in_every_emulated_mode([&] {
+      for (bool captured : {false, true})
+        EXPECT_EQ(updated(Device::cuda(), optimizer, list_shapes, captured), wanted) << captured;
+    });
+  }
+}
+
+// More tensors than one launch takes.
+TEST(Optim, CudaTakesLongLists) {
+  if (!cuda_support().usable) return;
+  const std::vector<Shape> shapes(400, Shape{3});
+  optim::Optimizer clipped(optim::AdamW{});
+  clipped.clip_norm = 1e9;  // the norm is taken, and the scale is 1
+  EXPECT_EQ(updated(Device::cuda(), clipped, shapes, false, 1), updated(Device::cpu(), clipped, shapes, false, 1));
+}
+
+TEST(Optim, CudaNormsAndCounts) {
+  if (!cuda_support().usable) return;
+  for (bool bad : {false, true}) {
+    const auto run_on = [&](Device device) {
+      State state(device);
+      Graph graph(state);
+      std::vector<Tensor> tensors;
+      for (size_t k = 0; k < list_shapes.size(); ++k)
+        tensors.push_back(input(graph, fmt::format("x{}", k), {DType::f32, list_shapes[k]}));
+      Program program = compile(graph, std::vector{global_norm(tensors), count_nonfinite(tensors)});
+      for (size_t k = 0; k < list_shapes.size(); ++k) {
+        std::vector<double> values = test::draw({list_shapes[k], {-1e20, 1e20}}, k);
+        if (bad && values.size() > 4) values[0] = NAN, values[1] = INFINITY, values.back() = -INFINITY;
+        test::set(program, fmt::format("x{}", k), DType::f32, values);
+      }
+      program.run();
+      return std::pair(program.scalar(0), program.get<int64_t>(1)[0]);
+    };
+    const auto wanted = run_on(Device::cpu());
+    EXPECT_EQ(wanted.second, bad ? 18 : 0);
+    test::in_every_emulated_mode([&] {
+      const auto [norm, count] = run_on(Device::cuda());
+      EXPECT_EQ(count, wanted.second);
+      EXPECT_TRUE(bad ? std::isnan(norm) : std::abs(norm - wanted.first) <= 1e-7 * wanted.first) << norm;
+    });
+  }
+}
+
+#if defined(RANVIER_HAS_CUDA)
+// Tensors that do not start at 16 bytes, and results in other memory.
+TEST(Optim, CudaTakesAnyAlignment) {
+  if (!cuda_support().usable) return;
+  const Device device = Device::cuda();
+  constexpr int64_t n = 4101;
+  const std::vector<float> values = [] {
+    const Doubles v = waves(4 * n + 5, 0.7);
+    return std::vector<float>(v.begin(), v.end());
+  }();
+  const float lr = 0.3f;
+  for (int64_t offset : {0, 1, 4}) {
+    const Memory memory(device, values.size() * sizeof(float)), rate(device, sizeof lr);
+    copy_to_device(device, memory.data(), values.data(), memory.bytes());
+    copy_to_device(device, rate.data(), &lr, sizeof lr);
+    float* base = static_cast<float*>(memory.data()) + offset;
+    kernels::ParamSlice<float> slice;
+    slice.p = base, slice.g = base + n, slice.p_new = base + 2 * n, slice.n = n;
+    kernels::cuda::sgd<float>({1, &slice}, {}, static_cast<const float*>(rate.data()), nullptr, nullptr,
+                              stream_of(device));
+    std::vector<float> result(values.size());
+    copy_to_host(device, result.data(), memory.data(), memory.bytes());
+    for (size_t i = 0; i < values.size(); ++i) {
+      const int64_t at = static_cast<int64_t>(i) - offset - 2 * n;
+      const bool written = at >= 0 && at < n;
+      const float wanted = written ? values[i - 2 * n] - lr * values[i - n] : values[i];
+      ASSERT_EQ(result[i], wanted) << i << " offset " << offset;
+    }
+  }
+}
+
+/// The reference of one Muon step in f64 beside the kernel in f32.
+TEST(Optim, CudaMuonFollowsTheReference) {
+  if (!cuda_support().usable) return;
+  const std::vector<Shape> shapes = {Shape{4, 9},   Shape{9, 4},   Shape{1, 1},       Shape{65, 3, 1, 23},
+                                     Shape{67, 17}, Shape{64, 64}, Shape{5, 2, 2, 3}, Shape{7, 0}};
+  struct Case {
+    bool nesterov, renormalize;
+    int iterations;
+    double decay;
+  };
+  for (const Case& c : {Case{true, true, 3, 0}, Case{false, false, 5, 0.1}, Case{true, false, 0, 0}}) {
+    optim::Optimizer optimizer(optim::Muon{.lr = 0.05,
+                                           .momentum = 0.6,
+                                           .nesterov = c.nesterov,
+                                           .iterations = c.iterations,
+                                           .renormalize = c.renormalize,
+                                           .weight_decay = c.decay});
+    kernels::MuonConfig config{0.6, c.nesterov, c.renormalize, c.decay, {}};
+    config.newton_schulz.iterations = c.iterations;
+    constexpr int steps = 2;
+    const Slabs first = updated(Device::cuda(), optimizer, shapes, true, steps);
+    Slabs other;
+    if (c.iterations == 3)
+      test::in_every_emulated_mode([&] {
+        const Slabs result = updated(Device::cuda(), optimizer, shapes, false, 1);
+        if (other.empty()) other = result;
+        EXPECT_EQ(result, other) << "bits depend on the order of threads";
+      });
+    const Slabs start = updated(Device::cpu(), optim::Frozen{}, shapes, false, 1);
+    for (size_t k = 0; k < shapes.size(); ++k) {
+      const int64_t rows = shapes[k][0], cols = shapes[k].numel() / rows;
+      Doubles w(start[k].begin(), start[k].end()), m(w.size(), 0.0);
+      Doubles work(static_cast<size_t>(kernels::muon_workspace(rows, cols) + rows * cols));
+      const double lr = 0.05;
+      for (int step = 0; step < steps; ++step) {
+        const Doubles g = test::draw({shapes[k], {-1, 1}}, 10 * k + static_cast<uint64_t>(step));
+        kernels::reference::muon_step<double>(rows, cols, w.data(), g.data(), m.data(), config, &lr,
+                                              kernels::reference::gemm<double>, work.data(), w.data(), m.data());
+      }
+      const std::vector<float>&p = first[k], &momentum = first[shapes.size() + k];
+      expect_near(Doubles(p.begin(), p.end()), w, 2e-6, to_string(shapes[k]));
+      expect_near(Doubles(momentum.begin(), momentum.end()), m, 5e-7, "momentum");
+    }
+  }
+}
+#endif
+
+// ---- loss scaling ----
+
+TEST(Optim, AnOverflowSkipsTheUpdateAndShrinksTheScale) {
+  for (bool captured : {false, true})
+    for (const optim::Method& method : {optim::Method(optim::Sgd{.lr = optim::linear(1, 0), .momentum = 0.5}),
+                                        optim::Method(optim::AdamW{.lr = 0.1}), optim::Method(optim::Sgd{.lr = 0.5})}) {
+      optim::Optimizer plain(method), scaled(method);
+      plain.ema_decay = scaled.ema_decay = 0.5;
+      scaled.loss_scale = optim::LossScale{8, {.growth = 2, .backoff = 0.5, .interval = 3, .least = 2, .most = 16}};
+      const std::vector<Weight> weights = {{"a", waves(70, 1.3), {70}, waves(70, 1)}, scalar("b", 1, 0)};
+      Trainer without(plain, weights, 20), with(scaled, weights, 20);
+      if (captured) with.program.capture();
+      double factor = 8, clean = 0, skipped = 0;
+      for (int step = 0; step < 14; ++step) {
+        const bool overflow = step == 2 || step == 3 || (step >= 5 && step < 8);
+        const Doubles g = waves(70, 2.1 + step);
+        Doubles times_factor = g;
+        for (double& value : times_factor) value *= factor;
+        if (overflow) times_factor[static_cast<size_t>(step)] = step % 2 ? INFINITY : NAN;
+        with.program.set<double>("g.a", times_factor);
+        with.program.set<double>("g.b", Doubles{0.25 * factor});
+        with.program.run();
+        if (overflow) {
+          factor = std::max(factor / 2, 2.0), clean = 0, ++skipped;
+        } else {
+          without.program.set<double>("g.a", g);
+          without.program.set<double>("g.b", Doubles{0.25});
+          without.program.run();
+          if (++clean == 3) factor = std::min(factor * 2, 16.0), clean = 0;
+        }
+        // powers of two move exponents only: all that was not skipped is bit for bit what it is without a scale
+        for (const char* slab : {"parameters", "momentum", "second_moment", "ema"})
+          for (const char* name : {"a", "b"}) {
+            if (without.state.find(slab, name) < 0) continue;
+            ASSERT_EQ(with.state.get<double>(slab, name), without.state.get<double>(slab, name))
+                << slab << " step " << step;
+          }
+        ASSERT_EQ(with.state.get<int64_t>("session", "updates"), without.state.get<int64_t>("session", "updates"));
+        ASSERT_EQ(with.state.get<double>("session", "loss_scale")[0], factor) << step;
+        ASSERT_EQ(with.state.get<int64_t>("session", "clean_updates")[0], clean) << step;
+        ASSERT_EQ(with.state.get<int64_t>("session", "skipped_updates")[0], skipped) << step;
+      }
+    }
+}
+
+TEST(Optim, ClippingSeesUnscaledGradients) {
+  optim::Optimizer optimizer(optim::Sgd{.lr = 1});
+  optimizer.clip_norm = 1;
+  optimizer.loss_scale = optim::LossScale{4, {.interval = 0}};
+  Trainer trainer(optimizer, {scalar("a", 0, 12), {"b", {0, 0}, {2}, {16, 0}}});
+  trainer.program.run();
+  EXPECT_EQ(trainer.program.scalar(0), 5);
+  EXPECT_NEAR(trainer["a"][0], -3 / (5 + 1e-6), 1e-15);
+  EXPECT_NEAR(trainer["b"][0], -4 / (5 + 1e-6), 1e-15);
+  for (int step = 0; step < 5; ++step) trainer.program.run();
+  EXPECT_EQ(trainer.state.get<double>("session", "loss_scale")[0], 4) << "interval 0: it never grows";
+}
+
+TEST(Optim, MuonSkipsToo) {
+  State state(device());
+  Graph graph(state, true);
+  parameter(graph, "w", {3, 5}, init::uniform(1));
+  const Tensor g = input(graph, "g", {DType::f32, {3, 5}});
+  optim::Optimizer optimizer(optim::Muon{.lr = 0.1, .iterations = 2});
+  optimizer.loss_scale = optim::LossScale{4, {}};
+  optim::apply(graph, optimizer, {"w"}, {g}, 10);
+  Program program = compile(graph, std::vector<Tensor>{});
+  std::vector<float> gradient(15, 0.5f);
+  program.set<float>("g", gradient);
+  program.run();
+  const auto w = state.get<float>("parameters", "w"), m = state.get<float>("momentum", "w");
+  EXPECT_EQ(m[0], 0.125f);
+  gradient[7] = NAN;
+  program.set<float>("g", gradient);
+  program.run();
+  EXPECT_EQ(state.get<float>("parameters", "w"), w);
+  EXPECT_EQ(state.get<float>("momentum", "w"), m);
+  gradient[7] = 0.5f;
+  program.set<float>("g", gradient);
+  program.run();
+  EXPECT_NE(state.get<float>("parameters", "w"), w);
+  EXPECT_EQ(state.get<int64_t>("session", "updates")[0], 2);
+}
+
 // The whole of it in a session: y = w x fitted to labels has a closed form for every step.
-TEST(Optim, SessionStepsFollowTheClosedForm) {
+void follow_the_closed_form(std::optional<optim::LossScale> scale) {
   Session session(Device::cpu(), {.seed = 3, .parameters = DType::f64});
   const auto function = [](const BatchTensors& batch) -> Objective {
     const Tensor w = parameter(*batch.images.graph, "w", {1}, init::constant(0.5));
     const Tensor x = reshape(cast(batch.images, DType::f64), {batch.images.shape()[0]}) * 0.01;
     return mean(square(w * x - cast(batch.labels, DType::f64)));
   };
-  TrainStep step =
-      session.train_step({2, {1, 1, 1}}, function, optim::Sgd{.lr = optim::linear(0.2, 0), .momentum = 0.5}, 4);
+  optim::Optimizer optimizer(optim::Sgd{.lr = optim::linear(0.2, 0), .momentum = 0.5});
+  optimizer.loss_scale = scale;
+  TrainStep step = session.train_step({2, {1, 1, 1}}, function, optimizer, 4);
   const std::vector<uint8_t> images = {100, 200};
   const std::vector<int32_t> labels = {1, -1};
   const std::vector<int64_t> indices = {0, 1};
@@ -351,6 +609,11 @@ TEST(Optim, SessionStepsFollowTheClosedForm) {
     EXPECT_NEAR(session.state().get<double>("parameters", "w")[0], w, 1e-13) << t;
     EXPECT_EQ(session.updates(), t + 1);
   }
+}
+
+TEST(Optim, SessionStepsFollowTheClosedForm) {
+  follow_the_closed_form({});
+  follow_the_closed_form(optim::LossScale{});
 }
 
 }  // namespace

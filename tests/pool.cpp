@@ -21,6 +21,14 @@ Tensor spread(Tensor x) {
   return x + far;
 }
 
+Shape pooled(const Window& w) {
+  const auto out = [&](int64_t extent) { return (extent + 2 * w.pad - w.window) / w.stride + 1; };
+  return {w.maps[0], out(w.maps[1]), out(w.maps[2]), w.maps[3]};
+}
+
+/// The gradient of x for one of y: nothing but the rule's own ops.
+Tensor adjoint(Tensor y, Tensor dy, Tensor x) { return vjp(std::vector{y}, std::vector{dy}, std::vector{x})[0]; }
+
 TEST(Pool, MaxPoolGradientsAndVariants) {
   for (const Window& w : windows) {
     const auto build = [&](std::vector<Tensor> x) {
@@ -29,14 +37,16 @@ TEST(Pool, MaxPoolGradientsAndVariants) {
     check_gradients(op_case("max_pool", {{w.maps}}, build), 1);
     check_gradients(op_case("max_pool", {{w.maps}}, [&](auto x) { return square(build(x)); }), 2);
     check_variants({"max_pool integers",
-                    {{w.maps, {-9, 9, 0, true}}},
+                    {{w.maps, {-9, 9, 0, true}}, {pooled(w), {-9, 9, 0, true}}, {w.maps, {-9, 9, 0, true}}},
                     [&](std::vector<Tensor> x) {
                       const Tensor y = max_pool(x[0], w.window, w.stride, w.pad);
-                      const Tensor dx = grad(sum(y * y), x[0]);          // unpool
-                      const Tensor ddx = grad(sum(dx * dx * dx), x[0]);  // take, then unpool again
-                      return std::vector{y, y.output(1), dx, ddx};
+                      const Tensor dx = adjoint(y, x[1], x[0]);    // unpool
+                      const Tensor ddy = adjoint(dx, x[2], x[1]);  // take
+                      return std::vector{y, y.output(1), dx, ddy, adjoint(ddy, x[1], x[2])};
                     },
-                    true});
+                    true,
+                    2e-6,
+                    mixed_cuda_types});
   }
 }
 
@@ -48,27 +58,30 @@ TEST(Pool, AveragePoolGradientsAndVariants) {
       };
       const OpCase test = op_case("avg_pool", {{w.maps}}, build);
       for (int order = 1; order <= 3; ++order) check_gradients(test, order);
-      check_variants(test);
-      check_variants({"avg_pool gradients",
-                      {{w.maps}},
+      check_variants({"avg_pool and its adjoint",
+                      {{w.maps}, {pooled(w)}},
                       [&](std::vector<Tensor> x) {
-                        const Tensor dx = grad(sum(build(x)), x[0]);
-                        return std::vector{dx, grad(sum(square(dx)), x[0])};
+                        const Tensor y = avg_pool(x[0], w.window, w.stride, w.pad, count_pad);
+                        return std::vector{y, adjoint(y, x[1], x[0])};
                       },
                       false,
-                      1e-5});
+                      2e-6,
+                      mixed_cuda_types});
     }
 }
 
 TEST(Pool, LargerMapsAgree) {
-  for (Shape maps : {Shape{2, 32, 32, 64}, Shape{1, 33, 31, 17}, Shape{0, 4, 4, 2}, Shape{3, 2, 2, 1}})
+  for (Shape maps :
+       {Shape{2, 32, 32, 64}, Shape{1, 33, 31, 17}, Shape{0, 4, 4, 2}, Shape{3, 2, 2, 1}, Shape{1, 3, 5, 8}})
     check_variants({"sizes",
-                    {{maps}},
+                    {{maps, {-64, 64, 0, true}}, {pooled({maps, 2, 2, 0}), {-64, 64, 0, true}}},
                     [&](std::vector<Tensor> x) {
                       const Tensor y = max_pool(x[0], 2);
-                      return std::vector{y, y.output(1), grad(sum(y), x[0]), avg_pool(x[0], 2)};
+                      return std::vector{y, y.output(1), adjoint(y, x[1], x[0]), avg_pool(x[0], 2)};
                     },
-                    true});
+                    true,
+                    2e-6,
+                    mixed_cuda_types});
 }
 
 TEST(Pool, KnownValues) {
@@ -100,7 +113,19 @@ TEST(Pool, GlobalAverage) {
   const OpCase test =
       op_case("global_avg_pool", {{{3, 4, 5, 7}}}, [](auto x) { return square(global_avg_pool(x[0])); });
   for (int order = 1; order <= 2; ++order) check_gradients(test, order);
-  check_variants(test);
+  if (!checks_cuda_only()) check_variants(test);  // made of mean alone
+}
+
+TEST(Pool, PlacesInWindows) {
+  check_variants({"window_position",
+                  {{{2, 5, 7, 3}, {-9, 9, 0, true}}},
+                  [](std::vector<Tensor> x) {
+                    const Tensor index = max_pool(x[0], 2).output(1);
+                    return std::vector{window_position(index, 7, 2), pool_take(x[0], index, 2)};
+                  },
+                  true,
+                  2e-6,
+                  mixed_cuda_types});
 }
 
 TEST(Pool, TakeAndWindowPosition) {

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "kernels/common/philox.h"
+#include "kernels/random/random.h"
 #include "tests/case.h"
 
 namespace ranvier::test {
@@ -12,8 +13,9 @@ using kernels::philox::stream_hash;
 
 /// Values of the results of a trace for training.
 std::vector<std::vector<double>> run(const std::function<std::vector<Tensor>(Graph&)>& build, uint64_t seed = 7,
-                                     const std::string& variants = "", int64_t step = 0) {
-  State state(Device::cpu(), seed);
+                                     const std::string& variants = "", int64_t step = 0,
+                                     Device device = Device::cpu()) {
+  State state(device, seed);
   Graph graph(state, true);
   rng(graph);
   const std::vector<Tensor> results = build(graph);
@@ -49,6 +51,113 @@ TEST(Random, EveryVariantDrawsTheSameBits) {
     expect_close(wide[0], fast[0], 1e-6, "uniform");
     expect_close(wide[1], fast[1], 1e-6, "normal");
   }
+}
+
+TEST(Random, CudaDrawsTheBitsOfTheCpu) {
+  if (!cuda_support().usable) return;
+  for (int64_t n : {0, 1, 2, 3, 5, 64, 1000, 2047, 2048, 2049, 4097, 10001})
+    for (DType dtype : {DType::f32, DType::f64}) {
+      const auto build = [&](Graph& g) { return all_draws(g, dtype, n); };
+      const auto wanted = run(build, 0x123456789abcdefull, "", 5);
+      in_every_emulated_mode(
+          [&] { EXPECT_EQ(run(build, 0x123456789abcdefull, "", 5, Device::cuda()), wanted) << n << name_of(dtype); });
+    }
+}
+
+TEST(Random, CudaSortsLongPermutations) {
+  if (!cuda_support().usable) return;
+  for (int64_t n : {4096, 8192, 8193, 50000}) {
+    const auto build = [&](Graph& g) { return std::vector{permutation(g, "p", n)}; };
+    EXPECT_EQ(run(build, 3, "", 1, Device::cuda()), run(build, 3, "", 1)) << n;
+  }
+}
+
+TEST(Random, SixteenBitDrawsAreTheWideOnesRounded) {
+  if (!cuda_support().usable) return;
+  for (DType dtype : {DType::bf16, DType::f16})
+    for (int64_t n : {1, 7, 1030}) {
+      const auto draws = [&](DType type) {
+        return [=](Graph& g) {
+          return std::vector{uniform(g, "u", {n}, -2, 5, type), normal(g, "n", {n}, 1, 0.5, type),
+                             bernoulli(g, "b", {n}, 0.3, type), dropout(full(g, {type, {n}}, 1.5), 0.3, "d")};
+        };
+      };
+      auto wanted = run(draws(DType::f32));
+      for (auto& values : wanted)
+        for (double& value : values) value = rounded(value, dtype);
+      in_every_emulated_mode(
+          [&] { EXPECT_EQ(run(draws(dtype), 7, "", 0, Device::cuda()), wanted) << n << name_of(dtype); });
+    }
+}
+
+#if defined(RANVIER_HAS_CUDA)
+/// What a kernel writes to device memory.
+template <class T>
+std::vector<T> on_device(int64_t n, const std::function<void(const int64_t*, T*)>& kernel) {
+  const Device device = Device::cuda();
+  const int64_t rng[2] = {99, 4};
+  const Memory state(device, sizeof rng), memory(device, sizeof(T) * static_cast<size_t>(n));
+  copy_to_device(device, state.data(), rng, sizeof rng);
+  kernel(static_cast<const int64_t*>(state.data()), static_cast<T*>(memory.data()));
+  std::vector<T> values(static_cast<size_t>(n));
+  copy_to_host(device, values.data(), memory.data(), memory.bytes());
+  return values;
+}
+
+TEST(Random, CudaExponentialsAndPoissonsAreThoseOfTheReference) {
+  if (!cuda_support().usable) return;
+  const Stream stream = stream_of(Device::cuda());
+  const int64_t rng[2] = {99, 4}, n = 515;
+  const auto compare = [&]<class T>(T) {
+    std::vector<T> wanted(n);
+    in_every_emulated_mode([&] {
+      kernels::reference::fill_exponential<T>(n, T(1.7), 5, rng, wanted.data());
+      EXPECT_EQ(on_device<T>(n, [&](auto* r, T* out) { kernels::cuda::fill_exponential(n, 1.7, 5, r, out, stream); }),
+                wanted);
+      for (double lambda : {0.0, 0.3, 9.9, 10.0, 1234.5}) {
+        kernels::reference::fill_poisson<T>(n, lambda, 5, rng, wanted.data());
+        EXPECT_EQ(on_device<T>(n, [&](auto* r, T* out) { kernels::cuda::fill_poisson(n, lambda, 5, r, out, stream); }),
+                  wanted)
+            << lambda;
+      }
+    });
+  };
+  compare(float{});
+  compare(double{});
+}
+#endif
+
+TEST(Random, ASeedGivesTheSameWeightsAndAugmentationsOnEveryDevice) {
+  if (!cuda_support().usable) return;
+  const auto run_on = [](Device device) {
+    State state(device, 2026);
+    Graph graph(state, true);
+    const Tensor x = input(graph, "x", {DType::u8, {6, 9, 8, 3}}), index = input(graph, "index", {DType::i64, {6}});
+    parameter(graph, "conv.weight", {7, 3, 3, 3}, init::normal(0.1));
+    parameter(graph, "head.weight", {10, 33}, init::uniform(0.2));
+    Tensor y = alternating_flip(x, index, input(graph, "epoch", {DType::i64, {}}));
+    y = random_translate(random_flip(y, "coin"), 2);
+    y = cutout(y, integers(graph, "centres", {6, 2}, 0, 7), 3);
+    const double mean[] = {0.49, 0.48, 0.45}, deviation[] = {0.25, 0.24, 0.26};
+    const Tensor z = dropout(normalize(y, mean, deviation), 0.2);
+    advance_rng(graph);
+    Program program = compile(graph, std::vector{y, z, permutation(graph, "order", 3000)});
+    const std::vector<int64_t> numbers = {7, 1, 5000, 3, 2, 9}, epoch = {3};
+    program.set<int64_t>("index", numbers), program.set<int64_t>("epoch", epoch);
+    set(program, "x", DType::u8, draw({{6, 9, 8, 3}, {0, 256}, DType::u8}, 1));
+    std::vector<std::vector<double>> values;
+    for (int step = 0; step < 3; ++step) {
+      step == 1 ? program.run_checked() : program.run();
+      for (size_t k = 0; k < program.outputs(); ++k) values.push_back(get(program, k));
+    }
+    for (const char* name : {"conv.weight", "head.weight"}) {
+      const auto weights = state.get<float>("parameters", name);
+      values.emplace_back(weights.begin(), weights.end());
+    }
+    EXPECT_EQ(state.get<int64_t>("session", "rng"), (std::vector<int64_t>{2026, 3}));
+    return values;
+  };
+  EXPECT_EQ(run_on(Device::cuda()), run_on(Device::cpu()));
 }
 
 TEST(Random, BitsAreThoseOfPhiloxAtScopeAndName) {

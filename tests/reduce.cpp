@@ -62,7 +62,7 @@ TEST(Reduce, ValuesGradientsVariants) {
       expect_close(evaluate(greatest, DType::f64, {})[0],
                    plainly(c, x, [](const auto& v) { return *std::max_element(v.begin(), v.end()); }), 0, "max " + at);
       for (const OpCase& test : {total, average, greatest}) {
-        check_variants(test);
+        check_variants(in_every_type(test));
         OpCase curved = test;
         curved.build = [&](std::vector<Tensor> in) {
           return std::vector{square(test.build({in[0] * in[0] * in[0] + in[0] * 2.0})[0])};
@@ -83,77 +83,137 @@ TEST(Reduce, Variance) {
                    1e-12, "variance");
       check_gradients(test, 1);
       check_gradients(test, 2);
-      check_variants(test);
+      check_variants(in_every_type(test, 6));  // the deviation's own rounding enters squared
     }
 }
 
+// One block and several, rows and columns, whole packs and odd ends.
+const ReduceCase long_cases[] = {{{20011}, {0}},     {{1031, 19}, {0}},  {{3, 4999}, {1}}, {{5, 301, 7}, {1}},
+                                 {{3, 8200}, {1}},   {{7, 1024}, {1}},   {{700, 24}, {0}}, {{2, 300, 16}, {1}},
+                                 {{9, 5, 264}, {1}}, {{1, 1040, 2}, {1}}};
+
 TEST(Reduce, LongSumsOfIntegersAreExact) {
-  for (const ReduceCase& c : {ReduceCase{{20011}, {0}}, ReduceCase{{1031, 19}, {0}}, ReduceCase{{3, 4999}, {1}},
-                              ReduceCase{{5, 301, 7}, {1}}})
+  for (const ReduceCase& c : long_cases)
+    check_variants(in_every_type(op_case(
+        "long sum", {{c.shape, {-9, 10, 0, true}}}, [&](auto x) { return sum(x[0], c.axes); }, true)));
+}
+
+TEST(Reduce, LongMaximaAreExact) {
+  for (const ReduceCase& c : long_cases)
+    check_variants(in_every_type(op_case(
+        "long max", {{c.shape, {-900, 100}}}, [&](auto x) { return max(x[0], c.axes); }, true)));
+}
+
+TEST(Reduce, ManyShortRows) {
+  check_variants(op_case(
+      "short sums", {{{16400, 5}, {-9, 10, 0, true}}}, [](auto x) { return sum(x[0], {1}); }, true));
+}
+
+TEST(Reduce, LongSumsKeepTheirDigits) {
+  for (const Shape& shape : {Shape{60000}, Shape{3000, 20}})
     check_variants(op_case(
-        "long sum", {{c.shape, {-9, 10, 0, true}}}, [&](auto x) { return sum(x[0], c.axes); }, true));
+        "long sum", {{shape, {0, 1}}}, [&](auto x) { return sum(x[0], {0}); }, false, 2e-7));
 }
 
 TEST(Reduce, ArgmaxTakesTheFirst) {
-  State state;
-  Graph graph(state);
-  const Tensor x = input(graph, "x", {DType::f32, {2, 3}});
-  for (const char* variants : {"", "reference"}) {
-    Program program = compile(graph, std::vector{argmax(x), argmax(x, 0)}, {.variants = variants});
-    program.set<float>("x", std::vector<float>{1, 3, 3, 4, NAN, 2});
-    program.run();
-    EXPECT_EQ(program.get<int32_t>(0), (std::vector<int32_t>{1, 1}));
-    EXPECT_EQ(program.get<int32_t>(1), (std::vector<int32_t>{1, 1, 0}));
+  for (const Device& device : devices()) {
+    State state(device);
+    Graph graph(state);
+    const Tensor x = input(graph, "x", {DType::f32, {2, 3}});
+    for (const char* variants : {"", "reference"}) {
+      if (*variants && device.backend == Backend::cuda) continue;
+      Program program = compile(graph, std::vector{argmax(x), argmax(x, 0)}, {.device = device, .variants = variants});
+      program.set<float>("x", std::vector<float>{1, 3, 3, 4, NAN, 2});
+      program.run();
+      EXPECT_EQ(program.get<int32_t>(0), (std::vector<int32_t>{1, 1}));
+      EXPECT_EQ(program.get<int32_t>(1), (std::vector<int32_t>{1, 1, 0}));
+    }
   }
 }
 
 TEST(Reduce, TiesOfMaxShareTheGradient) {
-  State state;
-  Graph graph(state);
-  const Tensor x = input(graph, "x", {DType::f64, {2, 3}});
-  Program program = compile(graph, std::vector{grad(sum(max(x, {1})), x), grad(max(x), x)});
-  program.set<double>("x", std::vector<double>{2, 5, 5, 5, 1, 0});
-  program.run();
-  EXPECT_EQ(program.get<double>(0), (std::vector<double>{0, 0.5, 0.5, 1, 0, 0}));
-  const double third = 1.0 / 3;
-  expect_close(program.get<double>(1), {0, third, third, third, 0, 0}, 1e-15, "max over both axes");
+  for (const Device& device : devices()) {
+    State state(device);
+    Graph graph(state);
+    const Tensor x = input(graph, "x", {DType::f64, {2, 3}});
+    Program program = compile(graph, std::vector{grad(sum(max(x, {1})), x), grad(max(x), x)}, {.device = device});
+    program.set<double>("x", std::vector<double>{2, 5, 5, 5, 1, 0});
+    program.run();
+    EXPECT_EQ(program.get<double>(0), (std::vector<double>{0, 0.5, 0.5, 1, 0, 0}));
+    const double third = 1.0 / 3;
+    expect_close(program.get<double>(1), {0, third, third, third, 0, 0}, 1e-15, "max over both axes");
+  }
 }
 
 TEST(Reduce, NanWins) {
-  State state;
-  Graph graph(state);
-  const Tensor x = input(graph, "x", {DType::f32, {3}});
-  Program program = compile(graph, std::vector{max(x), sum(x), mean(x)});
-  program.set<float>("x", std::vector<float>{1, NAN, 2});
-  program.run();
-  for (size_t k = 0; k < 3; ++k) EXPECT_TRUE(std::isnan(program.scalar(k))) << k;
+  for (const Device& device : devices())
+    for (size_t place = 0; place < 5000; place += 1666) {
+      State state(device);
+      Graph graph(state);
+      const Tensor x = input(graph, "x", {DType::f32, {5000}}), columns = reshape(x, {2500, 2});
+      Program program = compile(graph, std::vector{max(x), sum(x), mean(x), max(columns, {0}), sum(columns, {0})},
+                                {.device = device});
+      std::vector<float> values(5000, 1);
+      values[place] = NAN;
+      program.set<float>("x", values);
+      program.run();
+      for (size_t k = 0; k < 3; ++k) EXPECT_TRUE(std::isnan(program.scalar(k))) << k;
+      for (size_t k = 3; k < 5; ++k) {
+        EXPECT_TRUE(std::isnan(program.get<float>(k)[place % 2])) << k;
+        EXPECT_FALSE(std::isnan(program.get<float>(k)[1 - place % 2])) << k;
+      }
+    }
 }
 
 TEST(Reduce, EmptyAxes) {
   const OpCase test = op_case(
       "empty", {{Shape{0, 3}}}, [](auto x) { return sum(x[0], {0}); }, true);
-  check_variants(test);
+  check_variants(in_every_type(test));
   EXPECT_EQ(evaluate(test, DType::f32, {})[0], std::vector<double>(3, 0.0));
-  check_variants(op_case(
-      "empty", {{Shape{2, 0}}}, [](auto x) { return sum(x[0], {0}); }, true));
+  check_variants(in_every_type(op_case(
+      "empty", {{Shape{2, 0}}}, [](auto x) { return sum(x[0], {0}); }, true)));
+  for (const Device& device : devices()) {
+    State state(device);
+    Graph graph(state);
+    Program program =
+        compile(graph, std::vector{max(input(graph, "x", {DType::f32, {3, 0}}), {1})}, {.device = device});
+    program.run();
+    EXPECT_EQ(program.get<float>(0), std::vector<float>(3, -INFINITY));
+  }
 }
 
 TEST(Reduce, Broadcasts) {
-  const std::pair<Shape, Shape> pairs[] = {
-      {{}, {2, 3}}, {{3}, {2, 3}}, {{2, 1}, {2, 3}}, {{1, 1}, {1, 1}}, {{2, 1, 4}, {3, 2, 5, 4}}, {{1, 3}, {0, 3}}};
+  const std::pair<Shape, Shape> pairs[] = {{{}, {2, 3}},
+                                           {{3}, {2, 3}},
+                                           {{2, 1}, {2, 3}},
+                                           {{1, 1}, {1, 1}},
+                                           {{2, 1, 4}, {3, 2, 5, 4}},
+                                           {{1, 3}, {0, 3}},
+                                           {{16}, {5, 16}},
+                                           {{3, 1}, {3, 32}},
+                                           {{2, 1, 16}, {2, 3, 16}},
+                                           {{}, {1031}},
+                                           {{2, 1, 3, 1, 2, 1}, {2, 3, 3, 2, 2, 5}}};
   for (const auto& [from, to] : pairs) {
     const OpCase out = op_case("broadcast_to", {{from}}, [&](auto x) { return broadcast_to(sin(x[0]), to); });
     const OpCase back = op_case("sum_to", {{to}}, [&](auto x) { return sum_to(sin(x[0]), from); });
     for (const OpCase& test : {out, back}) {
       check_gradients(test, 1);
       check_gradients(test, 2);
-      check_variants(test);
+      check_variants(in_every_type(test));
     }
     // adjoint: <broadcast(x), y> = <x, sum_to(y)>
     check_variants(op_case(
         "adjoint", {{from, {-3, 4, 0, true}}, {to, {-3, 4, 0, true}}},
         [&](auto x) { return sum(broadcast_to(x[0], to) * x[1]) - sum(x[0] * sum_to(x[1], from)); }, true));
   }
+}
+
+TEST(Reduce, BroadcastsOfIntegersAndBytes) {
+  for (const DType dtype : {DType::u8, DType::i32, DType::i64})
+    for (const auto& [from, to] : {std::pair<Shape, Shape>{{3, 1}, {3, 32}}, {{16}, {5, 16}}, {{3, 1, 2}, {3, 5, 2}}})
+      check_variants(op_case(
+          "broadcast_to", {{from, {0, 200}, dtype}}, [&](auto x) { return broadcast_to(x[0], to); }, true));
 }
 
 TEST(Reduce, ErrorsNameTheLine) {

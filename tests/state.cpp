@@ -264,5 +264,24 @@ TEST(State, EntriesOfEveryTypeKeepTheirValues) {
   for (const Entry& entry : state.entries()) EXPECT_EQ(entry.offset % 64, 0u);
 }
 
+TEST(State, ComputeTypes) {
+  State cpu, gpu(Device::cuda());
+  EXPECT_EQ(cpu.compute_type(), DType::f32);
+  cpu.set_parameter_type(DType::f64);
+  EXPECT_EQ(cpu.compute_type(), DType::f64) << "the parameters' own";
+  cpu.set_compute_type(DType::f64);
+  const auto error = [](State& state, DType type) { return error_of([&] { state.set_compute_type(type); }); };
+  EXPECT_NE(error(cpu, DType::bf16).find("compute type bf16: the CPU computes in f32 or f64"), std::string::npos);
+  EXPECT_NE(error(cpu, DType::f32).find("compute type f32 does not go with f64 parameters"), std::string::npos);
+  for (DType type : {DType::f16, DType::bf16, DType::f32}) {
+    gpu.set_compute_type(type);
+    EXPECT_EQ(gpu.compute_type(), type);
+    EXPECT_EQ(gpu.parameter_type(), DType::f32);
+  }
+  EXPECT_NE(error(gpu, DType::i32).find("compute type i32"), std::string::npos);
+  gpu.set_parameter_type(DType::f64);
+  EXPECT_NE(error(gpu, DType::bf16).find("does not go with f64 parameters"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace ranvier

@@ -2,13 +2,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <set>
 
 #include "data/batches.h"
 #include "data/generated.h"
 #include "engine/grad.h"
 #include "tools/evaluate.h"
+#include "tools/op_timing.h"
 #include "tools/peak.h"
 #include "tools/run.h"
 
@@ -46,47 +46,29 @@ std::vector<PlanStep> distinct_steps(const Plan& plan) {
   return distinct;
 }
 
-/// Median seconds of one run of a variant on operands that hold small values.
-double time_variant(const PlanStep& step, const Variant& variant, double seconds) {
-  const NodeView node = step.view();
-  DeviceContext context{Device::cpu()};
-  const std::shared_ptr<void> prepared = variant.prepare ? variant.prepare(node, context) : nullptr;
-  const size_t scratch = variant.workspace ? variant.workspace(node, prepared.get()) : 0;
-  std::vector<Memory> blocks;
-  std::vector<void*> in, out;
-  for (const Type& type : step.in_types) {
-    Memory& block = blocks.emplace_back(Device::cpu(), type.bytes());
-    std::memset(block.data(), 0, type.bytes());
-    if (type.dtype == DType::f32)
-      for (int64_t i = 0; i < type.shape.numel(); ++i)
-        static_cast<float*>(block.data())[i] = 0.01f * static_cast<float>(i * 37 % 101) - 0.5f;
-    in.push_back(block.data());
-  }
-  for (const Type& type : step.out_types) out.push_back(blocks.emplace_back(Device::cpu(), type.bytes()).data());
-  Memory workspace(Device::cpu(), scratch);
-  const Call call{node, in, out, workspace.data(), prepared.get(), nullptr};
-  variant.run(call);
-  std::vector<double> times;
-  for (const auto start = Clock::now(); since(start) < seconds || times.size() < 3;) {
-    const auto begin = Clock::now();
-    variant.run(call);
-    times.push_back(since(begin));
-  }
-  return median(times);
-}
-
 /// Compiles the training step of a model on fixed statistics.
 TrainStep compile_step(Session& session, const models::Recipe& recipe) {
   return session.train_step({recipe.batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation),
                             recipe.optimizer, 1000);
 }
 
+/// True where a variant rounds f32 operands to tf32.
+bool rounds_to_tf32(const Variant& variant) { return std::string_view(variant.name).ends_with("tf32"); }
+
+void say_peaks(const BenchOptions& options, const Peak& peak) {
+  options.common.say("measured peaks: {:.0f} GFLOP/s (f32 fma), {:.1f} GB/s (read + write)", peak.gflops, peak.gbs);
+  if (peak.gflops_bf16 > 0)
+    options.common.say("                {:.0f} GFLOP/s (f64), {:.0f} (tf32), {:.0f} (bf16), {:.0f} (f16)",
+                       peak.gflops_f64, peak.gflops_tf32, peak.gflops_bf16, peak.gflops_f16);
+}
+
 void bench_ops(const BenchOptions& options) {
-  Session session(options.common.start(), {options.common.seed.value_or(0), options.common.variant, DType::f32});
+  const Device device = options.common.start();
+  Session session(device, options.common.session_options(device));
   const models::Recipe recipe = models::recipe(options.model, 10, options.batch);
   const TrainStep step = compile_step(session, recipe);
-  const Peak peak = measure_peak();
-  options.common.say("measured peaks: {:.0f} GFLOP/s (f32 fma), {:.1f} GB/s (read + write)", peak.gflops, peak.gbs);
+  const Peak peak = measure_peak(device);
+  say_peaks(options, peak);
   options.common.say("{:<24} {:<11} {:<34} {:>9} {:>9} {:>8} {:>7}", "op", "variant", "result", "ms", "GFLOP/s", "GB/s",
                      "share");
   Json rows = Json::array();
@@ -98,12 +80,14 @@ void bench_ops(const BenchOptions& options) {
     const double flops = distinct.op->flops ? distinct.op->flops(node) : static_cast<double>(node.out[0].shape.numel());
     std::set<std::string> seen;
     for (const Variant& variant : distinct.op->variants) {
-      if (variant.backend != Backend::cpu || (variant.supports && !variant.supports(node)) ||
+      if (variant.backend != device.backend || (variant.supports && !variant.supports(node)) ||
           !seen.insert(variant.name).second)
         continue;
-      const double s = time_variant(distinct, variant, options.seconds);
+      const double s = time_variant(device, distinct, variant, options.seconds);
       // the roofline: whichever of arithmetic and memory takes longer at the measured peaks
-      const double floor = std::max(flops / (peak.gflops * 1e9), bytes / (peak.gbs * 1e9));
+      const DType operands = distinct.in_types.empty() ? DType::f32 : distinct.in_types[0].dtype;
+      const double rate = peak.rate(operands, rounds_to_tf32(variant));
+      const double floor = std::max(flops / (rate * 1e9), bytes / (peak.gbs * 1e9));
       const std::string shape = to_string(distinct.out_types[0]);
       const bool chosen = distinct.variant->name == std::string(variant.name);
       options.common.say("{:<24} {:<11} {:<34} {:>9.3f} {:>9.1f} {:>8.1f} {:>6.0f}%{}", distinct.op->name, variant.name,
@@ -123,6 +107,10 @@ void bench_ops(const BenchOptions& options) {
                         {"batch", recipe.batch},
                         {"peak_gflops", peak.gflops},
                         {"peak_gbs", peak.gbs},
+                        {"peak_gflops_f64", peak.gflops_f64},
+                        {"peak_gflops_tf32", peak.gflops_tf32},
+                        {"peak_gflops_bf16", peak.gflops_bf16},
+                        {"peak_gflops_f16", peak.gflops_f16},
                         {"rows", rows}});
 }
 
@@ -133,7 +121,7 @@ void bench_plan(const BenchOptions& options) {
   size_t steps = 0, nodes = 0;
   std::string bill;
   for (int64_t repeat = 0; repeat < std::max<int64_t>(options.repeats, 1); ++repeat) {
-    Session session(device, {options.common.seed.value_or(0), options.common.variant, DType::f32});
+    Session session(device, options.common.session_options(device));
     const auto start = Clock::now();
     const Session::Planned planned = session.plan_step(
         {recipe.batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation), recipe.optimizer, 1000);
@@ -154,7 +142,8 @@ void bench_plan(const BenchOptions& options) {
 }
 
 void bench_train(const BenchOptions& options) {
-  Session session(options.common.start(), {options.common.seed.value_or(0), options.common.variant, DType::f32});
+  const Device device = options.common.start();
+  Session session(device, options.common.session_options(device));
   models::Recipe recipe = models::recipe(options.model, 10, options.batch);
   recipe.optimizer = optim::Sgd{.lr = 0.01, .momentum = 0.9, .nesterov = true, .weight_decay = 5e-4};
   recipe.alternating_flip = false, recipe.flip = true, recipe.translate = 0;
@@ -169,8 +158,10 @@ void bench_train(const BenchOptions& options) {
     step(batch);
   };
   for (int64_t s = 0; s < 3; ++s) run(s);
+  synchronize(device);
   const Stopwatch watch;
   for (int64_t s = 0; s < options.steps; ++s) run(s);
+  synchronize(device);
   const double wall = watch.wall(), busy = watch.cpu() / wall;
   const double rate = static_cast<double>(options.steps * recipe.batch) / wall;
   for (int64_t s = 0; s < options.steps; ++s) step.program().run_profiled(profile);
@@ -208,6 +199,7 @@ void add_bench(CLI::App& app) {
     auto options = std::make_shared<BenchOptions>();
     auto* command = bench->add_subcommand(name, help);
     options->common.add_to(*command);
+    options->common.add_precision_to(*command);
     command->add_option("--model", options->model, "tiny, speednet or resnet18")->capture_default_str();
     command->add_option("--batch", options->batch, "Images a step")->capture_default_str()->check(CLI::PositiveNumber);
     command->callback([options, run] { run(*options); });

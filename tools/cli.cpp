@@ -30,13 +30,28 @@ void Common::add_to(CLI::App& app) {
   app.add_option("--variant", variant, "Which variant runs an op, e.g. conv2d=native,matmul=reference");
 }
 
+void Common::add_precision_to(CLI::App& app) {
+  app.add_option("--precision", precision, "f32, tf32, bf16 or f16 (default: bf16 on CUDA, f32 on the CPU)");
+}
+
 Device Common::start() const {
   if (threads < 0 || threads > 4096) throw UsageError(fmt::format("--threads {}: must be from 0 to 4096", threads));
   set_threads(threads);
   const Device chosen = Device::named(device);
-  const char* why = device == "auto" ? "no CUDA device in this build" : "asked for";
+  std::string why = "asked for";
+  if (device == "auto") why = chosen.backend == Backend::cuda ? "the first GPU that works" : cuda_support().why;
   fmt::print(stderr, "device: {} ({})\n", chosen.description(), why);
   return chosen;
+}
+
+SessionOptions Common::session_options(Device device) const {
+  const Precision chosen = precision_named(precision, device);
+  fmt::print(stderr, "precision: {}\n", chosen.name);
+  const bool both = !chosen.variants.empty() && !variant.empty();
+  return {.seed = seed.value_or(0),
+          .variants = chosen.variants + (both ? "," : "") + variant,
+          .parameters = DType::f32,
+          .compute = chosen.compute};
 }
 
 void Common::write(const std::string& text) const {

@@ -10,7 +10,7 @@
 #include <string>
 
 #include "data/dataset.h"
-#include "engine/device.h"
+#include "engine/session.h"
 
 namespace ranvier::cli {
 
@@ -19,12 +19,17 @@ struct Common {
   bool json = false;  ///< one JSON object on standard output, everything else on standard error
   std::optional<uint64_t> seed;
   std::string device = "auto";
-  int threads = 0;      ///< 0: all cores
-  std::string variant;  ///< "conv2d=native": which variant runs which op
+  int threads = 0;        ///< 0: all cores
+  std::string precision;  ///< f32, tf32, bf16 or f16; empty: the device's default
+  std::string variant;    ///< "conv2d=native": which variant runs which op
 
   void add_to(CLI::App& app);
+  /// --precision of networks, for the commands that run them (neurons have f32 and f64).
+  void add_precision_to(CLI::App& app);
   /// Applies --threads and finds the device; says which it took and why on standard error.
   Device start() const;
+  /// Options of a session on the device as the flags want it; says the precision on standard error.
+  SessionOptions session_options(Device device) const;
   /// A line for people: standard output, or standard error under --json.
   template <class... Args>
   void say(fmt::format_string<Args...> format, Args&&... args) const {
@@ -63,6 +68,7 @@ void add_train(CLI::App&);
 void add_eval(CLI::App&);
 void add_predict(CLI::App&);
 void add_bench(CLI::App&);
+void add_simulate(CLI::App&);
 void add_pinn(CLI::App&);
 void add_bench_pinn(CLI::App& bench);
 

@@ -175,6 +175,7 @@ const std::vector<Key>& train_keys() {
       {"limit", "Train on the first N images after the seeded shuffle", &Config::limit},
       {"seed", "Seed of every random stream", &Config::seed},
       {"device", "auto, cpu or cuda", &Config::device},
+      {"precision", "f32, tf32, bf16 or f16 (default: bf16 on CUDA, f32 on the CPU)", &Config::precision},
       {"threads", "CPU threads, 0 for all cores", &Config::threads},
       {"variant", "Which variant runs an op, e.g. conv2d=native", &Config::variant},
       {"weights", "Start from the weights of this safetensors file (PyTorch's names and layout too)", &Config::weights},

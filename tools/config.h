@@ -12,7 +12,7 @@ namespace ranvier::cli {
 
 /// Everything that decides a run. Unset optionals take the model's recipe.
 struct TrainConfig {
-  std::string model = "tiny", data, out, device = "auto", variant, weights, name_map;
+  std::string model = "tiny", data, out, device = "auto", precision, variant, weights, name_map;
   int64_t seed = 0, epochs = 0, batch = 0, limit = 0, threads = 0, eval_every = 1, checkpoint_every = 1;
   std::optional<double> lr, momentum, weight_decay, label_smoothing, clip_norm, ema_decay;
   std::optional<int64_t> accumulate, translate, cutout;

@@ -56,6 +56,7 @@ void add_eval(CLI::App& app) {
   auto options = std::make_shared<EvalOptions>();
   auto* command = app.add_subcommand("eval", "Accuracy of a checkpoint, per class, with the confusion matrix");
   options->common.add_to(*command);
+  options->common.add_precision_to(*command);
   command->add_option("--checkpoint", options->checkpoint, "File written by train")->required();
   command->add_option("--data", options->data, "Image folder, binary batches or the official archive");
   command->add_option("--split", options->split, "test or train")

@@ -1,5 +1,11 @@
 // `ranvier info`: version, devices, what was built in, and the variants of every op.
 #include "engine/catalogue.h"
+#if defined(RANVIER_HAS_CUBLAS)
+#include "kernels/matmul/cublas.h"
+#endif
+#if defined(RANVIER_HAS_CUDNN)
+#include "kernels/common/cudnn_type.h"
+#endif
 #include "tools/cli.h"
 
 namespace ranvier::cli {
@@ -15,6 +21,16 @@ void add_info(CLI::App& app) {
 #else
     const bool onednn = false;
 #endif
+#if defined(RANVIER_HAS_CUBLAS)
+    const std::string cublas = kernels::cublas_version();
+#else
+    const std::string cublas;
+#endif
+#if defined(RANVIER_HAS_CUDNN)
+    const std::string cudnn = kernels::cudnn_version();
+#else
+    const std::string cudnn;
+#endif
     nlohmann::ordered_json variants;
     for (const OpDef* op : all_ops()) {
       nlohmann::ordered_json names = nlohmann::ordered_json::array();
@@ -28,7 +44,10 @@ void add_info(CLI::App& app) {
     common->say("device:  {}", device.description());
     common->say("oneDNN:  {}",
                 onednn ? "yes" : "no (not found when this was configured; native convolutions and products instead)");
-    common->say("CUDA:    no (this build has no CUDA backend)");
+    const CudaSupport cuda = cuda_support();
+    common->say("CUDA:    {}", cuda.usable ? "yes" : "no (" + cuda.why + ")");
+    common->say("cuBLAS:  {}", cublas.empty() ? "no (not found when this was configured)" : cublas);
+    common->say("cuDNN:   {}", cudnn.empty() ? "no (not found when this was configured)" : cudnn);
     common->say("compiler: {}, {}", __VERSION__, RANVIER_BUILD_FLAGS);
     common->say("variants, in the order they are tried:");
     for (const auto& [op, names] : variants.items()) {
@@ -38,7 +57,12 @@ void add_info(CLI::App& app) {
     }
     common->print({{"version", RANVIER_VERSION},
                    {"device", device.description()},
-                   {"backends", {{"cpu", true}, {"onednn", onednn}, {"cuda", false}}},
+                   {"backends",
+                    {{"cpu", true},
+                     {"onednn", onednn},
+                     {"cuda", cuda.usable},
+                     {"cublas", !cublas.empty()},
+                     {"cudnn", !cudnn.empty()}}},
                    {"variants", variants}});
   });
 }

@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   cli::add_eval(app);
   cli::add_predict(app);
   cli::add_bench(app);
+  cli::add_simulate(app);
   cli::add_pinn(app);
   try {
     app.parse(argc, argv);

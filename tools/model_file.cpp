@@ -39,8 +39,8 @@ ModelFile open_model(const std::string& path, const Common& common) {
   } catch (const Error& error) {
     throw UsageError(fmt::format("{}: {}", path, error.what()));
   }
-  file.session =
-      std::make_unique<Session>(common.start(), SessionOptions{common.seed.value_or(0), common.variant, DType::f32});
+  const Device device = common.start();
+  file.session = std::make_unique<Session>(device, common.session_options(device));
   // One trace declares parameters and running statistics; weights averaged over the run have a slab of their own.
   file.session->eval_program({1, {file.like.height, file.like.width, file.like.channels}},
                              models::eval_function(file.recipe, file.like.mean, file.like.std));

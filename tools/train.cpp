@@ -5,9 +5,11 @@
 
 #include "data/batches.h"
 #include "engine/checkpoint.h"
+#include "engine/profiler_range.h"
 #include "tools/config.h"
 #include "tools/evaluate.h"
 #include "tools/run.h"
+#include "tools/trace.h"
 
 namespace ranvier::cli {
 namespace {
@@ -16,6 +18,7 @@ struct TrainOptions {
   Common common;
   std::string config, trace;
   std::vector<std::pair<const Key*, std::string>> overrides;  // flags, applied after the file
+  int64_t profile_steps = 0;                                  // around which a profiler's range is opened
   bool resume = false, dump_graph = false;
 };
 
@@ -32,6 +35,9 @@ class Trainer {
     prepare();
     Stopwatch watch;
     const int64_t first = position_.step;
+    if (!options_.trace.empty() && total_steps_ - first < 7)
+      throw UsageError(fmt::format("--trace {}: the run has only {} steps left, 7 are needed", options_.trace,
+                                   total_steps_ - first));
     while (position_.step < total_steps_) {
       train_until_epoch_end(watch, first);
       end_of_epoch(watch, first);
@@ -43,6 +49,9 @@ class Trainer {
   void prepare() {
     common_ = options_.common;
     common_.device = config_.device;
+    common_.precision = config_.precision;
+    common_.variant = config_.variant;
+    common_.seed = static_cast<uint64_t>(config_.seed);
     common_.threads = static_cast<int>(config_.threads);
     const Device device = common_.start();
     // fail on what the user can mend before any long work
@@ -55,14 +64,19 @@ class Trainer {
     if (recipe_.batch > splits_.train.size())
       throw UsageError(
           fmt::format("batch = {}: there are only {} training images", recipe_.batch, splits_.train.size()));
-    session_ = std::make_unique<Session>(
-        device, SessionOptions{static_cast<uint64_t>(config_.seed), config_.variant, DType::f32});
+    const SessionOptions session = common_.session_options(device);
+    if (session.compute == DType::f16) recipe_.optimizer.loss_scale = optim::LossScale{};
+    session_ = std::make_unique<Session>(device, session);
     session_->keep_graphs(options_.dump_graph);
     steps_per_epoch_ = splits_.train.size() / recipe_.batch;
     total_steps_ = steps_per_epoch_ * recipe_.epochs;
-    step_ = session_->train_step({recipe_.batch, {splits_.train.height, splits_.train.width, 3}},
-                                 models::train_function(recipe_, splits_.train.mean, splits_.train.std),
-                                 recipe_.optimizer, total_steps_ / recipe_.optimizer.accumulate);
+    const auto function = models::train_function(recipe_, splits_.train.mean, splits_.train.std);
+    const int64_t updates = total_steps_ / recipe_.optimizer.accumulate;
+    if (device.backend == Backend::cuda)
+      step_ = session_->resident_step(splits_.train, recipe_.batch, function, recipe_.optimizer, updates);
+    else  // the host's memory is the device's: a second copy of the images would only take room
+      step_ = session_->train_step({recipe_.batch, {splits_.train.height, splits_.train.width, 3}}, function,
+                                   recipe_.optimizer, updates);
     const std::string text = session_->last_text(), dot = session_->last_dot();
     session_->keep_graphs(false);
     session_->state().materialise();
@@ -135,33 +149,63 @@ class Trainer {
 
   double epoch() const { return static_cast<double>(position_.step) / static_cast<double>(steps_per_epoch_); }
 
+  data::Batches batches_of(int64_t epoch_index) const {
+    return data::Batches::training(splits_.train.size(), recipe_.batch, epoch_index,
+                                   static_cast<uint64_t>(config_.seed));
+  }
+
   void train_until_epoch_end(const Stopwatch& watch, int64_t first) {
-    const int64_t epoch_index = position_.step / steps_per_epoch_;
-    const auto batches =
-        data::Batches::training(splits_.train.size(), recipe_.batch, epoch_index, static_cast<uint64_t>(config_.seed));
+    const int64_t epoch_index = position_.step / steps_per_epoch_, start = position_.step % steps_per_epoch_;
+    const data::Batches batches = batches_of(epoch_index);
     step_.reset();
-    const double loss_scale = recipe_.summed_loss ? 1.0 / static_cast<double>(recipe_.batch) : 1.0;
-    for (int64_t b = position_.step % steps_per_epoch_; b < steps_per_epoch_; ++b) {
-      batches.load(splits_.train, b, batch_);
-      step_(batch_, epoch_index);
+    if (step_.resident()) step_.begin_epoch(batches.order(), epoch_index, start);
+    remember_good_state();
+    for (int64_t b = start; b < steps_per_epoch_; ++b) {
+      if (!options_.trace.empty()) trace_step(position_.step - first);
+      if (options_.profile_steps > 0) mark_profile(position_.step - first);
+      if (step_.resident()) {
+        step_.next();
+      } else {
+        batches.load(splits_.train, b, batch_);
+        step_(batch_, epoch_index);
+      }
       ++position_.step;
-      if (!std::isfinite(step_.loss())) nan_loss();
-      loss_ = step_.mean_loss() * loss_scale;
-      recent_loss_ += step_.loss() * loss_scale;
-      ++recent_steps_;
-      progress().update(line(watch, first));
-      if ((b + 1) * reports / steps_per_epoch_ != b * reports / steps_per_epoch_ && b + 1 < steps_per_epoch_)
+      const bool report = (b + 1) * reports / steps_per_epoch_ != b * reports / steps_per_epoch_;
+      // results on a GPU are fetched now and then, so that its steps follow each other without a pause
+      if (report || interrupted()) step_.collect();
+      if (!step_.finite()) nan_loss();
+      if (!step_.resident() || report) progress().update(line(watch, first));
+      if (report && b + 1 < steps_per_epoch_) {
         metrics_->append({{"step", position_.step}, {"epoch", epoch()}, {"train_loss", take_recent_loss()}});
+        remember_good_state();
+      }
       if (interrupted() && b + 1 < steps_per_epoch_) stop();
     }
   }
 
-  /// Mean loss of the steps since the last report.
-  double take_recent_loss() {
-    const double loss = recent_loss_ / static_cast<double>(std::max<int64_t>(recent_steps_, 1));
-    recent_loss_ = 0, recent_steps_ = 0;
-    return loss;
+  /// Times the nodes of one step, after some that warm up, and writes them as a Chrome trace.
+  void trace_step(int64_t done) {
+    constexpr int64_t warm_up = 5;
+    if (done == warm_up) step_.profile(&times_);
+    if (done != warm_up + 1) return;
+    step_.profile(nullptr);
+    write_file(options_.trace, chrome_trace(times_));
+    common_.say("trace: {} (open it in chrome://tracing or ui.perfetto.dev)", options_.trace);
   }
+
+  /// Opens and closes the range that tools/profile records.
+  void mark_profile(int64_t done) {
+    constexpr int64_t warm_up = 10;
+    if (done == warm_up) profile_ = std::make_unique<ProfilerRange>("profile");
+    if (done != warm_up + options_.profile_steps) return;
+    step_.collect();  // the steps are over when their losses are here
+    profile_.reset();
+  }
+
+  /// Mean loss of an image in the steps since the last report, and in those of the epoch so far.
+  double take_recent_loss() { return step_.take_recent_loss() * loss_scale(); }
+  double epoch_loss() const { return step_.mean_loss() * loss_scale(); }
+  double loss_scale() const { return recipe_.summed_loss ? 1.0 / static_cast<double>(recipe_.batch) : 1.0; }
 
   static constexpr int64_t reports = 20;  // an epoch, evenly spaced, the last one being the epoch's own line
 
@@ -170,7 +214,7 @@ class Trainer {
     const double seconds = watch.wall() - evaluation_seconds_;
     const double rate = done / seconds;
     return fmt::format("epoch {:5.2f}/{}  step {}/{}  loss {:.4f}  accuracy {:5.2f} %  {:6.0f} images/s  {} left",
-                       epoch(), recipe_.epochs, position_.step, total_steps_, loss_, 100 * step_.accuracy(),
+                       epoch(), recipe_.epochs, position_.step, total_steps_, epoch_loss(), 100 * step_.accuracy(),
                        rate * static_cast<double>(recipe_.batch),
                        duration(static_cast<double>(total_steps_ - position_.step) / std::max(rate, 1e-9)));
   }
@@ -180,7 +224,7 @@ class Trainer {
     nlohmann::ordered_json metrics = {{"step", position_.step},
                                       {"epoch", epoch_index},
                                       {"train_loss", take_recent_loss()},
-                                      {"train_loss_of_epoch", loss_},
+                                      {"train_loss_of_epoch", epoch_loss()},
                                       {"train_accuracy", step_.accuracy()},
                                       {"learning_steps", session_->updates()}};
     std::string text = line(watch, first);
@@ -192,7 +236,7 @@ class Trainer {
       text += fmt::format("  test {:.2f} %", 100 * test_accuracy_);
     }
     evaluation_seconds_ += watch.wall() - before;
-    train_loss_ = loss_;
+    train_loss_ = epoch_loss();
     metrics["seconds"] = watch.wall() - evaluation_seconds_;
     metrics["images_per_second"] =
         static_cast<double>((position_.step - first) * recipe_.batch) / (watch.wall() - evaluation_seconds_);
@@ -224,24 +268,47 @@ class Trainer {
     throw Exit{130};
   }
 
-  [[noreturn]] void nan_loss() {
-    std::string where = "every parameter is still finite";
-    State& state = session_->state();
-    for (uint32_t id = 0; id < state.entries().size(); ++id) {
-      const Entry& entry = state.entry(id);
-      if (entry.type.dtype != DType::f32) continue;
-      for (float v : state.get<float>(entry.slab, entry.name))
-        if (!std::isfinite(v)) {
-          where = fmt::format("{}/{} is not finite any more", entry.slab, entry.name);
-          id = static_cast<uint32_t>(state.entries().size());
-          break;
+  /// Runs the steps since the last snapshot again, node by node, to find where the first NaN or infinity came from. The
+  /// draws and the order of images are in the state and the seed, so it comes again.
+  std::string origin_of_nan() {
+    session_->state().restore(good_);
+    step_.resume_at(good_step_);
+    try {
+      for (int64_t step = good_step_; step < position_.step; ++step) {
+        const int64_t epoch_index = step / steps_per_epoch_, b = step % steps_per_epoch_;
+        const data::Batches batches = batches_of(epoch_index);
+        if (step_.resident()) {
+          step_.begin_epoch(batches.order(), epoch_index, b);
+          step_.next_checked();
+        } else {
+          batches.load(splits_.train, b, batch_);
+          step_.run_checked(batch_, epoch_index);
         }
+      }
+    } catch (const Error& error) {
+      return error.what();
     }
+    return "no node made it of finite operands";
+  }
+
+  [[noreturn]] void nan_loss() {
+    const double loss = step_.loss();
+    const std::string origin = origin_of_nan();
     const bool saved = std::filesystem::exists(run_.checkpoint());
     throw std::runtime_error(
-        fmt::format("the loss is {} at epoch {:.2f}, step {} ({}); {}", step_.loss(), epoch(), position_.step, where,
+        fmt::format("the loss is {} at epoch {:.2f}, step {} ({}); {}", loss, epoch(), position_.step, origin,
                     saved ? "the last checkpoint, " + run_.checkpoint().string() + ", is from before"
                           : "no checkpoint was written yet"));
+  }
+
+  /// What origin_of_nan goes back to: the snapshot before the last one, since the update of a step whose loss was
+  /// finite may already have spoilt the last.
+  void remember_good_state() {
+    std::swap(good_, last_);
+    good_step_ = last_step_;
+    session_->state().snapshot(last_);
+    last_step_ = position_.step;
+    if (good_.empty()) session_->state().snapshot(good_), good_step_ = last_step_;
   }
 
   void finish(const Stopwatch& watch, int64_t first) {
@@ -294,8 +361,12 @@ class Trainer {
   std::unique_ptr<Progress> progress_;
   data::Batch batch_;
   Position position_;
-  int64_t steps_per_epoch_ = 0, total_steps_ = 0, recent_steps_ = 0;
-  double loss_ = 0, recent_loss_ = 0, train_loss_ = 0, test_accuracy_ = 0, evaluation_seconds_ = 0;
+  int64_t steps_per_epoch_ = 0, total_steps_ = 0;
+  std::vector<StepTime> times_;
+  std::unique_ptr<ProfilerRange> profile_;
+  State::Snapshot good_, last_;
+  int64_t good_step_ = 0, last_step_ = 0;
+  double train_loss_ = 0, test_accuracy_ = 0, evaluation_seconds_ = 0;
 };
 
 }  // namespace
@@ -307,6 +378,10 @@ void add_train(CLI::App& app) {
   command->add_flag("--json", options->common.json,
                     "One JSON object on standard output, everything else on standard error");
   command->add_flag("--resume", options->resume, "Continue the run in --out");
+  command->add_option("--trace", options->trace, "Write the times of one step's nodes as a Chrome trace (JSON)");
+  command
+      ->add_option("--profile-steps", options->profile_steps, "Steps after a warm-up that tools/profile is to record")
+      ->check(CLI::NonNegativeNumber);
   command->add_flag("--dump-graph", options->dump_graph, "Write the traced step as text and DOT, and its plan");
   for (const Key& key : train_keys()) {
     const auto keep = [options, &key](const std::string& text) { options->overrides.emplace_back(&key, text); };

@@ -11,7 +11,7 @@
 namespace ranvier {
 namespace {
 
-constexpr size_t most_channels = 8;
+constexpr size_t most_channels = kernels::most_normalized_channels;
 
 kernels::ImageDims image_dims(const Type& x) { return {x.shape[0], x.shape[1], x.shape[2], x.shape[3]}; }
 
@@ -30,6 +30,15 @@ void dispatch_image(DType dtype, Body&& body) {
   if (dtype == DType::u8) return body.template operator()<uint8_t>();
   dispatch_floating(dtype, body);
 }
+
+#if defined(RANVIER_HAS_CUDA)
+/// The same for the types of CUDA: u8, f32, f64, bf16, f16.
+template <class Body>
+void dispatch_cuda_image(DType dtype, Body&& body) {
+  if (dtype == DType::u8) return body.template operator()<uint8_t>();
+  dispatch_cuda_floating(dtype, body);
+}
+#endif
 
 bool u8_or_f32(const NodeView& node) { return node.in[0].dtype == DType::u8 || node.in[0].dtype == DType::f32; }
 bool f32_result(const NodeView& node) { return node.out[0].dtype == DType::f32; }
@@ -196,19 +205,65 @@ void normalize_reference(const Call& c) {
   dispatch_floating(c.node.out[0].dtype, [&]<class T>() { normalize_as<T>(c, kernels::reference::normalize<T>); });
 }
 
-constexpr Variant flip_variants[] = {{.name = "cpu", .run = flip_fast, .supports = u8_or_f32},
-                                     {.name = "reference", .run = flip_reference, .supports = operand_on_cpu}};
-constexpr Variant toggle_variants[] = {{.name = "reference", .run = run_toggle}};
+#if defined(RANVIER_HAS_CUDA)
+void flip_cuda(const Call& c) {
+  dispatch_cuda_image(c.node.in[0].dtype, [&]<class T>() {
+    kernels::cuda::flip(image_dims(c.node.in[0]), c.in<T>(0), c.in<uint8_t>(1), c.out<T>(0), c.stream);
+  });
+}
+void toggle_cuda(const Call& c) {
+  kernels::cuda::toggle(c.node.in[0].shape.numel(), c.in<uint8_t>(0), c.in<int64_t>(1), c.out<uint8_t>(0), c.stream);
+}
+void translate_cuda(const Call& c) {
+  dispatch_cuda_image(c.node.in[0].dtype, [&]<class T>() {
+    kernels::cuda::translate(image_dims(c.node.in[0]), c.in<T>(0), c.in<int32_t>(1), border_of(c), c.out<T>(0),
+                             c.stream);
+  });
+}
+void translate_adjoint_cuda(const Call& c) {
+  dispatch_cuda_floating(c.node.in[0].dtype, [&]<class T>() {
+    kernels::cuda::translate_adjoint(image_dims(c.node.in[0]), c.in<T>(0), c.in<int32_t>(1), border_of(c), c.out<T>(0),
+                                     c.stream);
+  });
+}
+void cutout_cuda(const Call& c) {
+  dispatch_cuda_image(c.node.in[0].dtype, [&]<class T>() {
+    kernels::cuda::cutout(image_dims(c.node.in[0]), c.in<T>(0), c.in<int32_t>(1), c.node.attrs<Square>().size,
+                          c.out<T>(0), c.stream);
+  });
+}
+void normalize_cuda(const Call& c) {
+  const auto& scaling = c.node.attrs<Scaling>();
+  dispatch_cuda_floating(c.node.out[0].dtype, [&]<class T>() {
+    kernels::cuda::normalize(image_dims(c.node.in[0]), c.in<uint8_t>(0), scaling.mean, scaling.deviation, c.out<T>(0),
+                             c.stream);
+  });
+}
+#endif
+
+constexpr Variant flip_variants[] = {
+    {.name = "cpu", .run = flip_fast, .supports = u8_or_f32},
+    {.name = "reference", .run = flip_reference, .supports = operand_on_cpu},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = flip_cuda})};
+constexpr Variant toggle_variants[] = {
+    {.name = "reference", .run = run_toggle},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = toggle_cuda})};
 constexpr Variant translate_variants[] = {
     {.name = "cpu", .run = translate_fast, .supports = u8_or_f32},
-    {.name = "reference", .run = translate_reference, .supports = operand_on_cpu}};
+    {.name = "reference", .run = translate_reference, .supports = operand_on_cpu},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = translate_cuda})};
 constexpr Variant translate_adjoint_variants[] = {
     {.name = "cpu", .run = translate_adjoint_fast, .supports = operand_is_f32},
-    {.name = "reference", .run = translate_adjoint_reference, .supports = operand_on_cpu}};
-constexpr Variant cutout_variants[] = {{.name = "cpu", .run = cutout_fast, .supports = u8_or_f32},
-                                       {.name = "reference", .run = cutout_reference, .supports = operand_on_cpu}};
-constexpr Variant normalize_variants[] = {{.name = "cpu", .run = normalize_fast, .supports = f32_result},
-                                          {.name = "reference", .run = normalize_reference, .supports = result_on_cpu}};
+    {.name = "reference", .run = translate_adjoint_reference, .supports = operand_on_cpu},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = translate_adjoint_cuda})};
+constexpr Variant cutout_variants[] = {
+    {.name = "cpu", .run = cutout_fast, .supports = u8_or_f32},
+    {.name = "reference", .run = cutout_reference, .supports = operand_on_cpu},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = cutout_cuda})};
+constexpr Variant normalize_variants[] = {
+    {.name = "cpu", .run = normalize_fast, .supports = f32_result},
+    {.name = "reference", .run = normalize_reference, .supports = result_on_cpu},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = normalize_cuda})};
 
 const OpDef flip_op{
     .name = "flip", .infer = infer_flip, .vjp = vjp_flip, .variants = flip_variants, .flops = moves_only};

@@ -6,6 +6,10 @@
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
+#if defined(RANVIER_HAS_CUDNN)
+#include "engine/ops/cudnn.h"
+#include "kernels/conv2d/cudnn.h"
+#endif
 
 namespace ranvier {
 namespace {
@@ -75,6 +79,9 @@ void run_reference(const Call& call) {
   });
 }
 #if defined(RANVIER_HAS_ONEDNN)
+bool onednn_supports(const NodeView& node) {
+  return operand_is_f32(node) && kernels::conv2d_onednn_supports(node.attrs<Conv2dDims>());
+}
 template <ConvPass pass>
 std::shared_ptr<void> prepare_onednn(const NodeView& node, DeviceContext&) {
   return kernels::conv2d_onednn_prepare(node.attrs<Conv2dDims>(), pass);
@@ -85,6 +92,73 @@ size_t onednn_workspace(const NodeView&, const void* prepared) {
 void run_onednn(const Call& call) {
   kernels::conv2d_onednn(*static_cast<const kernels::Conv2dOnednn*>(call.prepared), call.in<float>(0),
                          call.in<float>(1), call.out<float>(0), call.workspace);
+}
+#endif
+#if defined(RANVIER_HAS_CUDA)
+using kernels::ConvKernel;
+template <ConvPass pass, ConvKernel kernel>
+bool cuda_supports(const NodeView& node) {
+  const DType type = node.in[0].dtype;
+  return type != DType::f64 && kernels::conv2d_cuda_supports(node.attrs<Conv2dDims>(), pass, size_of(type), kernel);
+}
+template <ConvPass pass, ConvKernel kernel>
+size_t cuda_workspace(const NodeView& node, const void*) {
+  return kernels::conv2d_cuda_workspace(node.attrs<Conv2dDims>(), pass, size_of(node.in[0].dtype), kernel);
+}
+template <ConvPass pass, ConvKernel kernel>
+void run_cuda(const Call& call) {
+  const auto run = [&]<class T>() {
+    kernels::conv2d_cuda<T>(call.node.attrs<Conv2dDims>(), pass, kernel, call.in<T>(0), call.in<T>(1), call.out<T>(0),
+                            call.workspace, call.stream);
+  };
+  switch (call.node.in[0].dtype) {
+    case DType::bf16:
+      return run.template operator()<kernels::bf16>();
+    case DType::f16:
+      return run.template operator()<kernels::f16>();
+    default:
+      return run.template operator()<float>();
+  }
+}
+template <ConvPass pass, ConvKernel kernel>
+constexpr Variant cuda_variant(const char* name, bool exact = true) {
+  return {.name = name,
+          .backend = Backend::cuda,
+          .run = run_cuda<pass, kernel>,
+          .supports = cuda_supports<pass, kernel>,
+          .workspace = cuda_workspace<pass, kernel>,
+          .exact = exact};
+}
+#endif
+
+#if defined(RANVIER_HAS_CUDNN)
+using kernels::CudnnConv;
+bool cudnn_supports(const NodeView& node) {
+  return operand_is_mixed(node) && kernels::cudnn_conv_supports(node.attrs<Conv2dDims>());
+}
+bool cudnn_tf32_supports(const NodeView& node) { return operand_is_f32(node) && cudnn_supports(node); }
+template <ConvPass pass, int rank, bool tf32>
+std::shared_ptr<void> prepare_cudnn(const NodeView& node, DeviceContext& context) {
+  return std::make_shared<CudnnConv>(node.attrs<Conv2dDims>(), pass, cudnn_type(node.in[0].dtype, tf32), rank,
+                                     context.stream);
+}
+size_t cudnn_workspace(const NodeView&, const void* prepared) {
+  return static_cast<const CudnnConv*>(prepared)->workspace();
+}
+void run_cudnn(const Call& call) {
+  static_cast<const CudnnConv*>(call.prepared)
+      ->run(call.inputs[0], call.inputs[1], call.outputs[0], call.workspace, call.stream);
+}
+/// The plan at a rank of cuDNN's own list: which is fastest only a benchmark can tell.
+template <ConvPass pass, int rank, bool tf32 = false>
+constexpr Variant cudnn_variant(const char* name) {
+  return {.name = name,
+          .backend = Backend::cuda,
+          .run = run_cudnn,
+          .supports = tf32 ? cudnn_tf32_supports : cudnn_supports,
+          .workspace = cudnn_workspace,
+          .prepare = prepare_cudnn<pass, rank, tf32>,
+          .exact = false};
 }
 #endif
 
@@ -99,17 +173,28 @@ constexpr Variant variants[] = {
 #if defined(RANVIER_HAS_ONEDNN)
     {.name = "onednn",
      .run = run_onednn,
-     .supports = operand_is_f32,
+     .supports = onednn_supports,
      .workspace = onednn_workspace,
      .prepare = prepare_onednn<pass>},
 #endif
-    {.name = "native", .run = run_native<pass>, .workspace = native_workspace<pass>},
-    {.name = "reference", .run = run_reference<pass>},
+    {.name = "native", .run = run_native<pass>, .supports = operand_on_cpu, .workspace = native_workspace<pass>},
+    {.name = "reference", .run = run_reference<pass>, .supports = operand_on_cpu},
     {.name = "winograd",
      .run = run_winograd<pass>,
      .supports = winograd_supports<pass>,
      .workspace = winograd_workspace<pass>,
      .exact = false},
+    RANVIER_CUDA_VARIANTS(cuda_variant<pass, ConvKernel::best>("handwritten"),
+                          cuda_variant<pass, ConvKernel::gather>("gather"),
+                          cuda_variant<pass, ConvKernel::positional>("positional"),
+                          cuda_variant<pass, ConvKernel::few_channels>("few_channels"),
+                          cuda_variant<pass, ConvKernel::tf32>("tf32", false), )
+#if defined(RANVIER_HAS_CUDNN)
+        cudnn_variant<pass, 0>("cudnn"),
+    cudnn_variant<pass, 1>("cudnn_second"),
+    cudnn_variant<pass, 2>("cudnn_third"),
+    cudnn_variant<pass, 0, true>("cudnn_tf32"),
+#endif
 };
 
 double flops(const NodeView& node) { return node.attrs<Conv2dDims>().flops(); }
@@ -160,11 +245,14 @@ Tensor conv2d(Tensor x, Tensor w, Conv2dOptions options, Where where) {
   if (xs.rank() != 4 || ws.rank() != 4 || xs[3] != ws[3])
     fail_at(where, "conv2d: x must be (N, H, W, C) and w (K, R, S, C) with one C, got {} and {}", to_string(x.type()),
             to_string(w.type()));
-  const Conv2dDims dims{xs[0], xs[1],          xs[2],          xs[3],           ws[0],          ws[1],
-                        ws[2], options.stride, options.stride, options.padding, options.padding};
-  if (options.stride < 1 || options.padding < 0)
-    fail_at(where, "conv2d: stride {} or padding {} makes no sense", options.stride, options.padding);
+  Conv2dDims dims{xs[0], xs[1],          xs[2],          xs[3],           ws[0],          ws[1],
+                  ws[2], options.stride, options.stride, options.padding, options.padding};
+  if (options.stride < 1 || options.padding < 0 || options.floor_to < 1)
+    fail_at(where, "conv2d: stride {}, padding {} or floor_to {} makes no sense", options.stride, options.padding,
+            options.floor_to);
   try {
+    kernels::conv2d_check(dims);
+    dims.drop_h = dims.p() % options.floor_to, dims.drop_w = dims.q() % options.floor_to;
     kernels::conv2d_check(dims);
   } catch (const std::runtime_error& error) {
     fail_at(where, "{}", error.what());

@@ -6,6 +6,7 @@
 #include "engine/ops.h"
 #include "engine/ops/core.h"
 #include "engine/ops/dispatch.h"
+#include "kernels/elementwise/convert.h"
 #include "kernels/elementwise/elementwise.h"
 
 namespace ranvier {
@@ -97,9 +98,40 @@ bool cpu_types(const NodeView& node) {
 
 void run_copy(const Call& call) { std::memcpy(call.outputs[0], call.inputs[0], call.node.in[0].bytes()); }
 
-constexpr Variant full_variants[] = {{.name = "reference", .run = run_full, .supports = cpu_types}};
-constexpr Variant cast_variants[] = {{.name = "cpu", .run = run_cast, .supports = cpu_types}};
-constexpr Variant copy_variants[] = {{.name = "cpu", .run = run_copy}};
+#if defined(RANVIER_HAS_CUDA)
+void run_full_cuda(const Call& call) {
+  const Type& type = call.node.out[0];
+  uint64_t pattern = 0;
+  dispatch_cuda_element(type.dtype, [&]<class T>() {
+    const T value = kernels::convert<T>(call.node.attrs<Leaf>().value);
+    for (size_t at = 0; at < sizeof pattern; at += sizeof value)
+      std::memcpy(reinterpret_cast<char*>(&pattern) + at, &value, sizeof value);
+  });
+  kernels::fill_cuda(static_cast<int64_t>(type.bytes()), pattern, call.outputs[0], call.stream);
+}
+
+void run_cast_cuda(const Call& call) {
+  dispatch_cuda_element(call.node.in[0].dtype, [&]<class From>() {
+    dispatch_cuda_element(call.node.out[0].dtype, [&]<class To>() {
+      kernels::cast_cuda(call.node.out[0].shape.numel(), call.in<From>(0), call.out<To>(0), call.stream);
+    });
+  });
+}
+
+void run_copy_cuda(const Call& call) {
+  kernels::copy_cuda(static_cast<int64_t>(call.node.in[0].bytes()), call.inputs[0], call.outputs[0], call.stream);
+}
+#endif
+
+constexpr Variant full_variants[] = {
+    {.name = "reference", .run = run_full, .supports = cpu_types},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = run_full_cuda})};
+constexpr Variant cast_variants[] = {
+    {.name = "cpu", .run = run_cast, .supports = cpu_types},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = run_cast_cuda})};
+constexpr Variant copy_variants[] = {
+    {.name = "cpu", .run = run_copy},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = run_copy_cuda})};
 
 void vjp_reshape(Vjp& v) {
   v.in(0, [&] { return reshape(v.g(), v.x(0).shape()); });
@@ -175,7 +207,7 @@ void assign(Graph& graph, std::string_view slab, std::string_view name, Tensor v
 }
 
 Tensor parameter(Graph& graph, std::string_view name, const Shape& shape, Init init, Where where) {
-  return read(graph, "parameters", graph.path(name), Type{compute_type(graph), shape}, std::move(init), where);
+  return read(graph, "parameters", graph.path(name), Type{parameter_type(graph), shape}, std::move(init), where);
 }
 
 Tensor probe(Tensor value, std::string_view name, Where where) {
@@ -185,7 +217,8 @@ Tensor probe(Tensor value, std::string_view name, Where where) {
   return value;
 }
 
-DType compute_type(const Graph& graph) { return graph.state().parameter_type(); }
+DType parameter_type(const Graph& graph) { return graph.state().parameter_type(); }
+DType compute_type(const Graph& graph) { return graph.state().compute_type(); }
 
 Tensor reshape(Tensor x, std::span<const int64_t> shape, Where where) {
   Shape target;

@@ -6,6 +6,22 @@
 
 namespace ranvier {
 
+/// Calls `body.operator()<T>()` with the C++ type of a floating dtype of CUDA: f32, f64, bf16 or f16.
+template <class Body>
+decltype(auto) dispatch_cuda_floating(DType dtype, Body&& body) {
+  if (dtype == DType::bf16) return body.template operator()<kernels::bf16>();
+  if (dtype == DType::f16) return body.template operator()<kernels::f16>();
+  return dispatch_floating(dtype, std::forward<Body>(body));
+}
+
+/// The same for the types of mixed precision: f32, bf16 or f16.
+template <class Body>
+decltype(auto) dispatch_cuda_mixed(DType dtype, Body&& body) {
+  if (dtype == DType::bf16) return body.template operator()<kernels::bf16>();
+  if (dtype == DType::f16) return body.template operator()<kernels::f16>();
+  return body.template operator()<float>();
+}
+
 /// Calls `body.operator()<T>()` with the C++ type of a CPU index type (i32 or i64).
 template <class Body>
 decltype(auto) dispatch_index(DType dtype, Body&& body) {
@@ -27,11 +43,29 @@ decltype(auto) dispatch_element(DType dtype, Body&& body) {
   return dispatch_number(dtype, std::forward<Body>(body));
 }
 
+/// The same for every type that adds on CUDA: those of the CPU, bf16 and f16.
+template <class Body>
+decltype(auto) dispatch_cuda_number(DType dtype, Body&& body) {
+  if (is_floating(dtype)) return dispatch_cuda_floating(dtype, std::forward<Body>(body));
+  return dispatch_index(dtype, std::forward<Body>(body));
+}
+
+/// The same for every element type of CUDA: those of the CPU, bf16 and f16.
+template <class Body>
+decltype(auto) dispatch_cuda_element(DType dtype, Body&& body) {
+  if (is_floating(dtype)) return dispatch_cuda_floating(dtype, std::forward<Body>(body));
+  return dispatch_element(dtype, std::forward<Body>(body));
+}
+
 inline bool is_index(DType dtype) { return dtype == DType::i32 || dtype == DType::i64; }
 inline bool on_cpu(DType dtype) { return dtype != DType::bf16 && dtype != DType::f16; }
 /// For `Variant::supports`: the first operand's type exists on the CPU, or is f32.
 inline bool operand_on_cpu(const NodeView& node) { return on_cpu(node.in[0].dtype); }
 inline bool operand_is_f32(const NodeView& node) { return node.in[0].dtype == DType::f32; }
+/// The same: f32 or a 16-bit floating type.
+inline bool operand_is_mixed(const NodeView& node) {
+  return node.in[0].dtype == DType::f32 || !on_cpu(node.in[0].dtype);
+}
 
 /// For `OpDef::flops` of ops that only move elements.
 inline double moves_only(const NodeView&) { return 0; }

@@ -1,8 +1,12 @@
 // Pointwise ops: one line a rule. Every op is a one-step pointwise program, which the planner may join with others.
 #include "kernels/elementwise/elementwise.h"
+
+#include <algorithm>
+
 #include "engine/catalogue.h"
 #include "engine/op.h"
 #include "engine/ops.h"
+#include "engine/ops/dispatch.h"
 
 namespace ranvier {
 namespace {
@@ -55,6 +59,22 @@ void run_cpu(const Call& call) {
   });
 }
 
+#if defined(RANVIER_HAS_CUDA)
+void run_cuda(const Call& call) {
+  dispatch_cuda_number(call.node.out[0].dtype, [&]<class T>() {
+    kernels::pointwise_cuda<T>(call.node.attrs<PointwiseProgram>(), call.node.out[0].shape.numel(), call.inputs.data(),
+                               call.out<T>(0), call.stream);
+  });
+}
+bool cuda_number(const NodeView& node) {
+  if (is_floating(node.out[0].dtype)) return true;
+  const auto& program = node.attrs<PointwiseProgram>();
+  return is_index(node.out[0].dtype) &&
+         std::all_of(program.step, program.step + program.steps,
+                     [](const kernels::PointwiseStep& step) { return kernels::is_integer_fn(step.fn); });
+}
+#endif
+
 bool cpu_floating(const NodeView& node) { return node.out[0].dtype == DType::f32 || node.out[0].dtype == DType::f64; }
 
 double flops(const NodeView& node) {
@@ -64,7 +84,8 @@ double flops(const NodeView& node) {
 constexpr Variant variants[] = {
     {.name = "cpu", .run = run_cpu, .supports = cpu_floating, .exact = false},
     {.name = "reference", .run = run_reference},
-};
+    RANVIER_CUDA_VARIANTS(
+        {.name = "handwritten", .backend = Backend::cuda, .run = run_cuda, .supports = cuda_number, .exact = false})};
 
 constexpr OpDef define(const char* name, void (*vjp)(Vjp&), Smoothness smoothness = Smoothness::smooth) {
   return {.name = name,

@@ -16,6 +16,17 @@ namespace {
 
 using Extents = std::array<int64_t, Shape::max_rank>;  // unused places stay 0, so that equal attributes are equal bytes
 
+/// Calls a kernel of the family, on the call's stream where it runs on a device.
+template <auto Kernel, class... Args>
+void run_kernel(const Call& call, Args... args) {
+  if constexpr (std::is_invocable_v<decltype(Kernel), Args..., Stream, int64_t>)
+    Kernel(args..., call.stream, kernels::most_narrow);
+  else if constexpr (std::is_invocable_v<decltype(Kernel), Args..., Stream>)
+    Kernel(args..., call.stream);
+  else
+    Kernel(args...);
+}
+
 // ---- transpose ----
 
 struct Order {
@@ -39,7 +50,8 @@ std::vector<Type> infer_transpose(std::span<const Type> in, const Attrs& attrs) 
 template <auto Kernel>
 void run_transpose(const Call& call) {
   const Type& x = call.node.in[0];
-  Kernel(transpose_dims(x, call.node.attrs<Order>()), size_of(x.dtype), call.inputs[0], call.outputs[0]);
+  run_kernel<Kernel>(call, transpose_dims(x, call.node.attrs<Order>()), size_of(x.dtype), call.inputs[0],
+                     call.outputs[0]);
 }
 
 void vjp_transpose(Vjp& v) {
@@ -80,13 +92,15 @@ std::vector<Type> infer_pad(std::span<const Type> in, const Attrs& attrs) {
 template <auto Kernel>
 void run_slice(const Call& call) {
   const Type &x = call.node.in[0], &y = call.node.out[0];
-  Kernel(slice_dims(x.shape, y.shape, call.node.attrs<Window>()), size_of(x.dtype), call.inputs[0], call.outputs[0]);
+  run_kernel<Kernel>(call, slice_dims(x.shape, y.shape, call.node.attrs<Window>()), size_of(x.dtype), call.inputs[0],
+                     call.outputs[0]);
 }
 
 template <auto Kernel>
 void run_pad(const Call& call) {
   const Type &x = call.node.in[0], &y = call.node.out[0];
-  Kernel(slice_dims(y.shape, x.shape, call.node.attrs<Window>()), size_of(x.dtype), call.inputs[0], call.outputs[0]);
+  run_kernel<Kernel>(call, slice_dims(y.shape, x.shape, call.node.attrs<Window>()), size_of(x.dtype), call.inputs[0],
+                     call.outputs[0]);
 }
 
 extern const OpDef slice_op, pad_op;
@@ -135,8 +149,8 @@ std::vector<Type> infer_reflect_adjoint(std::span<const Type> in, const Attrs& a
 template <auto Kernel>
 void run_reflect(const Call& call) {
   const Type &x = call.node.in[0], &y = call.node.out[0];
-  Kernel(reflect_dims(x.shape, y.shape, call.node.attrs<Reflection>()), size_of(x.dtype), call.inputs[0],
-         call.outputs[0]);
+  run_kernel<Kernel>(call, reflect_dims(x.shape, y.shape, call.node.attrs<Reflection>()), size_of(x.dtype),
+                     call.inputs[0], call.outputs[0]);
 }
 
 template <bool fast>
@@ -199,7 +213,7 @@ void run_concat(const Call& call) {
   std::vector<int64_t> extents;
   for (const Type& part : call.node.in) extents.push_back(part.shape[axis]);
   const kernels::ConcatDims dims{outer, inner, static_cast<int>(extents.size()), extents.data()};
-  Kernel(dims, size_of(call.node.out[0].dtype), call.inputs.data(), call.outputs[0]);
+  run_kernel<Kernel>(call, dims, size_of(call.node.out[0].dtype), call.inputs.data(), call.outputs[0]);
 }
 
 void vjp_concat(Vjp& v) {
@@ -323,32 +337,65 @@ void run_one_hot(const Call& call) {
   });
 }
 
+#if defined(RANVIER_HAS_CUDA)
+void run_reflect_adjoint_cuda(const Call& call) {
+  const Type &dy = call.node.in[0], &dx = call.node.out[0];
+  const auto dims = reflect_dims(dx.shape, dy.shape, call.node.attrs<Reflection>());
+  dispatch_cuda_number(dy.dtype, [&]<class T>() {
+    kernels::cuda::pad_reflect_adjoint(dims, call.in<T>(0), call.out<T>(0), call.stream);
+  });
+}
+
+// A device reports no bad index: it gives NaN, which whoever reads the result notices.
+void run_gather_cuda(const Call& call) {
+  const auto dims = gather_dims(call.node.in[0].shape, call.node.in[1].shape, call.node.attrs<GatherAttrs>().axis);
+  dispatch_cuda_element(call.node.in[0].dtype, [&]<class T>() {
+    dispatch_index(call.node.in[1].dtype, [&]<class I>() {
+      kernels::cuda::gather(dims, call.in<T>(0), call.in<I>(1), call.out<T>(0), call.stream);
+    });
+  });
+}
+
+void run_scatter_add_cuda(const Call& call) {
+  const auto dims = gather_dims(call.node.out[0].shape, call.node.in[1].shape, call.node.attrs<GatherAttrs>().axis);
+  dispatch_cuda_number(call.node.in[0].dtype, [&]<class T>() {
+    dispatch_index(call.node.in[1].dtype, [&]<class I>() {
+      kernels::cuda::scatter_add(dims, call.in<T>(0), call.in<I>(1), call.out<T>(0), call.stream);
+    });
+  });
+}
+
+void run_one_hot_cuda(const Call& call) {
+  const int64_t n = call.node.in[0].shape.numel(), classes = call.node.attrs<OneHot>().classes;
+  dispatch_cuda_element(call.node.out[0].dtype, [&]<class T>() {
+    dispatch_index(call.node.in[0].dtype,
+                   [&]<class I>() { kernels::cuda::one_hot(n, classes, call.in<I>(0), call.out<T>(0), call.stream); });
+  });
+}
+#endif
+
 bool result_on_cpu(const NodeView& node) { return on_cpu(node.out[0].dtype); }
 
-#define RANVIER_MOVE_VARIANTS(op)                                                     \
-  constexpr Variant op##_variants[] = {                                               \
-      {.name = "cpu", .run = run_##op<kernels::cpu::op>, .supports = operand_on_cpu}, \
-      {.name = "reference", .run = run_##op<kernels::reference::op>, .supports = operand_on_cpu}};
-RANVIER_MOVE_VARIANTS(transpose)
-RANVIER_MOVE_VARIANTS(slice)
-RANVIER_MOVE_VARIANTS(concat)
+#define RANVIER_INDEX_VARIANTS(op, cpu_run, reference_run, cuda_run, on_cpu) \
+  constexpr Variant op##_variants[] = {                                      \
+      {.name = "cpu", .run = cpu_run, .supports = on_cpu},                   \
+      {.name = "reference", .run = reference_run, .supports = on_cpu},       \
+      RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = cuda_run})};
+#define RANVIER_MOVE_VARIANTS(op, run, kernel)                                                                       \
+  RANVIER_INDEX_VARIANTS(op, run<kernels::cpu::kernel>, run<kernels::reference::kernel>, run<kernels::cuda::kernel>, \
+                         operand_on_cpu)
+RANVIER_MOVE_VARIANTS(transpose, run_transpose, transpose)
+RANVIER_MOVE_VARIANTS(slice, run_slice, slice)
+RANVIER_MOVE_VARIANTS(concat, run_concat, concat)
+RANVIER_MOVE_VARIANTS(pad, run_pad, unslice)
+RANVIER_MOVE_VARIANTS(reflect, run_reflect, pad_reflect)
+RANVIER_INDEX_VARIANTS(reflect_adjoint, run_reflect_adjoint<true>, run_reflect_adjoint<false>, run_reflect_adjoint_cuda,
+                       operand_on_cpu)
+RANVIER_INDEX_VARIANTS(gather, run_gather<true>, run_gather<false>, run_gather_cuda, operand_on_cpu)
+RANVIER_INDEX_VARIANTS(scatter_add, run_scatter_add<true>, run_scatter_add<false>, run_scatter_add_cuda, operand_on_cpu)
+RANVIER_INDEX_VARIANTS(one_hot, run_one_hot<true>, run_one_hot<false>, run_one_hot_cuda, result_on_cpu)
+#undef RANVIER_INDEX_VARIANTS
 #undef RANVIER_MOVE_VARIANTS
-constexpr Variant pad_variants[] = {
-    {.name = "cpu", .run = run_pad<kernels::cpu::unslice>, .supports = operand_on_cpu},
-    {.name = "reference", .run = run_pad<kernels::reference::unslice>, .supports = operand_on_cpu}};
-constexpr Variant reflect_variants[] = {
-    {.name = "cpu", .run = run_reflect<kernels::cpu::pad_reflect>, .supports = operand_on_cpu},
-    {.name = "reference", .run = run_reflect<kernels::reference::pad_reflect>, .supports = operand_on_cpu}};
-constexpr Variant reflect_adjoint_variants[] = {
-    {.name = "cpu", .run = run_reflect_adjoint<true>, .supports = operand_on_cpu},
-    {.name = "reference", .run = run_reflect_adjoint<false>, .supports = operand_on_cpu}};
-constexpr Variant gather_variants[] = {{.name = "cpu", .run = run_gather<true>, .supports = operand_on_cpu},
-                                       {.name = "reference", .run = run_gather<false>, .supports = operand_on_cpu}};
-constexpr Variant scatter_add_variants[] = {
-    {.name = "cpu", .run = run_scatter_add<true>, .supports = operand_on_cpu},
-    {.name = "reference", .run = run_scatter_add<false>, .supports = operand_on_cpu}};
-constexpr Variant one_hot_variants[] = {{.name = "cpu", .run = run_one_hot<true>, .supports = result_on_cpu},
-                                        {.name = "reference", .run = run_one_hot<false>, .supports = result_on_cpu}};
 
 double adds(const NodeView& node) { return static_cast<double>(node.in[0].shape.numel()); }
 

@@ -61,18 +61,35 @@ void correct_as(const Call& call, Kernel&& kernel) {
 
 double flops(const NodeView& node) { return 5.0 * static_cast<double>(node.in[0].shape.numel()); }
 
+#if defined(RANVIER_HAS_CUDA)
+#define RANVIER_LOSS_CUDA(pass, kernel)                                                          \
+  void cuda_##pass(const Call& call) {                                                           \
+    dispatch_floating(call.node.in[0].dtype, [&]<class T>() {                                    \
+      pass##_as<T>(call, [&](auto... args) { kernels::cuda::kernel<T>(args..., call.stream); }); \
+    });                                                                                          \
+  }
+#else
+#define RANVIER_LOSS_CUDA(pass, kernel)
+#endif
 #define RANVIER_LOSS_VARIANTS(pass, kernel)                                                                          \
   void run_##pass(const Call& call) { pass##_as<float>(call, kernels::cpu::kernel); }                                \
   void reference_##pass(const Call& call) {                                                                          \
     dispatch_floating(call.node.in[0].dtype, [&]<class T>() { pass##_as<T>(call, kernels::reference::kernel<T>); }); \
   }                                                                                                                  \
+  RANVIER_LOSS_CUDA(pass, kernel)                                                                                    \
   constexpr Variant pass##_variants[] = {                                                                            \
       {.name = "cpu", .run = run_##pass, .supports = operand_is_f32, .exact = false},                                \
-      {.name = "reference", .run = reference_##pass}};
+      {.name = "reference", .run = reference_##pass, .supports = operand_on_cpu},                                    \
+      RANVIER_CUDA_VARIANTS({.name = "handwritten",                                                                  \
+                             .backend = Backend::cuda,                                                               \
+                             .run = cuda_##pass,                                                                     \
+                             .supports = operand_on_cpu,                                                             \
+                             .exact = false})};
 RANVIER_LOSS_VARIANTS(loss, softmax_cross_entropy)
 RANVIER_LOSS_VARIANTS(grad, softmax_cross_entropy_gradient)
 RANVIER_LOSS_VARIANTS(correct, correct)
 #undef RANVIER_LOSS_VARIANTS
+#undef RANVIER_LOSS_CUDA
 
 /// Smoothed one-hot targets (N, classes).
 Tensor targets(Tensor labels, int64_t classes, DType dtype, double smoothing) {

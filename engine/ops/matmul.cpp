@@ -5,6 +5,9 @@
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
+#if defined(RANVIER_HAS_CUBLAS)
+#include "kernels/matmul/cublas.h"
+#endif
 
 namespace ranvier {
 namespace {
@@ -82,12 +85,83 @@ void run_onednn(const Call& call) {
 size_t onednn_workspace(const NodeView& node, const void*) { return kernels::matmul_onednn_workspace(dims_of(node)); }
 #endif
 
+#if defined(RANVIER_HAS_CUDA)
+void run_cuda(const Call& call) {
+  dispatch_cuda_floating(call.node.in[0].dtype, [&]<class T>() {
+    const MatmulDims dims = dims_of(call.node);
+    kernels::matmul_cuda<T>(dims, kernels::matmul_cuda_cut<T>(dims), call.in<T>(0), call.in<T>(1), call.out<T>(0),
+                            call.workspace, call.stream);
+  });
+}
+size_t cuda_workspace(const NodeView& node, const void*) {
+  return dispatch_cuda_floating(node.in[0].dtype, [&]<class T>() {
+    return kernels::matmul_cuda_workspace<T>(dims_of(node), kernels::matmul_cuda_cut<T>(dims_of(node)));
+  });
+}
+void run_tf32(const Call& call) {
+  const MatmulDims dims = dims_of(call.node);
+  kernels::matmul_cuda_tf32(dims, kernels::matmul_cuda_cut<float>(dims), call.in<float>(0), call.in<float>(1),
+                            call.out<float>(0), call.workspace, call.stream);
+}
+#endif
+
+#if defined(RANVIER_HAS_CUBLAS)
+template <bool tf32>
+std::shared_ptr<void> prepare_cublas(const NodeView& node, DeviceContext&) {
+  constexpr unsigned alignment = 16;  // the plan promises more; no kernel of cuBLAS asks for more
+  using kernels::CublasType;
+  const auto type = [&] {
+    switch (node.in[0].dtype) {
+      case DType::f64:
+        return CublasType::f64;
+      case DType::bf16:
+        return CublasType::bf16;
+      case DType::f16:
+        return CublasType::f16;
+      default:
+        return tf32 ? CublasType::tf32 : CublasType::f32;
+    }
+  }();
+  return std::make_shared<kernels::CublasMatmul>(dims_of(node), type, alignment);
+}
+size_t cublas_workspace(const NodeView&, const void* prepared) {
+  return static_cast<const kernels::CublasMatmul*>(prepared)->workspace();
+}
+void run_cublas(const Call& call) {
+  static_cast<const kernels::CublasMatmul*>(call.prepared)
+      ->run(call.inputs[0], call.inputs[1], call.outputs[0], call.workspace, call.stream);
+}
+#endif
+
 constexpr Variant variants[] = {
 #if defined(RANVIER_HAS_ONEDNN)
     {.name = "onednn", .run = run_onednn, .supports = operand_is_f32, .workspace = onednn_workspace},
 #endif
-    {.name = "native", .run = run_native, .workspace = native_workspace},
-    {.name = "reference", .run = run_reference},
+    {.name = "native", .run = run_native, .supports = operand_on_cpu, .workspace = native_workspace},
+    {.name = "reference", .run = run_reference, .supports = operand_on_cpu},
+#if defined(RANVIER_HAS_CUDA)
+    {.name = "handwritten", .backend = Backend::cuda, .run = run_cuda, .workspace = cuda_workspace},
+    {.name = "tf32",
+     .backend = Backend::cuda,
+     .run = run_tf32,
+     .supports = operand_is_f32,
+     .workspace = cuda_workspace,
+     .exact = false},
+#endif
+#if defined(RANVIER_HAS_CUBLAS)
+    {.name = "cublas",
+     .backend = Backend::cuda,
+     .run = run_cublas,
+     .workspace = cublas_workspace,
+     .prepare = prepare_cublas<false>},
+    {.name = "cublas_tf32",
+     .backend = Backend::cuda,
+     .run = run_cublas,
+     .supports = operand_is_f32,
+     .workspace = cublas_workspace,
+     .prepare = prepare_cublas<true>,
+     .exact = false},
+#endif
 };
 
 const OpDef matmul_op{.name = "matmul", .infer = infer, .vjp = vjp, .variants = variants, .flops = flops};

@@ -5,6 +5,10 @@
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
+#if defined(RANVIER_HAS_CUDNN)
+#include "engine/ops/cudnn.h"
+#include "kernels/pool/cudnn.h"
+#endif
 
 namespace ranvier {
 namespace {
@@ -101,15 +105,70 @@ RANVIER_AVERAGE(avg_unpool)
 #undef RANVIER_BY_INDEX
 #undef RANVIER_AVERAGE
 
-#define RANVIER_VARIANTS(op)                                                                          \
-  constexpr Variant op##_variants[] = {{.name = "cpu", .run = op##_fast, .supports = operand_is_f32}, \
-                                       {.name = "reference", .run = op##_reference, .supports = operand_on_cpu}};
+#if defined(RANVIER_HAS_CUDA)
+void max_pool_cuda(const Call& c) {
+  dispatch_cuda_mixed(c.node.in[0].dtype, [&]<class T>() {
+    kernels::cuda::max_pool<T>(pool_dims(c.node), c.in<T>(0), c.out<T>(0), c.out<int32_t>(1), c.stream);
+  });
+}
+#define RANVIER_BY_INDEX(name)                                                                        \
+  void name##_cuda(const Call& c) {                                                                   \
+    dispatch_cuda_mixed(c.node.in[0].dtype, [&]<class T>() {                                          \
+      kernels::cuda::name<T>(pool_dims(c.node), c.in<T>(0), c.in<int32_t>(1), c.out<T>(0), c.stream); \
+    });                                                                                               \
+  }
+#define RANVIER_AVERAGE(name)                                                       \
+  void name##_cuda(const Call& c) {                                                 \
+    dispatch_cuda_mixed(c.node.in[0].dtype, [&]<class T>() {                        \
+      kernels::cuda::name<T>(pool_dims(c.node), c.in<T>(0), c.out<T>(0), c.stream); \
+    });                                                                             \
+  }
+RANVIER_BY_INDEX(max_unpool)
+RANVIER_BY_INDEX(pool_take)
+RANVIER_AVERAGE(avg_pool)
+RANVIER_AVERAGE(avg_unpool)
+#undef RANVIER_BY_INDEX
+#undef RANVIER_AVERAGE
+#endif
+
+#if defined(RANVIER_HAS_CUDNN)
+using kernels::CudnnAverage;
+bool cudnn_supports(const NodeView& node) { return operand_is_mixed(node) && node.in[0].shape.numel() > 0; }
+std::shared_ptr<void> prepare_cudnn(const NodeView& node, DeviceContext&) {
+  return std::make_shared<CudnnAverage>(pool_dims(node), cudnn_type(node.in[0].dtype));
+}
+void avg_pool_cudnn(const Call& c) {
+  static_cast<const CudnnAverage*>(c.prepared)->pool(c.inputs[0], c.outputs[0], c.stream);
+}
+void avg_unpool_cudnn(const Call& c) {
+  static_cast<const CudnnAverage*>(c.prepared)->unpool(c.inputs[0], c.outputs[0], c.stream);
+}
+#define RANVIER_CUDNN(op)      \
+  {.name = "cudnn",            \
+   .backend = Backend::cuda,   \
+   .run = op##_cudnn,          \
+   .supports = cudnn_supports, \
+   .prepare = prepare_cudnn,   \
+   .exact = false},
+#else
+#define RANVIER_CUDNN(op)
+#endif
+
+// `...` are variants by a vendor's library.
+#define RANVIER_VARIANTS(op, ...)                                                                              \
+  constexpr Variant op##_variants[] = {                                                                        \
+      {.name = "cpu", .run = op##_fast, .supports = operand_is_f32},                                           \
+      {.name = "reference", .run = op##_reference, .supports = operand_on_cpu},                                \
+      RANVIER_CUDA_VARIANTS(                                                                                   \
+          {.name = "handwritten", .backend = Backend::cuda, .run = op##_cuda, .supports = operand_is_mixed}, ) \
+          __VA_ARGS__};
 RANVIER_VARIANTS(max_pool)
 RANVIER_VARIANTS(max_unpool)
 RANVIER_VARIANTS(pool_take)
-RANVIER_VARIANTS(avg_pool)
-RANVIER_VARIANTS(avg_unpool)
+RANVIER_VARIANTS(avg_pool, RANVIER_CUDNN(avg_pool))
+RANVIER_VARIANTS(avg_unpool, RANVIER_CUDNN(avg_unpool))
 #undef RANVIER_VARIANTS
+#undef RANVIER_CUDNN
 
 extern const OpDef max_unpool_op, pool_take_op, avg_pool_op, avg_unpool_op;
 
@@ -187,7 +246,17 @@ void run_position(const Call& call) {
     place[e] = static_cast<uint8_t>(index[e] / width % window * window + index[e] % width % window);
 }
 
-constexpr Variant position_variants[] = {{.name = "reference", .run = run_position}};
+#if defined(RANVIER_HAS_CUDA)
+void run_position_cuda(const Call& call) {
+  const auto [width, window] = call.node.attrs<Position>();
+  kernels::cuda::window_position(call.node.in[0].shape.numel(), width, window, call.in<int32_t>(0),
+                                 call.out<uint8_t>(0), call.stream);
+}
+#endif
+
+constexpr Variant position_variants[] = {
+    {.name = "reference", .run = run_position},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = run_position_cuda})};
 constexpr OpDef position_op{
     .name = "window_position", .infer = infer_position, .variants = position_variants, .smoothness = Smoothness::none};
 
@@ -224,7 +293,7 @@ Tensor global_avg_pool(Tensor x, Where where) {
 }
 
 std::vector<const OpDef*> catalogue::pool() {
-  return {&max_pool_op, &max_unpool_op, &pool_take_op, &avg_pool_op, &avg_unpool_op};
+  return {&max_pool_op, &max_unpool_op, &pool_take_op, &avg_pool_op, &avg_unpool_op, &position_op};
 }
 
 }  // namespace ranvier

@@ -86,19 +86,73 @@ size_t permutation_workspace(const NodeView& node, const void*) {
   return sizeof(uint64_t) * static_cast<size_t>(kernels::permutation_workspace(node.out[0].shape.numel()));
 }
 
+#if defined(RANVIER_HAS_CUDA)
+void uniform_cuda(const Call& c) {
+  const auto& d = c.node.attrs<Draw>();
+  dispatch_cuda_floating(c.node.out[0].dtype, [&]<class T>() {
+    kernels::cuda::fill_uniform(d.shape.numel(), d.a, d.b, d.stream, c.in<int64_t>(0), c.out<T>(0), c.stream);
+  });
+}
+
+void normal_cuda(const Call& c) {
+  const auto& d = c.node.attrs<Draw>();
+  dispatch_cuda_floating(c.node.out[0].dtype, [&]<class T>() {
+    kernels::cuda::fill_normal(d.shape.numel(), d.a, d.b, d.stream, c.in<int64_t>(0), c.out<T>(0), c.stream);
+  });
+}
+
+void bernoulli_cuda(const Call& c) {
+  const auto& d = c.node.attrs<Draw>();
+  const auto as = [&]<class T>() {
+    kernels::cuda::fill_bernoulli(d.shape.numel(), static_cast<float>(d.a), d.stream, c.in<int64_t>(0), c.out<T>(0),
+                                  c.stream);
+  };
+  if (c.node.out[0].dtype == DType::u8) return as.template operator()<uint8_t>();
+  dispatch_cuda_floating(c.node.out[0].dtype, as);
+}
+
+void integers_cuda(const Call& c) {
+  const auto& d = c.node.attrs<Draw>();
+  kernels::cuda::fill_integers(d.shape.numel(), static_cast<int32_t>(d.a), static_cast<int32_t>(d.b), d.stream,
+                               c.in<int64_t>(0), c.out<int32_t>(0), c.stream);
+}
+
+void permutation_cuda(const Call& c) {
+  const auto& d = c.node.attrs<Draw>();
+  kernels::cuda::permutation(d.shape.numel(), d.stream, c.in<int64_t>(0), static_cast<uint64_t*>(c.workspace),
+                             c.out<int32_t>(0), c.stream);
+}
+
+size_t permutation_cuda_workspace(const NodeView& node, const void*) {
+  return sizeof(uint64_t) * static_cast<size_t>(kernels::permutation_cuda_workspace(node.out[0].shape.numel()));
+}
+#endif
+
 bool f32_result(const NodeView& node) { return node.out[0].dtype == DType::f32; }
 bool f32_or_u8_result(const NodeView& node) { return f32_result(node) || node.out[0].dtype == DType::u8; }
 bool cpu_result(const NodeView& node) { return on_cpu(node.out[0].dtype); }
 
-constexpr Variant uniform_variants[] = {{.name = "cpu", .run = uniform_fast, .supports = f32_result},
-                                        {.name = "reference", .run = uniform_reference, .supports = cpu_result}};
-constexpr Variant normal_variants[] = {{.name = "cpu", .run = normal_fast, .supports = f32_result},
-                                       {.name = "reference", .run = normal_reference, .supports = cpu_result}};
-constexpr Variant bernoulli_variants[] = {{.name = "cpu", .run = bernoulli_fast, .supports = f32_or_u8_result},
-                                          {.name = "reference", .run = bernoulli_reference, .supports = cpu_result}};
-constexpr Variant integers_variants[] = {{.name = "reference", .run = integers_reference}};
+constexpr Variant uniform_variants[] = {
+    {.name = "cpu", .run = uniform_fast, .supports = f32_result},
+    {.name = "reference", .run = uniform_reference, .supports = cpu_result},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = uniform_cuda})};
+constexpr Variant normal_variants[] = {
+    {.name = "cpu", .run = normal_fast, .supports = f32_result},
+    {.name = "reference", .run = normal_reference, .supports = cpu_result},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = normal_cuda})};
+constexpr Variant bernoulli_variants[] = {
+    {.name = "cpu", .run = bernoulli_fast, .supports = f32_or_u8_result},
+    {.name = "reference", .run = bernoulli_reference, .supports = cpu_result},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = bernoulli_cuda})};
+constexpr Variant integers_variants[] = {
+    {.name = "reference", .run = integers_reference},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = integers_cuda})};
 constexpr Variant permutation_variants[] = {
-    {.name = "reference", .run = permutation_run, .workspace = permutation_workspace}};
+    {.name = "reference", .run = permutation_run, .workspace = permutation_workspace},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten",
+                           .backend = Backend::cuda,
+                           .run = permutation_cuda,
+                           .workspace = permutation_cuda_workspace})};
 
 constexpr OpDef draw_op(const char* name, std::span<const Variant> variants) {
   return {.name = name, .infer = infer_draw, .variants = variants, .smoothness = Smoothness::none};
@@ -128,7 +182,17 @@ void run_at(const Call& c) {
                                         c.in<int64_t>(1), c.in<int64_t>(0), c.out<uint8_t>(0));
 }
 
-constexpr Variant at_variants[] = {{.name = "reference", .run = run_at}};
+#if defined(RANVIER_HAS_CUDA)
+void cuda_at(const Call& c) {
+  const auto& d = c.node.attrs<Drop>();
+  kernels::cuda::fill_bernoulli_at(c.node.out[0].shape.numel(), static_cast<float>(d.drop), d.stream, c.in<int64_t>(1),
+                                   c.in<int64_t>(0), c.out<uint8_t>(0), c.stream);
+}
+#endif
+
+constexpr Variant at_variants[] = {
+    {.name = "reference", .run = run_at},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = cuda_at})};
 constexpr OpDef bernoulli_at_op{
     .name = "bernoulli_at", .infer = infer_at, .variants = at_variants, .smoothness = Smoothness::none};
 
@@ -151,6 +215,16 @@ void dropout_reference(const Call& c) {
   });
 }
 
+#if defined(RANVIER_HAS_CUDA)
+void dropout_cuda(const Call& c) {
+  const auto& d = c.node.attrs<Drop>();
+  dispatch_cuda_floating(c.node.in[0].dtype, [&]<class T>() {
+    kernels::cuda::dropout(c.node.out[0].shape.numel(), static_cast<float>(d.drop), c.in<T>(0), d.stream,
+                           c.in<int64_t>(1), c.out<T>(0), c.stream);
+  });
+}
+#endif
+
 extern const OpDef dropout_op;
 
 /// The mask is a function of the same stream and step, so the adjoint is the op itself.
@@ -161,8 +235,10 @@ void vjp_dropout(Vjp& v) {
   });
 }
 
-constexpr Variant dropout_variants[] = {{.name = "cpu", .run = dropout_fast, .supports = operand_is_f32},
-                                        {.name = "reference", .run = dropout_reference, .supports = operand_on_cpu}};
+constexpr Variant dropout_variants[] = {
+    {.name = "cpu", .run = dropout_fast, .supports = operand_is_f32},
+    {.name = "reference", .run = dropout_reference, .supports = operand_on_cpu},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = dropout_cuda})};
 const OpDef dropout_op{.name = "dropout",
                        .infer = infer_dropout,
                        .vjp = vjp_dropout,
@@ -183,7 +259,13 @@ void run_advance(const Call& c) {
   to[1] = from[1] + 1;
 }
 
-constexpr Variant advance_variants[] = {{.name = "reference", .run = run_advance}};
+#if defined(RANVIER_HAS_CUDA)
+void cuda_advance(const Call& c) { kernels::cuda::advance(c.in<int64_t>(0), c.out<int64_t>(0), c.stream); }
+#endif
+
+constexpr Variant advance_variants[] = {
+    {.name = "reference", .run = run_advance},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = cuda_advance})};
 constexpr OpDef advance_op{.name = "advance",
                            .infer = infer_advance,
                            .variants = advance_variants,
@@ -210,7 +292,7 @@ Tensor fill(const OpDef& op, Graph& graph, std::string_view name, DType dtype, c
 }
 
 DType floating_type(Graph& graph, std::optional<DType> dtype, const char* op, const Where& where) {
-  const DType type = dtype.value_or(compute_type(graph));
+  const DType type = dtype.value_or(parameter_type(graph));
   if (!is_floating(type)) fail_at(where, "{}: {} is not a floating type", op, name_of(type));
   return type;
 }

@@ -89,11 +89,40 @@ void argmax_reference(const Call& call) {
 size_t sum_workspace(const NodeView& node, const void*) { return kernels::sum_cpu_workspace(dims_of(node)); }
 double input_flops(const NodeView& node) { return static_cast<double>(node.in[0].shape.numel()); }
 
-constexpr Variant sum_variants[] = {{.name = "cpu", .run = sum_fast, .workspace = sum_workspace},
-                                    {.name = "reference", .run = sum_reference}};
-constexpr Variant max_variants[] = {{.name = "reference", .run = max_reference}};
-constexpr Variant argmax_variants[] = {{.name = "cpu", .run = argmax_fast},
-                                       {.name = "reference", .run = argmax_reference}};
+#if defined(RANVIER_HAS_CUDA)
+void sum_cuda(const Call& call) {
+  dispatch_cuda_floating(call.node.in[0].dtype, [&]<class T>() {
+    kernels::sum_cuda<T>(dims_of(call.node), call.in<T>(0), call.out<T>(0), call.workspace, call.stream);
+  });
+}
+void max_cuda(const Call& call) {
+  dispatch_cuda_floating(call.node.in[0].dtype, [&]<class T>() {
+    kernels::max_cuda<T>(dims_of(call.node), call.in<T>(0), call.out<T>(0), call.workspace, call.stream);
+  });
+}
+void argmax_cuda(const Call& call) {
+  dispatch_cuda_floating(call.node.in[0].dtype, [&]<class T>() {
+    kernels::argmax_cuda<T>(dims_of(call.node), call.in<T>(0), call.out<int32_t>(0), call.stream);
+  });
+}
+size_t cuda_workspace(const NodeView& node, const void*) {
+  return kernels::reduce_cuda_workspace(dims_of(node), size_of(node.in[0].dtype));
+}
+#endif
+
+constexpr Variant sum_variants[] = {
+    {.name = "cpu", .run = sum_fast, .supports = operand_on_cpu, .workspace = sum_workspace},
+    {.name = "reference", .run = sum_reference, .supports = operand_on_cpu},
+    RANVIER_CUDA_VARIANTS(
+        {.name = "handwritten", .backend = Backend::cuda, .run = sum_cuda, .workspace = cuda_workspace})};
+constexpr Variant max_variants[] = {
+    {.name = "reference", .run = max_reference, .supports = operand_on_cpu},
+    RANVIER_CUDA_VARIANTS(
+        {.name = "handwritten", .backend = Backend::cuda, .run = max_cuda, .workspace = cuda_workspace})};
+constexpr Variant argmax_variants[] = {
+    {.name = "cpu", .run = argmax_fast, .supports = operand_on_cpu},
+    {.name = "reference", .run = argmax_reference, .supports = operand_on_cpu},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = argmax_cuda})};
 
 constexpr OpDef sum_op{
     .name = "sum", .infer = infer_floating_reduce, .vjp = vjp_sum, .variants = sum_variants, .flops = input_flops};
@@ -118,7 +147,7 @@ std::vector<Type> infer_broadcast(std::span<const Type> in, const Attrs& attrs) 
   return {{in[0].dtype, to}};
 }
 
-void run_broadcast(const Call& call) {
+kernels::BroadcastDims broadcast_dims(const Call& call) {
   const Shape& from = call.node.in[0].shape;
   const Shape& to = call.node.out[0].shape;
   kernels::BroadcastDims dims{};
@@ -131,8 +160,16 @@ void run_broadcast(const Call& call) {
     dims.stride[to.rank() - axis] = from[-axis] == 1 ? 0 : stride;
     stride *= from[-axis];
   }
-  kernels::broadcast_cpu(dims, call.inputs[0], call.outputs[0]);
+  return dims;
 }
+
+void run_broadcast(const Call& call) { kernels::broadcast_cpu(broadcast_dims(call), call.inputs[0], call.outputs[0]); }
+
+#if defined(RANVIER_HAS_CUDA)
+void run_broadcast_cuda(const Call& call) {
+  kernels::broadcast_cuda(broadcast_dims(call), call.inputs[0], call.outputs[0], call.stream);
+}
+#endif
 
 bool broadcastable_bytes(const NodeView& node) { return size_of(node.in[0].dtype) != 2; }
 
@@ -140,7 +177,9 @@ void vjp_broadcast(Vjp& v) {
   v.in(0, [&] { return sum_to(v.g(), v.x(0).shape()); });
 }
 
-constexpr Variant broadcast_variants[] = {{.name = "cpu", .run = run_broadcast, .supports = broadcastable_bytes}};
+constexpr Variant broadcast_variants[] = {
+    {.name = "cpu", .run = run_broadcast, .supports = broadcastable_bytes},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = run_broadcast_cuda})};
 
 /// Sorted, positive, unique axes; all of them where none are named.
 std::vector<int> normalised(const Tensor& x, std::vector<int> axes, const char* op, const Where& at) {

@@ -2,6 +2,9 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/common/hd.h"
+#include "kernels/common/stream.h"
+
 namespace ranvier::kernels {
 
 /// A batch of images, channels last: (n, h, w, c).
@@ -64,9 +67,36 @@ void normalize(const ImageDims& d, const uint8_t* x, const float* mean, const fl
 
 }  // namespace cpu
 
+/// Channels that the CUDA normalize takes at most.
+inline constexpr int64_t most_normalized_channels = 8;
+
+// The same bits as above, on a CUDA device, also for bf16 and f16 (sums and quotients in f32, rounded once). Images
+// start at multiples of 16 bytes.
+namespace cuda {
+
+/// T: uint8_t, float, double, bf16, f16.
+template <class T>
+void flip(const ImageDims& d, const T* x, const uint8_t* flags, T* y, CudaStream stream);
+template <class T>
+void translate(const ImageDims& d, const T* x, const int32_t* offsets, Border border, T* y, CudaStream stream);
+template <class T>
+void cutout(const ImageDims& d, const T* x, const int32_t* centres, int64_t size, T* y, CudaStream stream);
+/// T: float, double, bf16, f16.
+template <class T>
+void translate_adjoint(const ImageDims& d, const T* dy, const int32_t* offsets, Border border, T* dx,
+                       CudaStream stream);
+/// `mean` and `deviation` lie on the host: they are constants of the launch. T: float, double, bf16, f16.
+template <class T>
+void normalize(const ImageDims& d, const uint8_t* x, const double* mean, const double* deviation, T* y,
+               CudaStream stream);
+/// y[i] = (flags[i] != 0) xor (*count odd).
+void toggle(int64_t n, const uint8_t* flags, const int64_t* count, uint8_t* y, CudaStream stream);
+
+}  // namespace cuda
+
 /// Row or column that a reflecting border shows at position i of 0 ... size - 1 continued both ways (period 2 size -
 /// 2).
-inline int64_t reflect_index(int64_t i, int64_t size) {
+RANVIER_HD inline int64_t reflect_index(int64_t i, int64_t size) {
   if (size == 1) return 0;
   const int64_t period = 2 * (size - 1);
   i %= period;

@@ -5,6 +5,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "kernels/common/parallel.h"
 #include "kernels/conv2d/conv2d.h"
@@ -68,6 +69,12 @@ int64_t shards_of(const Conv2dDims& d, ConvPass pass, int64_t filter_bytes) {
   return std::clamp<int64_t>(shards + shards % 2, 1, std::max<int64_t>(d.n, 1));
 }
 
+/// Padding below and to the right. oneDNN wants it to fit the output exactly: where strides leave pixels unused it is
+/// negative.
+std::pair<int64_t, int64_t> padding_behind(const Conv2dDims& d) {
+  return {(d.p() - 1) * d.stride_h + d.r - d.h - d.pad_h, (d.q() - 1) * d.stride_w + d.s - d.w - d.pad_w};
+}
+
 ShardPrimitive make_primitive(const Conv2dDims& d, ConvPass pass, int64_t images, const memory::desc* filter_layout) {
   using Tag = memory::format_tag;
   constexpr auto f32 = memory::data_type::f32;
@@ -76,9 +83,8 @@ ShardPrimitive make_primitive(const Conv2dDims& d, ConvPass pass, int64_t images
   const memory::desc filter =
       filter_layout != nullptr ? *filter_layout : memory::desc({d.k, d.c, d.r, d.s}, f32, Tag::any);
   const memory::dims stride = {d.stride_h, d.stride_w}, before = {d.pad_h, d.pad_w};
-  // oneDNN wants the padding behind to fit the output exactly; where strides leave pixels unused it is negative.
-  const memory::dims behind = {(d.p() - 1) * d.stride_h + d.r - d.h - d.pad_h,
-                               (d.q() - 1) * d.stride_w + d.s - d.w - d.pad_w};
+  const auto [below, right] = padding_behind(d);
+  const memory::dims behind = {below, right};
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   const dnnl::engine& engine = cpu_engine();
@@ -132,6 +138,11 @@ void reorder(const dnnl::reorder& primitive, const memory& from, const memory& t
 }
 
 }  // namespace
+
+bool conv2d_onednn_supports(const Conv2dDims& d) {
+  const auto [below, right] = padding_behind(d);
+  return below > -d.stride_h && right > -d.stride_w;
+}
 
 std::shared_ptr<Conv2dOnednn> conv2d_onednn_prepare(const Conv2dDims& dims, ConvPass pass) {
   conv2d_check(dims);

@@ -21,6 +21,9 @@ void conv2d_check(const Conv2dDims& d) {
   if (d.r > d.h + 2 * d.pad_h || d.s > d.w + 2 * d.pad_w) {
     throw std::runtime_error(what + ": the filter is larger than the padded image");
   }
+  if (std::min(d.drop_h, d.drop_w) < 0 || std::min(d.p(), d.q()) < 1)
+    throw std::runtime_error(what + ": nothing is left of the result without its last " + text({d.drop_h, d.drop_w}) +
+                             " rows and columns");
 }
 
 namespace {

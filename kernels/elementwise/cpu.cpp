@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/common/math.h"
 #include "kernels/common/parallel.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/elementwise/functors.h"
@@ -11,38 +10,6 @@ namespace ranvier::kernels {
 namespace {
 
 constexpr int64_t block = 256;  // 24 registers of 256 floats fit the first-level cache
-
-/// Our own vectorisable elementary functions.
-struct FastMath {
-  template <class T>
-  static T exp(T x) {
-    return math::exp(x);
-  }
-  template <class T>
-  static T log(T x) {
-    return math::log(x);
-  }
-  template <class T>
-  static T log1p(T x) {
-    return math::log1p(x);
-  }
-  template <class T>
-  static T tanh(T x) {
-    return math::tanh(x);
-  }
-  template <class T>
-  static T sin(T x) {
-    return math::sin(x);
-  }
-  template <class T>
-  static T cos(T x) {
-    return math::cos(x);
-  }
-  template <class T>
-  static T erf(T x) {
-    return math::erf(x);
-  }
-};
 
 template <class T>
 using BlockFn = void (*)(int64_t n, const T* a, const T* b, const T* c, T* out);
@@ -65,7 +32,7 @@ void apply_block(int64_t n, const T* a, const T* b, const T* c, T* out) {
 template <class T>
 BlockFn<T> block_fn(Fn fn) {
   static constexpr BlockFn<T> table[] = {
-#define RANVIER_FN(name, operands) apply_block<T, functors::name<FastMath>, operands>,
+#define RANVIER_FN(name, operands) apply_block<T, functors::name<functors::PortableMath>, operands>,
       RANVIER_POINTWISE(RANVIER_FN)
 #undef RANVIER_FN
   };

@@ -2,6 +2,10 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/common/divide.h"
+#include "kernels/common/half.h"
+#include "kernels/common/stream.h"
+
 namespace ranvier::kernels {
 
 /// Every pointwise function, with its number of operands and its C++ name. One line adds a function to all backends.
@@ -28,6 +32,29 @@ constexpr int operands_of(Fn fn) {
 #undef RANVIER_FN
   };
   return operands[static_cast<int>(fn)];
+}
+
+/// True for the functions that integers have.
+constexpr bool is_integer_fn(Fn fn) {
+  switch (fn) {
+    case Fn::neg:
+    case Fn::add:
+    case Fn::sub:
+    case Fn::mul:
+    case Fn::maximum:
+    case Fn::minimum:
+    case Fn::equal:
+    case Fn::less:
+    case Fn::less_equal:
+    case Fn::where:
+    case Fn::clamp:
+    case Fn::abs:
+    case Fn::sign:
+    case Fn::square:
+      return true;
+    default:
+      return false;
+  }
 }
 
 /// One instruction: `result = fn(a, b, c)`; a, b, c are registers (see PointwiseProgram).
@@ -60,17 +87,33 @@ void pointwise_reference(const PointwiseProgram&, int64_t n, const void* const* 
 template <class T>
 void pointwise_cpu(const PointwiseProgram&, int64_t n, const void* const* inputs, T* out);
 
+/// The same on a CUDA device. float, double, bf16 and f16 (computed in f32, rounded after every step), int32_t and
+/// int64_t. More than `narrow` elements take several launches.
+template <class T>
+void pointwise_cuda(const PointwiseProgram&, int64_t n, const void* const* inputs, T* out, CudaStream stream,
+                    int64_t narrow = most_narrow);
+
 /// Converts n elements, rounding to nearest even where the target is narrower, truncating floating to integer.
 template <class From, class To>
 void cast_cpu(int64_t n, const From* x, To* y);
+/// The same on a CUDA device, between all element types.
+template <class From, class To>
+void cast_cuda(int64_t n, const From* x, To* y, CudaStream stream);
+
+/// y = the 8 bytes of `pattern` over and over, for `bytes` bytes.
+void fill_cuda(int64_t bytes, uint64_t pattern, void* y, CudaStream stream);
+/// y = x.
+void copy_cuda(int64_t bytes, const void* x, void* y, CudaStream stream);
 
 /// y[index] = x[index with the broadcast axes' coordinate 0]: extents of y, and element strides of x (0 on broadcast
-/// axes), rank at most 6. Any element of `bytes` 1, 4 or 8.
+/// axes), rank at most 6. Any element of `bytes` 1, 4 or 8; on CUDA also of 2.
 struct BroadcastDims {
   int64_t rank;
   int64_t extent[6], stride[6];
   int64_t bytes;
 };
 void broadcast_cpu(const BroadcastDims&, const void* x, void* y);
+/// The same on a CUDA device.
+void broadcast_cuda(const BroadcastDims&, const void* x, void* y, CudaStream stream);
 
 }  // namespace ranvier::kernels

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <type_traits>
 
+#include "kernels/common/math.h"
+
 namespace ranvier::kernels::functors {
 
 /// Elementary functions of the C library: what the reference variant uses.
@@ -37,10 +39,42 @@ struct LibraryMath {
   }
 };
 
+/// Our own elementary functions: vectorisable, and the same bits on host and device.
+struct PortableMath {
+  template <class T>
+  RANVIER_HD_INLINE static T exp(T x) {
+    return math::exp(x);
+  }
+  template <class T>
+  RANVIER_HD_INLINE static T log(T x) {
+    return math::log(x);
+  }
+  template <class T>
+  RANVIER_HD_INLINE static T log1p(T x) {
+    return math::log1p(x);
+  }
+  template <class T>
+  RANVIER_HD_INLINE static T tanh(T x) {
+    return math::tanh(x);
+  }
+  template <class T>
+  RANVIER_HD_INLINE static T sin(T x) {
+    return math::sin(x);
+  }
+  template <class T>
+  RANVIER_HD_INLINE static T cos(T x) {
+    return math::cos(x);
+  }
+  template <class T>
+  RANVIER_HD_INLINE static T erf(T x) {
+    return math::erf(x);
+  }
+};
+
 // Integers wrap around, as they do on a GPU; signed overflow would be undefined here.
 #define RANVIER_WRAPPED(name, op)                                    \
   template <class T>                                                 \
-  T name(T a, T b) {                                                 \
+  RANVIER_HD_INLINE T name(T a, T b) {                               \
     if constexpr (std::is_integral_v<T>) {                           \
       using U = std::make_unsigned_t<T>;                             \
       return static_cast<T>(static_cast<U>(a) op static_cast<U>(b)); \
@@ -53,21 +87,21 @@ RANVIER_WRAPPED(wrapped_sub, -)
 RANVIER_WRAPPED(wrapped_mul, *)
 #undef RANVIER_WRAPPED
 
-#define RANVIER_UNARY(name, ...) \
-  template <class M>             \
-  struct name {                  \
-    template <class T>           \
-    static T apply(T x) {        \
-      return __VA_ARGS__;        \
-    }                            \
+#define RANVIER_UNARY(name, ...)            \
+  template <class M>                        \
+  struct name {                             \
+    template <class T>                      \
+    RANVIER_HD_INLINE static T apply(T x) { \
+      return __VA_ARGS__;                   \
+    }                                       \
   };
-#define RANVIER_BINARY(name, ...) \
-  template <class M>              \
-  struct name {                   \
-    template <class T>            \
-    static T apply(T a, T b) {    \
-      return __VA_ARGS__;         \
-    }                             \
+#define RANVIER_BINARY(name, ...)                \
+  template <class M>                             \
+  struct name {                                  \
+    template <class T>                           \
+    RANVIER_HD_INLINE static T apply(T a, T b) { \
+      return __VA_ARGS__;                        \
+    }                                            \
   };
 
 RANVIER_UNARY(neg, std::is_integral_v<T> ? wrapped_sub(T(0), x) : -x)
@@ -103,14 +137,14 @@ RANVIER_BINARY(less_equal, T(a <= b))
 template <class M>
 struct where {
   template <class T>
-  static T apply(T condition, T a, T b) {
+  RANVIER_HD_INLINE static T apply(T condition, T a, T b) {
     return condition != T(0) ? a : b;
   }
 };
 template <class M>
 struct clamp {
   template <class T>
-  static T apply(T x, T low, T high) {
+  RANVIER_HD_INLINE static T apply(T x, T low, T high) {
     return x < low ? low : (x > high ? high : x);
   }
 };

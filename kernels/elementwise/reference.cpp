@@ -5,30 +5,6 @@
 namespace ranvier::kernels {
 namespace {
 
-template <class T>
-constexpr bool allowed(Fn fn) {
-  if (std::is_floating_point_v<T>) return true;
-  switch (fn) {
-    case Fn::neg:
-    case Fn::add:
-    case Fn::sub:
-    case Fn::mul:
-    case Fn::maximum:
-    case Fn::minimum:
-    case Fn::equal:
-    case Fn::less:
-    case Fn::less_equal:
-    case Fn::where:
-    case Fn::clamp:
-    case Fn::abs:
-    case Fn::sign:
-    case Fn::square:
-      return true;
-    default:
-      return false;
-  }
-}
-
 template <class T, class Functor, int operands>
 T call(T a, T b, T c) {
   if constexpr (operands == 1)
@@ -44,7 +20,7 @@ T evaluate(Fn fn, T a, T b, T c) {
   switch (fn) {
 #define RANVIER_FN(name, operands)                                              \
   case Fn::name:                                                                \
-    if constexpr (allowed<T>(Fn::name))                                         \
+    if constexpr (std::is_floating_point_v<T> || is_integer_fn(Fn::name))       \
       return call<T, functors::name<functors::LibraryMath>, operands>(a, b, c); \
     else                                                                        \
       return T(0);

@@ -4,6 +4,9 @@
 #include <cstdint>
 
 #include "kernels/common/dims.h"
+#include "kernels/common/divide.h"
+#include "kernels/common/half.h"
+#include "kernels/common/stream.h"
 
 namespace ranvier::kernels {
 
@@ -77,5 +80,28 @@ namespace cpu {
 RANVIER_INDEX_FUNCTIONS
 }  // namespace cpu
 #undef RANVIER_INDEX_FUNCTIONS
+
+/// The same on a CUDA device, for bf16 and f16 too (summed in f32, rounded once); argmax is in kernels/reduce. Nothing
+/// is reported: a bad index gives NaN, 0 for integers. Where 32-bit indices are faster, arrays of more than `narrow`
+/// elements take 64-bit ones.
+namespace cuda {
+template <class T, class I>
+void gather(const GatherDims& dims, const T* x, const I* indices, T* y, CudaStream stream,
+            int64_t narrow = most_narrow);
+template <class T, class I>
+void scatter_add(const GatherDims& dims, const T* dy, const I* indices, T* dx, CudaStream stream);
+template <class T, class I>
+void one_hot(int64_t n, int64_t classes, const I* labels, T* y, CudaStream stream);
+void slice(const SliceDims& dims, size_t element, const void* x, void* y, CudaStream stream,
+           int64_t narrow = most_narrow);
+void unslice(const SliceDims& dims, size_t element, const void* y, void* x, CudaStream stream,
+             int64_t narrow = most_narrow);
+void pad_reflect(const PadDims& dims, size_t element, const void* x, void* y, CudaStream stream,
+                 int64_t narrow = most_narrow);
+template <class T>
+void pad_reflect_adjoint(const PadDims& dims, const T* dy, T* dx, CudaStream stream);
+void concat(const ConcatDims& dims, size_t element, const void* const* x, void* y, CudaStream stream);
+void transpose(const TransposeDims& dims, size_t element, const void* x, void* y, CudaStream stream);
+}  // namespace cuda
 
 }  // namespace ranvier::kernels

@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/common/stream.h"
+
 namespace ranvier::kernels {
 
 /// logits are (n, classes), labels (n).
@@ -35,5 +37,18 @@ void softmax_cross_entropy_gradient(const LossDims& dims, const float* probabili
                                     const int32_t* valid, const float* dloss, float* dlogits);
 void correct(const LossDims& dims, const float* logits, const int32_t* labels, const int32_t* valid, float* hit);
 }  // namespace cpu
+
+/// The same on a CUDA device, f32 and f64, with sums in another, equally fixed order.
+namespace cuda {
+template <class T>
+void softmax_cross_entropy(const LossDims& dims, const T* logits, const int32_t* labels, const int32_t* valid, T* loss,
+                           T* probabilities, CudaStream stream);
+template <class T>
+void softmax_cross_entropy_gradient(const LossDims& dims, const T* probabilities, const int32_t* labels,
+                                    const int32_t* valid, const T* dloss, T* dlogits, CudaStream stream);
+template <class T>
+void correct(const LossDims& dims, const T* logits, const int32_t* labels, const int32_t* valid, T* hit,
+             CudaStream stream);
+}  // namespace cuda
 
 }  // namespace ranvier::kernels

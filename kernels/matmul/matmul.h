@@ -1,8 +1,12 @@
-// Batched matrix product on the CPU: its dimensions and variants.
+// Batched matrix products: dimensions and variants.
 #pragma once
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
+
+#include "kernels/common/half.h"
+#include "kernels/common/stream.h"
 
 namespace ranvier::kernels {
 
@@ -63,5 +67,75 @@ inline MatmulCut matmul_cut(const MatmulDims& d, int64_t rows_aim, int64_t colum
   }
   return cut;
 }
+
+// ---- CUDA ----
+
+/// How a CUDA product is cut into blocks: square tiles of the result, and `splits` parts of the depth whose sums are
+/// added in order afterwards.
+struct MatmulCudaCut {
+  int64_t tile = 64;  ///< 64 or 128
+  int64_t splits = 1, split_depth = 0;
+};
+
+/// The cut of `d` in tiles of one size, a block working `stage_depth` steps of depth at a time: where the tiles do not
+/// fill a large device, the depth is split, for each part to keep at least 256 steps.
+inline MatmulCudaCut matmul_cuda_cut(const MatmulDims& d, int64_t tile, int64_t stage_depth) {
+  constexpr int64_t slots = 264, least_depth = 256, most_splits = 64;  // 132 multiprocessors, two blocks each
+  const auto parts = [](int64_t size, int64_t of) { return (size + of - 1) / of; };
+  const int64_t tiles = std::max<int64_t>(d.batch * parts(d.m, tile) * parts(d.n, tile), 1);
+  const int64_t wish = std::min({slots / tiles, d.k / least_depth, most_splits});
+  const int64_t stages = std::max<int64_t>(parts(d.k, stage_depth), 1);
+  const int64_t per_split = parts(stages, std::max<int64_t>(wish, 1));
+  return {tile, parts(stages, per_split), per_split * stage_depth};
+}
+
+/// The default cut for element type T: large tiles where they fill half a large device.
+template <class T>
+MatmulCudaCut matmul_cuda_cut(const MatmulDims& d) {
+  const int64_t stage_depth = 64 / static_cast<int64_t>(sizeof(T));
+  const MatmulCudaCut large = matmul_cuda_cut(d, 128, stage_depth);
+  const int64_t blocks = d.batch * ((d.m + 127) / 128) * ((d.n + 127) / 128) * large.splits;
+  if (sizeof(T) <= 4 && d.m > 64 && d.n > 64 && blocks >= 132) return large;
+  return matmul_cuda_cut(d, 64, stage_depth);
+}
+
+/// Scratch bytes of a cut: the f32 (for double: f64) sums of each split.
+template <class T>
+size_t matmul_cuda_workspace(const MatmulDims& d, const MatmulCudaCut& cut) {
+  return cut.splits > 1 ? static_cast<size_t>(cut.splits * d.c_size()) * sizeof(compute_t<T>) : 0;
+}
+
+/// The product on a CUDA device. T is float or double (fused multiply-adds, one sum in order of depth a split), or bf16
+/// or f16 (tensor cores, f32 sums, rounded once at the end). Bits depend on the shape alone.
+template <class T>
+void matmul_cuda(const MatmulDims& d, const MatmulCudaCut& cut, const T* a, const T* b, T* c, void* workspace,
+                 CudaStream stream);
+/// The same on tensor cores with f32 operands rounded to the 10 mantissa bits of tf32; f32 sums.
+void matmul_cuda_tf32(const MatmulDims& d, const MatmulCudaCut& cut, const float* a, const float* b, float* c,
+                      void* workspace, CudaStream stream);
+
+/// One product of a group: d = alpha op(a) op(b) + beta c, flags and layouts as in MatmulDims. c is (m, n) and may be d
+/// itself; it is not read where beta is 0. Neither a nor b may overlap d.
+template <class T>
+struct GroupedProduct {
+  int64_t m = 0, n = 0, k = 0;
+  bool transpose_a = false, transpose_b = false;
+  /// The result is known to be symmetric (so m = n, and c is): half of it is computed and mirrored, exactly symmetric.
+  bool symmetric = false;
+  const T *a = nullptr, *b = nullptr, *c = nullptr;
+  T* d = nullptr;
+};
+
+/// Scratch bytes of matmul_grouped.
+template <class T>
+size_t matmul_grouped_workspace(std::span<const GroupedProduct<T>> products);
+
+/// Products of different shapes in one launch (two where depths are split; 24 products a launch), as the Newton-Schulz
+/// iterations of Muon over all its matrices need them. T is bf16 or f16 (tensor cores) or float (fused multiply-adds);
+/// sums are f32, rounded once. Bits depend on the list of shapes alone. Throws std::runtime_error on a symmetric
+/// product with m != n.
+template <class T>
+void matmul_grouped(std::span<const GroupedProduct<T>> products, float alpha, float beta, void* workspace,
+                    CudaStream stream);
 
 }  // namespace ranvier::kernels

@@ -3,6 +3,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/common/half.h"
+#include "kernels/common/stream.h"
+
 namespace ranvier::kernels {
 
 enum class Activation : uint8_t { none, relu, gelu, silu };  // gelu: x Phi(x), exact erf form
@@ -18,59 +21,61 @@ struct NormDims {
   Activation act = Activation::none;
   PoolPlace pool = PoolPlace::none;
 
-  int64_t out_h() const { return pool == PoolPlace::none ? h : h / 2; }
-  int64_t out_w() const { return pool == PoolPlace::none ? w : w / 2; }
-  int64_t in_rows() const { return n * h * w; }
-  int64_t out_rows() const { return n * out_h() * out_w(); }
+  RANVIER_HD int64_t out_h() const { return pool == PoolPlace::none ? h : h / 2; }
+  RANVIER_HD int64_t out_w() const { return pool == PoolPlace::none ? w : w / 2; }
+  RANVIER_HD int64_t in_rows() const { return n * h * w; }
+  RANVIER_HD int64_t out_rows() const { return n * out_h() * out_w(); }
   /// Values per channel that the statistics are taken over.
-  int64_t stat_rows() const { return pool == PoolPlace::before ? out_rows() : in_rows(); }
+  RANVIER_HD int64_t stat_rows() const { return pool == PoolPlace::before ? out_rows() : in_rows(); }
 };
 
 /// Throws std::runtime_error, naming the dimension, unless every one is at least 1 (2 for a pooled height and width).
 void validate(const NormDims& dims);
 
+// T is the type of the maps, S that of everything per channel: the same, or f32 beside 16-bit maps.
+
 /// Training forward. Per channel: mean, variance (biased) and rstd = 1 / sqrt(variance + eps), then
 /// y = act((x - mean) rstd gamma + beta) with the pool where the dims put it.
-template <class T>
+template <class T, class S = T>
 struct NormForward {
   const T* x;                 // (n, h, w, c)
-  const T* gamma;             // (c), null for 1
-  const T* beta;              // (c), null for 0
+  const S* gamma;             // (c), null for 1
+  const S* beta;              // (c), null for 0
   T* y;                       // (n, out_h, out_w, c)
-  T* mean;                    // (c)
-  T* variance;                // (c)
-  T* rstd;                    // (c)
+  S* mean;                    // (c)
+  S* variance;                // (c)
+  S* rstd;                    // (c)
   T* pooled = nullptr;        // (n, out_h, out_w, c): x at the winner of each window; pooled forms only, null to skip
   uint8_t* index = nullptr;   // (n, out_h, out_w, c): winner 0..3, row-major in its window; pooled forms only
   void* workspace = nullptr;  // norm_workspace(dims) bytes, aligned to 64
 };
 
 /// Forward with given statistics (evaluation).
-template <class T>
+template <class T, class S = T>
 struct NormEval {
   const T* x;         // (n, h, w, c)
-  const T* gamma;     // (c), null for 1
-  const T* beta;      // (c), null for 0
-  const T* mean;      // (c)
-  const T* variance;  // (c)
+  const S* gamma;     // (c), null for 1
+  const S* beta;      // (c), null for 0
+  const S* mean;      // (c)
+  const S* variance;  // (c)
   T* y;               // (n, out_h, out_w, c)
   void* workspace = nullptr;
 };
 
 /// Gradient of the training forward, through the batch statistics too.
-template <class T>
+template <class T, class S = T>
 struct NormBackward {
   const T* x;            // (n, h, w, c); may be null where pool is `before` and `pooled` is given
   const T* pooled;       // what the forward wrote, or null: then it is picked from x at `index`, at the cost of a pass
   const uint8_t* index;  // what the forward wrote; pooled forms only
   const T* dy;           // (n, out_h, out_w, c)
-  const T* gamma;        // (c), null for 1
-  const T* beta;         // (c), null for 0
-  const T* mean;         // (c)
-  const T* rstd;         // (c)
+  const S* gamma;        // (c), null for 1
+  const S* beta;         // (c), null for 0
+  const S* mean;         // (c)
+  const S* rstd;         // (c)
   T* dx;                 // (n, h, w, c), written everywhere. May be x itself, and with pool none dy itself
-  T* dgamma;             // (c), null to skip
-  T* dbeta;              // (c), null to skip
+  S* dgamma;             // (c), null to skip
+  S* dbeta;              // (c), null to skip
   void* workspace = nullptr;
 };
 
@@ -97,6 +102,19 @@ void norm_forward(const NormDims& dims, const NormForward<float>& args);
 void norm_eval(const NormDims& dims, const NormEval<float>& args);
 void norm_backward(const NormDims& dims, const NormBackward<float>& args);
 }  // namespace cpu
+
+/// The same on a CUDA device, for maps of float, bf16 or f16; all arithmetic is f32 (f64 between threads), rounded once
+/// at the end. The gradient of a pooled form needs the winners that the forward saved.
+namespace cuda {
+template <class T>
+size_t norm_workspace(const NormDims& dims);
+template <class T>
+void norm_forward(const NormDims& dims, const NormForward<T, float>& args, CudaStream stream);
+template <class T>
+void norm_eval(const NormDims& dims, const NormEval<T, float>& args, CudaStream stream);
+template <class T>
+void norm_backward(const NormDims& dims, const NormBackward<T, float>& args, CudaStream stream);
+}  // namespace cuda
 
 /// Exponential averages of the statistics, c values each: running = (1 - momentum) running + momentum batch, where the
 /// batch variance is made unbiased by rows / (rows - 1), as PyTorch does (rows = 1 leaves it biased). `next` may be

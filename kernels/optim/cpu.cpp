@@ -104,9 +104,23 @@ double sum_gradients(const TensorList<float>& list, double* workspace, Map map) 
   return total;
 }
 
+/// True where the update is to be skipped; every result then is its predecessor.
+bool skipped(const TensorList<float>& list, const int64_t* skip) {
+  if (!skip || *skip == 0) return false;
+  for_each_piece(list, [&](int64_t, const Slice& s, int64_t begin, int64_t end) {
+    const auto keep = [&](const float* from, float* to) {
+      if (to && to != from) std::copy(from + begin, from + end, to + begin);
+    };
+    keep(s.p, s.p_new), keep(s.m, s.m_new), keep(s.v, s.v_new);
+  });
+  return true;
+}
+
 }  // namespace
 
-void sgd(const TensorList<float>& list, const SgdConfig<float>& config, const float* lr, const float* grad_scale) {
+void sgd(const TensorList<float>& list, const SgdConfig<float>& config, const float* lr, const float* grad_scale,
+         const int64_t* skip) {
+  if (skipped(list, skip)) return;
   const bool with_momentum = config.momentum != 0.0f, decoupled = config.decoupled_decay;
   auto* piece = with_momentum
                     ? (config.nesterov ? (decoupled ? sgd_piece<true, true, true> : sgd_piece<true, true, false>)
@@ -119,7 +133,8 @@ void sgd(const TensorList<float>& list, const SgdConfig<float>& config, const fl
 }
 
 void adamw(const TensorList<float>& list, const AdamWConfig<float>& config, const float* lr, const int64_t* step,
-           const float* grad_scale) {
+           const float* grad_scale, const int64_t* skip) {
+  if (skipped(list, skip)) return;
   const float correction1 = static_cast<float>(bias_correction(config.beta1, *step + 1));
   const float correction2 = static_cast<float>(std::sqrt(bias_correction(config.beta2, *step + 1)));
   const float scale = grad_scale ? *grad_scale : 1.0f;
@@ -128,7 +143,8 @@ void adamw(const TensorList<float>& list, const AdamWConfig<float>& config, cons
   });
 }
 
-void ema(const TensorList<float>& list, const float* decay) {
+void ema(const TensorList<float>& list, const float* decay, const int64_t* skip) {
+  if (skipped(list, skip)) return;
   const float keep = *decay, take = 1.0f - *decay;
   for_each_piece(list, [=](int64_t, const Slice& s, int64_t begin, int64_t end) {
     const float *p = s.p, *m = s.m, a = keep, b = take;

@@ -67,7 +67,8 @@ void muon_step(int64_t rows, int64_t cols, const T* w, const T* g, const T* m, c
   }
   muon_orthogonalize(rows, cols, update, config.newton_schulz, gemm, rest, update);
   const T scale = config.renormalize ? static_cast<T>(std::sqrt(static_cast<double>(rows)) / frobenius(size, w)) : T(1);
-  for (int64_t i = 0; i < size; ++i) w_new[i] = w[i] * scale - *lr * update[i];
+  const T keep = T(1) - *lr * static_cast<T>(config.weight_decay);
+  for (int64_t i = 0; i < size; ++i) w_new[i] = w[i] * scale * keep - *lr * update[i];
 }
 
 #define RANVIER_INSTANTIATE(T)                                                                                         \

@@ -1,4 +1,5 @@
 // Plain loops over every tensor of the list: the oracle of the optimizers.
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/optim/optim.h"
@@ -6,9 +7,27 @@
 namespace ranvier::kernels {
 
 namespace reference {
+namespace {
+
+/// True where the update is to be skipped; every result then is its predecessor.
+template <class T>
+bool skipped(const TensorList<T>& list, const int64_t* skip) {
+  if (!skip || *skip == 0) return false;
+  const auto keep = [](const T* from, T* to, int64_t n) {
+    if (to && to != from) std::copy(from, from + n, to);
+  };
+  for (int64_t k = 0; k < list.count; ++k) {
+    const ParamSlice<T>& s = list.items[k];
+    keep(s.p, s.p_new, s.n), keep(s.m, s.m_new, s.n), keep(s.v, s.v_new, s.n);
+  }
+  return true;
+}
+
+}  // namespace
 
 template <class T>
-void sgd(const TensorList<T>& list, const SgdConfig<T>& config, const T* lr, const T* grad_scale) {
+void sgd(const TensorList<T>& list, const SgdConfig<T>& config, const T* lr, const T* grad_scale, const int64_t* skip) {
+  if (skipped(list, skip)) return;
   for (int64_t k = 0; k < list.count; ++k) {
     const ParamSlice<T>& s = list.items[k];
     const T rate = *lr * s.lr_scale, scale = grad_scale ? *grad_scale : T(1);
@@ -32,7 +51,8 @@ void sgd(const TensorList<T>& list, const SgdConfig<T>& config, const T* lr, con
 
 template <class T>
 void adamw(const TensorList<T>& list, const AdamWConfig<T>& config, const T* lr, const int64_t* step,
-           const T* grad_scale) {
+           const T* grad_scale, const int64_t* skip) {
+  if (skipped(list, skip)) return;
   const T correction1 = static_cast<T>(bias_correction(config.beta1, *step + 1));
   const T correction2 = static_cast<T>(std::sqrt(bias_correction(config.beta2, *step + 1)));
   for (int64_t k = 0; k < list.count; ++k) {
@@ -51,7 +71,8 @@ void adamw(const TensorList<T>& list, const AdamWConfig<T>& config, const T* lr,
 }
 
 template <class T>
-void ema(const TensorList<T>& list, const T* decay) {
+void ema(const TensorList<T>& list, const T* decay, const int64_t* skip) {
+  if (skipped(list, skip)) return;
   for (int64_t k = 0; k < list.count; ++k) {
     const ParamSlice<T>& s = list.items[k];
     for (int64_t i = 0; i < s.n; ++i) s.m_new[i] = *decay * s.m[i] + (T(1) - *decay) * s.p[i];
@@ -80,11 +101,12 @@ void count_nonfinite(const TensorList<T>& list, double*, int64_t* count) {
   *count = total;
 }
 
-#define RANVIER_INSTANTIATE(T)                                                                             \
-  template void sgd<T>(const TensorList<T>&, const SgdConfig<T>&, const T*, const T*);                     \
-  template void adamw<T>(const TensorList<T>&, const AdamWConfig<T>&, const T*, const int64_t*, const T*); \
-  template void ema<T>(const TensorList<T>&, const T*);                                                    \
-  template void global_norm<T>(const TensorList<T>&, double*, T*);                                         \
+#define RANVIER_INSTANTIATE(T)                                                                            \
+  template void sgd<T>(const TensorList<T>&, const SgdConfig<T>&, const T*, const T*, const int64_t*);    \
+  template void adamw<T>(const TensorList<T>&, const AdamWConfig<T>&, const T*, const int64_t*, const T*, \
+                         const int64_t*);                                                                 \
+  template void ema<T>(const TensorList<T>&, const T*, const int64_t*);                                   \
+  template void global_norm<T>(const TensorList<T>&, double*, T*);                                        \
   template void count_nonfinite<T>(const TensorList<T>&, double*, int64_t*);
 RANVIER_INSTANTIATE(float)
 RANVIER_INSTANTIATE(double)

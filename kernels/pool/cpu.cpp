@@ -1,4 +1,6 @@
 // Fast f32 pooling: channel vectors; forward shards are rows of outputs, adjoint shards rows of inputs, so no two meet.
+#include <algorithm>
+
 #include "kernels/common/parallel.h"
 #include "kernels/common/simd.h"
 #include "kernels/pool/windows.h"

@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/common/stream.h"
+
 // `rng` points to {seed, step}, which live in memory because they change from step to step while the launch does not.
 // `stream` is philox::stream_hash of the draw's scope and name. Element e of every fill is the draw e of
 // kernels/common/philox.h, so the reference and the fast versions agree bit for bit, with any number of threads.
@@ -63,13 +65,48 @@ void dropout(int64_t n, float drop, const float* x, uint64_t stream, const int64
 
 }  // namespace cpu
 
-/// Words of workspace that `permutation` needs.
+/// Words of workspace that `permutation` needs on the CPU, and on CUDA.
 constexpr int64_t permutation_workspace(int64_t n) { return n; }
+constexpr int64_t permutation_cuda_workspace(int64_t n) { return 2 * n; }
 
 /// out[n] = the permutation of 0 ... n - 1 that sorts (bits(seed, stream, step, index), index); n < 2^31.
 void permutation(int64_t n, uint64_t stream, const int64_t* rng, uint64_t* workspace, int32_t* out);
 
 /// Throws std::runtime_error unless 0 <= drop < 1.
 void check_drop(float drop);
+/// Throws std::runtime_error unless n < 2^31.
+void check_permutation(int64_t n);
+
+// The same bits as above, on a CUDA device. Parameters are rounded to the type that T is computed in; bf16 and f16
+// draws are the f32 ones, rounded once. Tensors start at multiples of 16 bytes.
+namespace cuda {
+
+/// T: float, double, bf16, f16.
+template <class T>
+void fill_uniform(int64_t n, double low, double high, uint64_t stream, const int64_t* rng, T* out, CudaStream cuda);
+template <class T>
+void fill_normal(int64_t n, double mean, double deviation, uint64_t stream, const int64_t* rng, T* out,
+                 CudaStream cuda);
+/// T: float, double.
+template <class T>
+void fill_exponential(int64_t n, double rate, uint64_t stream, const int64_t* rng, T* out, CudaStream cuda);
+template <class T>
+void fill_poisson(int64_t n, double lambda, uint64_t stream, const int64_t* rng, T* out, CudaStream cuda);
+/// T: float, double, bf16, f16, uint8_t.
+template <class T>
+void fill_bernoulli(int64_t n, float drop, uint64_t stream, const int64_t* rng, T* out, CudaStream cuda);
+void fill_integers(int64_t n, int32_t low, int32_t high, uint64_t stream, const int64_t* rng, int32_t* out,
+                   CudaStream cuda);
+/// T: float, double, bf16, f16. y may be x.
+template <class T>
+void dropout(int64_t n, float drop, const T* x, uint64_t stream, const int64_t* rng, T* y, CudaStream cuda);
+void fill_bernoulli_at(int64_t n, float drop, uint64_t stream, const int64_t* rng, const int64_t* elements,
+                       uint8_t* out, CudaStream cuda);
+/// workspace: permutation_cuda_workspace(n) words.
+void permutation(int64_t n, uint64_t stream, const int64_t* rng, uint64_t* workspace, int32_t* out, CudaStream cuda);
+/// to = {seed, step + 1} of from = {seed, step}; to may be from.
+void advance(const int64_t* from, int64_t* to, CudaStream cuda);
+
+}  // namespace cuda
 
 }  // namespace ranvier::kernels

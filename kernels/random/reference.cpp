@@ -84,13 +84,17 @@ template void fill_bernoulli<uint8_t>(int64_t, float, uint64_t, const int64_t*, 
 }  // namespace reference
 
 void permutation(int64_t n, uint64_t stream, const int64_t* rng, uint64_t* workspace, int32_t* out) {
-  if (n >= int64_t{1} << 31) throw std::runtime_error("permutation: n = " + std::to_string(n) + " is not below 2^31");
+  check_permutation(n);
   const philox::Key key = key_of(stream, rng);
   for (int64_t i = 0; i < n; ++i) {
     workspace[i] = (uint64_t{philox::bits(key.seed, key.stream, key.step, i)} << 32) | static_cast<uint64_t>(i);
   }
   std::sort(workspace, workspace + n);
   for (int64_t i = 0; i < n; ++i) out[i] = static_cast<int32_t>(workspace[i] & 0xffffffffu);
+}
+
+void check_permutation(int64_t n) {
+  if (n >= int64_t{1} << 31) throw std::runtime_error("permutation: n = " + std::to_string(n) + " is not below 2^31");
 }
 
 void check_drop(float drop) {

@@ -118,6 +118,7 @@ class Config(Case):
                 ("--lr", "1\nepochs = 3", "lr"), ("--flip", "maybe", "flip"), ("--model", "vgg", ["vgg", "tiny"]),
                 ("--seed", "-3", "seed"), ("--threads", "-1", "threads"), ("--threads", "9" * 30, "threads"),
                 ("--device", "cuda", ["--device cuda", "no CUDA"]), ("--device", "tpu", "tpu"),
+                ("--precision", "f8", ["f8", "bf16"]),
                 ("--variant", "conv2d=nothing", ["conv2d", "nothing"]), ("--variant", "conv9=native", "conv9"),
                 ("--variant", "=", "variant"), ("--weights", "absent.safetensors", "absent.safetensors"),
                 ("--limit", "8", ["batch", "8"]), ("--epochs", "9" * 18, "epochs")):

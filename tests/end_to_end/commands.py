@@ -7,7 +7,8 @@ import unittest
 from common import CLASSES, RECORD, TINY_RUN, Case, png, write_batches, write_image_folder
 
 COMMANDS = [["info"], ["train"], ["eval"], ["predict"], ["data", "info"], ["data", "fetch"], ["data", "import"],
-            ["data", "sample"], ["bench", "ops"], ["bench", "plan"], ["bench", "train"]]
+            ["data", "sample"], ["bench", "ops"], ["bench", "plan"], ["bench", "train"], ["simulate"], ["simulate", "compare"],
+            ["simulate", "stability"], ["simulate", "patterns"]]
 
 
 class Help(Case):

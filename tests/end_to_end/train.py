@@ -41,6 +41,19 @@ class RunFolder(Case):
         self.check_curves(run)
         self.assertEqual(list(run.glob("*.part*")), [])
 
+    def test_trace_of_a_step(self):
+        data = write_batches(self.folder / "data")
+        self.json("train", *TINY_RUN, "--data", data, "--out", "run", "--trace", "step.json")
+        events = json.loads((self.folder / "step.json").read_text())["traceEvents"]
+        self.assertTrue(any(event["name"].startswith("block2.conv conv2d ") for event in events))
+        for before, after in zip(events, events[1:]):  # one after the other, each with a duration and a variant
+            self.assertLessEqual(before["ts"] + before["dur"], after["ts"] + 1e-6)
+        for event in events:
+            self.assertGreaterEqual(event["dur"], 0)
+            self.assertTrue(event["args"]["variant"])
+        self.refused("train", *TINY_RUN, "--data", data, "--out", "other", "--epochs", 1, "--batch", 80, "--trace", "t.json",
+                     saying=["--trace t.json", "steps"])
+
     def check_graph(self, run):
         dot = (run / "graph.dot").read_text()
         self.assertTrue(dot.startswith("digraph") and dot.rstrip().endswith("}"), dot[:80])

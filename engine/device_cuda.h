@@ -1,0 +1,30 @@
+// What engine/device.cpp asks of the CUDA runtime: memory, copies, streams, graphs and events of device `index`.
+#pragma once
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "engine/op.h"
+
+namespace ranvier::cuda {
+
+enum class Copy { to_device, to_host, on_device };
+
+/// Why no CUDA program can run here, or "" where one can.
+std::string why_not();
+std::string description(int index);
+std::shared_ptr<void> allocate(int index, size_t bytes);
+Stream stream(int index);
+void synchronize(int index);
+size_t free_memory(int index);
+void copy(int index, void* to, const void* from, size_t bytes, Copy kind);
+void fill(int index, void* to, int byte, size_t bytes);
+/// Captures what `body` gives to the stream; the result is an executable graph for `replay`.
+std::shared_ptr<void> record(int index, const std::function<void()>& body);
+void replay(int index, void* graph);
+/// An event on the stream, and the time between two.
+std::shared_ptr<void> mark(int index);
+double milliseconds(void* from, void* to);
+
+}  // namespace ranvier::cuda

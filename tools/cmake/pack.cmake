@@ -1,0 +1,17 @@
+# The libraries of a folder made by `tools/gpu_check --pack`, as header-only targets and sources, under the names that
+# their packages give them.
+set(pack_include ${RANVIER_PACK}/include)
+if(NOT EXISTS ${pack_include}/fmt/format.h)
+  message(FATAL_ERROR "RANVIER_PACK=${RANVIER_PACK} is no folder made by tools/gpu_check --pack")
+endif()
+foreach(target fmt::fmt nlohmann_json::nlohmann_json CLI11::CLI11 tomlplusplus::tomlplusplus)
+  add_library(${target} INTERFACE IMPORTED GLOBAL)
+  target_include_directories(${target} SYSTEM INTERFACE ${pack_include})
+endforeach()
+target_compile_definitions(fmt::fmt INTERFACE FMT_HEADER_ONLY=1)
+set(STB_INCLUDE ${pack_include}/stb)
+if(RANVIER_TESTS)
+  set(BUILD_GMOCK OFF)
+  set(INSTALL_GTEST OFF)
+  add_subdirectory(${RANVIER_PACK}/googletest ${PROJECT_BINARY_DIR}/googletest EXCLUDE_FROM_ALL)
+endif()

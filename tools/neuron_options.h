@@ -1,0 +1,46 @@
+// Flags that the subcommands about one neuron share, and the run they describe.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/neurons/presets.h"
+#include "tools/cli.h"
+
+namespace ranvier::cli {
+
+/// One neuron as the command line describes it.
+struct NeuronOptions {
+  Common common;
+  std::string preset, form, params, solver = "rk4", mode = "accurate", spike_event = "v_peak";
+  std::optional<std::string> current;
+  std::optional<double> dt, duration, rtol, atol;
+  std::string out;
+
+  /// The flags of a neuron and its stimulus.
+  void add_neuron(CLI::App& command);
+  /// --solver, --mode.
+  void add_method(CLI::App& command);
+
+  /// Preset with --form and --params applied. Without --preset and --form it is RS of 2007.
+  neuron::Preset chosen() const;
+  /// The run: preset, then --current, --dt-ms and the rest over it.
+  neuron::Protocol protocol(const neuron::Preset& preset) const;
+  /// f64 unless --precision says otherwise.
+  std::string precision() const { return common.precision.empty() ? "f64" : common.precision; }
+  /// The current in words, for outputs.
+  std::string current_text(const neuron::Preset& preset) const { return current.value_or(preset.current_text); }
+};
+
+/// Makes the folder, refusing one that holds `mark` already.
+void create_output(const std::string& folder, const std::string& mark);
+
+/// "0.01,0.1" as positive numbers; throws UsageError naming the flag.
+std::vector<double> positive_list(const std::string& text, const char* flag);
+
+// The parts of `simulate` that have a file of their own.
+void add_simulate_compare(CLI::App& simulate);
+void add_simulate_stability(CLI::App& simulate);
+void add_simulate_patterns(CLI::App& simulate);
+
+}  // namespace ranvier::cli

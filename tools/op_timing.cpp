@@ -1,0 +1,119 @@
+// Times one op's variant: repeatedly on the CPU, as a CUDA graph of many runs on a GPU.
+#include "tools/op_timing.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace ranvier::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// Small values of a floating type, zeros of an integer one.
+std::vector<std::byte> host_values(const Type& type) {
+  std::vector<std::byte> bytes(type.bytes());
+  const auto fill = [&]<class T>(T* to, auto&& convert) {
+    for (int64_t i = 0; i < type.shape.numel(); ++i) to[i] = convert(0.01f * static_cast<float>(i * 37 % 101) - 0.5f);
+  };
+  void* to = bytes.data();
+  if (type.dtype == DType::f32) fill(static_cast<float*>(to), [](float x) { return x; });
+  if (type.dtype == DType::f64) fill(static_cast<double*>(to), [](float x) { return double{x}; });
+  if (type.dtype == DType::bf16)
+    fill(static_cast<kernels::bf16*>(to), [](float x) { return kernels::from_float<kernels::bf16>(x); });
+  if (type.dtype == DType::f16)
+    fill(static_cast<kernels::f16*>(to), [](float x) { return kernels::from_float<kernels::f16>(x); });
+  return bytes;
+}
+
+/// Operands and results of one run.
+class Operands {
+ public:
+  Operands(Device device, const PlanStep& step) {
+    for (const Type& type : step.in_types) {
+      const std::vector<std::byte> values = host_values(type);
+      copy_to_device(device, add(device, type, in_), values.data(), values.size());
+    }
+    for (const Type& type : step.out_types) add(device, type, out_);
+  }
+  Call call(const NodeView& node, void* workspace, void* prepared, Stream stream) const {
+    return {node, in_, out_, workspace, prepared, stream};
+  }
+
+ private:
+  void* add(Device device, const Type& type, std::vector<void*>& list) {
+    list.push_back(blocks_.emplace_back(device, type.bytes()).data());
+    return list.back();
+  }
+  std::vector<Memory> blocks_;
+  std::vector<void*> in_, out_;
+};
+
+size_t bytes_of(const PlanStep& step) {
+  size_t bytes = 0;
+  for (const Type& type : step.in_types) bytes += type.bytes();
+  for (const Type& type : step.out_types) bytes += type.bytes();
+  return bytes;
+}
+
+double time_on_cpu(double seconds, auto&& run) {
+  run();
+  std::vector<double> times;
+  for (const auto start = Clock::now(); since(start) < seconds || times.size() < 3;) {
+    const auto begin = Clock::now();
+    run();
+    times.push_back(since(begin));
+  }
+  return median(times);
+}
+
+double on_device_clock(Device device, auto&& body) {
+  Timeline timeline(device);
+  timeline.mark();
+  body();
+  timeline.mark();
+  return timeline.milliseconds().back() / 1e3;
+}
+
+/// run(s) launches on set s of `sets`.
+double time_on_cuda(Device device, size_t sets, double seconds, auto&& run) {
+  for (size_t s = 0; s < sets; ++s) run(s);  // libraries and kernels load here
+  synchronize(device);
+  constexpr double aim = 5e-3;  // seconds of a recording
+  const double one = std::max(on_device_clock(device, [&] { run(0); }), 1e-6);
+  const auto rounds = static_cast<size_t>(std::clamp(aim / one / static_cast<double>(sets), 1.0, 1000.0));
+  const Recording recording(device, [&] {
+    for (size_t round = 0; round < rounds; ++round)
+      for (size_t s = 0; s < sets; ++s) run(s);
+  });
+  recording.replay();
+  synchronize(device);
+  std::vector<double> times;
+  for (const auto start = Clock::now(); since(start) < seconds || times.size() < 3;)
+    times.push_back(on_device_clock(device, [&] { recording.replay(); }) / static_cast<double>(rounds * sets));
+  return median(times);
+}
+
+}  // namespace
+
+double time_variant(Device device, const PlanStep& step, const Variant& variant, double seconds) {
+  const NodeView node = step.view();
+  DeviceContext context{device, stream_of(device)};
+  const std::shared_ptr<void> prepared = variant.prepare ? variant.prepare(node, context) : nullptr;
+  const Memory workspace(device, variant.workspace ? variant.workspace(node, prepared.get()) : 0);
+  constexpr size_t beyond_caches = size_t{256} << 20;
+  const bool cuda = device.backend == Backend::cuda;
+  const size_t count = cuda ? std::clamp<size_t>(beyond_caches / std::max<size_t>(bytes_of(step), 1), 1, 64) : 1;
+  std::vector<Operands> sets;
+  for (size_t s = 0; s < count; ++s) sets.emplace_back(device, step);
+  const auto run = [&](size_t s) { variant.run(sets[s].call(node, workspace.data(), prepared.get(), context.stream)); };
+  return cuda ? time_on_cuda(device, count, seconds, run) : time_on_cpu(seconds, [&] { run(0); });
+}
+
+}  // namespace ranvier::cli
