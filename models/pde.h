@@ -36,8 +36,9 @@ Problem allen_cahn();
 Problem named(std::string_view name);
 
 struct Options {
-  int64_t points = 2000, rounds = 12,
-          iterations = 400;  ///< a round: fresh residual-adaptive points, then the optimizer
+  int64_t points = 2000;
+  int64_t rounds = 24;       ///< each: fresh residual-adaptive points, then the optimizer
+  int64_t iterations = 600;  ///< of the optimizer, a round
   uint64_t seed = 0;
 };
 

@@ -13,7 +13,7 @@ using Json = nlohmann::ordered_json;
 
 struct PinnOptions {
   Common common;
-  std::string neuron = "rs2007", params, current, out, reference, quality = "fast", design = "windows";
+  std::string neuron = "rs2007", params, current, out, reference = "solver", quality = "fast", design = "windows";
   double duration_ms = 1000, sample_ms = 0.1;
   std::optional<double> window_ms, A_mv, loss, budget_s;
   std::optional<int64_t> hidden, points, iterations;
@@ -98,9 +98,12 @@ Problem problem_of(const PinnOptions& o) {
   p.neuron.check();
   p.spec = o.current.empty() ? default_current(o.neuron) : o.current;
   p.current = pinn::Current::parse(p.spec);
-  if (!o.reference.empty()) p.reference = read_reference(o.reference);
+  if (o.reference != "solver" && o.reference != "none") p.reference = read_reference(o.reference);
   if (!(o.duration_ms > 0)) throw UsageError(fmt::format("--duration-ms {}: must be positive", o.duration_ms));
   if (!(o.sample_ms > 0)) throw UsageError(fmt::format("--sample-ms {}: must be positive", o.sample_ms));
+  // a start above the peak is no start of the reference solver
+  if (o.reference == "solver" && p.neuron.v0 < p.neuron.v_peak)
+    p.reference = reference_solution(p.neuron, p.current, o.duration_ms, o.sample_ms);
   return p;
 }
 
@@ -377,7 +380,11 @@ void add_problem(CLI::App& command, PinnOptions& o) {
   command.add_option("--effort", o.effort, "Share of the published number of steps of the other designs")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command.add_option("--reference", o.reference, "CSV to score against: columns t_ms,v_mv,u and/or spike_ms");
+  command
+      .add_option(
+          "--reference", o.reference,
+          "What to score against: solver (Taylor series of order 24), none, or a CSV: t_ms,v_mv,u and/or spike_ms")
+      ->capture_default_str();
 }
 
 void add_solver(CLI::App& command, PinnOptions& o) {

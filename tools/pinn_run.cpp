@@ -9,6 +9,7 @@
 
 #include "data/files.h"
 #include "data/process.h"
+#include "engine/neuron.h"
 
 namespace ranvier::cli {
 namespace {
@@ -107,6 +108,22 @@ Reference read_reference(const std::string& path) {
   if (!reference.v_mv.empty() && reference.t_ms.empty())
     throw UsageError(fmt::format("{}: there is no column t_ms", path));
   return reference;
+}
+
+Reference reference_solution(const pinn::Neuron& n, const pinn::Current& current, double duration, double step) {
+  neuron::Protocol protocol;
+  protocol.parameters = {.C = n.C, .q2 = n.q2, .q1 = n.q1, .q0 = n.q0, .a = n.a, .b = n.b, .v_b = n.v_b};
+  protocol.parameters.c = n.c, protocol.parameters.d = n.d, protocol.parameters.v_peak = n.v_peak;
+  protocol.v0 = n.v0, protocol.u0 = n.u0, protocol.duration = duration;
+  std::vector<neuron::Stimulus::Piece> pieces;
+  for (const pinn::Current::Step& s : current.steps) pieces.push_back({.begin = s.t_ms, .value = s.value});
+  protocol.current = neuron::Stimulus(pieces);
+  protocol.solver = neuron::Solver::reference;
+  protocol.trace = true;
+  for (int64_t i = 1; static_cast<double>(i) * step <= duration; ++i)
+    protocol.samples.push_back(static_cast<double>(i) * step);
+  const neuron::Result run = neuron::simulate(protocol, n.name);
+  return {"reference solver", run.spikes, run.trace.t, run.trace.v, run.trace.u};
 }
 
 Trajectory sample(const pinn::Solution& solution, double step) {

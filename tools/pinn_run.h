@@ -21,6 +21,10 @@ struct Reference {
 /// Throws UsageError naming file, line and reason; times must rise.
 Reference read_reference(const std::string& path);
 
+/// The reference solver's dynamics (Taylor series of order 24 with located events), sampled every `step_ms`. For scores
+/// and pictures only: it runs beside the PINN, which never sees it.
+Reference reference_solution(const pinn::Neuron&, const pinn::Current&, double duration_ms, double step_ms);
+
 /// A trajectory that can be asked at any time: a solution of any design.
 struct Trajectory {
   std::vector<double> t_ms, v_mv, u, residual_v, residual_u;

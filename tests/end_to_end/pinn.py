@@ -1,0 +1,91 @@
+#!/usr/bin/python3
+"""End to end: `ranvier pinn` solves, writes what it promises and says one clear line where it cannot."""
+import json
+import struct
+import unittest
+
+from common import Case
+
+# exact dynamics: order-24 Taylor series with event location
+RS2003_80MS = [3.127055304, 26.226024650, 71.057097350]
+
+
+class Solve(Case):
+    def test_files_and_numbers(self):
+        (self.folder / "exact.csv").write_text("spike_ms\n" + "\n".join(map(str, RS2003_80MS)) + "\n")
+        result = self.json("pinn", "--neuron", "rs2003", "--current", "10", "--duration-ms", "80", "--out", "run",
+                           "--reference", "exact.csv")
+        self.assertEqual(result["spikes"], 3)
+        for got, exact in zip(result["spike_times_ms"], RS2003_80MS):
+            self.assertLess(abs(got - exact), 1e-4)
+        self.assertLess(result["spike_error_ms"], 1e-4)
+        self.assertLessEqual(result["residual_fresh_over_training"], 2)
+        self.assertEqual(result["reached_ms"], 80)
+        run = self.folder / "run"
+        lines = (run / "solution.csv").read_text().splitlines()
+        self.assertEqual(lines[0], "t_ms,v_mv,u,residual_v,residual_u")
+        self.assertEqual(lines[1].split(",")[:3], ["0", "-65", "-13"])
+        spikes = [float(line) for line in (run / "spikes.csv").read_text().splitlines()[1:]]
+        self.assertEqual(spikes, result["spike_times_ms"])
+        npy = (run / "solution.npy").read_bytes()
+        self.assertEqual(npy[:8], b"\x93NUMPY\x01\x00")
+        header = struct.unpack("<H", npy[8:10])[0]
+        self.assertEqual((10 + header) % 64, 0)
+        self.assertEqual(len(npy) - 10 - header, (len(lines) - 1) * 3 * 8)
+        self.assertIn(f"'shape': ({len(lines) - 1}, 3)", npy[10:10 + header].decode())
+        model = (run / "model.safetensors").read_bytes()
+        metadata = json.loads(model[8:8 + struct.unpack("<Q", model[:8])[0]])["__metadata__"]
+        self.assertEqual(json.loads(metadata["architecture"])["widths"], [1, 16, 2])
+        self.assertGreater(len((run / "loss.csv").read_text().splitlines()), 100)
+        self.assertTrue((run / "voltage.png").exists() or "gnuplot" in (run / "plots.gnuplot").read_text())
+        self.refused("pinn", "--out", "run", saying=["run holds a run already"])
+
+    def test_never_fires(self):
+        result = self.run_program("pinn", "--neuron", "rs2007", "--current", "20", "--duration-ms", "30", "--out", "r")
+        self.assertEqual(result.status, 0, result)
+        self.assertIn("it never fires", result.out)
+
+    def test_compare(self):
+        result = self.json("pinn", "compare", "--neuron", "rs2003", "--duration-ms", "5", "--designs",
+                           "windows,global,guided", "--effort", "0.0005")
+        self.assertEqual([row["design"] for row in result["rows"]], ["windows", "global", "guided"])
+        self.assertEqual(result["rows"][0]["spikes"], 1)
+
+
+class BadInput(Case):
+    def test_one_line(self):
+        for arguments, saying in [
+            (["--neuron", "rs"], ["no neuron 'rs'", "rs2007"]),
+            (["--params", "C=-1"], ["C = -1 must be positive"]),
+            (["--params", "k=0"], ["k (q2) = 0"]),
+            (["--params", "v_peak=-60"], ["v_peak = -60", "c = -50"]),
+            (["--params", "z=1"], ["no parameter 'z'"]),
+            (["--current", "step:1"], ["step:1"]),
+            (["--duration-ms", "0"], ["--duration-ms 0"]),
+            (["--reference", "none.csv"], ["none.csv"]),
+            (["--design", "magic"], ["magic"]),
+            (["infer", "--trace", "none.csv"], ["none.csv"]),
+        ]:
+            self.refused("pinn", *arguments, saying=saying)
+        self.assertFalse((self.folder / "runs").exists())
+
+    def test_traces(self):
+        rows = [f"{i / 10},{-60}" for i in range(200)]
+        rows[100] = "9.9,-60"
+        (self.folder / "t.csv").write_text("t_ms,v_mv\n" + "\n".join(rows) + "\n")
+        self.refused("pinn", "infer", "--trace", "t.csv", saying=["line 102", "does not follow 9.9 ms"])
+        rows = [f"{i / 10 + (i >= 50)},{-60}" for i in range(200)]
+        (self.folder / "t.csv").write_text("t_ms,v_mv\n" + "\n".join(rows) + "\n")
+        self.refused("pinn", "infer", "--trace", "t.csv", saying=["gap of 1.1 ms after 4.9 ms"])
+        (self.folder / "t.csv").write_text("a,b\n1,2\n")
+        self.refused("pinn", "infer", "--trace", "t.csv", saying=["t.csv", "t_ms"])
+
+    def test_a_window_that_cannot_be_met_keeps_what_came_before(self):
+        result = self.run_program("pinn", "--iterations", "60", "--duration-ms", "220", "--out", "run")
+        self.assertEqual(result.status, 2)
+        self.assertIn("cannot be met", result.err)
+        self.assertTrue((self.folder / "run" / "model.safetensors").exists())
+
+
+if __name__ == "__main__":
+    unittest.main()
