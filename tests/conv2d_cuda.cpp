@@ -10,8 +10,10 @@
 
 #include "engine/device.h"
 #include "kernels/conv2d/conv2d.h"
-#include "kernels/conv2d/cuda_plan.h"
 #include "tests/case.h"
+#if defined(RANVIER_HAS_CUDA)
+#include "kernels/conv2d/cuda_plan.h"
+#endif
 
 /// Of the emulator; null on a device.
 extern "C" __attribute__((weak)) uint64_t emulator_multiply_adds();

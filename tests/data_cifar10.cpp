@@ -226,9 +226,10 @@ class Archive : public ::testing::Test {
   Archive() {
     write_small(folder_.path / "cifar-10-batches-bin");
     archive_ = folder_.path / "cifar-10-binary.tar.gz";
-    const ProcessResult tar = run_program(
-        {"tar", "--format=ustar", "-C", folder_.path.string(), "-czf", archive_.string(), "cifar-10-batches-bin"},
-        true);
+    const ProcessResult tar =
+        run_program({"tar", "--format=ustar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "-C",
+                     folder_.path.string(), "-czf", archive_.string(), "cifar-10-batches-bin"},
+                    true);
     if (tar.status != 0) throw std::runtime_error("tar failed");
     bytes_ = testing::read(archive_);
   }
@@ -279,13 +280,25 @@ TEST_F(Archive, AnyTruncationIsNoticed) {
   }
 }
 
+// Deflate can say one text in several ways (a copy from elsewhere in a repeating one), and then a flipped bit does no
+// harm: it is noticed, or not a byte has changed.
 TEST_F(Archive, AnyFlippedBitOfTheDataIsNoticed) {
+  const std::vector<uint8_t> whole = gunzip(bytes_of(bytes_), "a.tar.gz");
+  int flips = 0, harmless = 0;
   for (size_t at = 10; at < bytes_.size(); at += 61) {
     if (at + 9 == bytes_.size()) continue;  // the stream's last byte ends in padding that says nothing
     std::string bad = bytes_;
     bad[at] = static_cast<char>(bad[at] ^ 16);
-    EXPECT_EQ(error(bad).substr(0, 9), "a.tar.gz:") << at;
+    const std::string what = error(bad);
+    ++flips;
+    if (what == "no error") {
+      ++harmless;
+      EXPECT_EQ(gunzip(bytes_of(bad), "a.tar.gz"), whole) << at;
+    } else {
+      EXPECT_EQ(what.substr(0, 9), "a.tar.gz:") << at;
+    }
   }
+  EXPECT_LT(20 * harmless, flips);
 }
 
 TEST_F(Archive, AHostileLengthTakesNoMemory) {

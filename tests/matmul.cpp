@@ -124,7 +124,9 @@ TEST(Matmul, CublasEqualsTheReference) {
           return evaluate(test, type, {.device = Device::cuda(), .variants = variant})[0];
         };
         EXPECT_EQ(run("matmul=cublas"), want) << test.name << " " << name_of(type);
-        if (type == DType::f32) EXPECT_EQ(run("matmul=cublas_tf32"), want) << test.name;
+        if (type == DType::f32) {
+          EXPECT_EQ(run("matmul=cublas_tf32"), want) << test.name;
+        }
       }
     }
 }

@@ -126,11 +126,6 @@ void nonfinite_as(const Call& call, Kernel&& kernel) {
 }
 
 size_t sum_workspace(const NodeView&, const void*) { return kernels::optim_workspace() * sizeof(double); }
-size_t sum_cuda_workspace(const NodeView& node, const void*) {
-  int64_t sums = 0;
-  for (const Type& type : node.in) sums += kernels::cuda::sum_workspace(type.shape.numel());
-  return static_cast<size_t>(sums) * sizeof(double);
-}
 double flops(const NodeView& node) {
   double elements = 0;
   for (const Type& type : node.out) elements += static_cast<double>(type.shape.numel());
@@ -138,6 +133,11 @@ double flops(const NodeView& node) {
 }
 
 #if defined(RANVIER_HAS_CUDA)
+size_t sum_cuda_workspace(const NodeView& node, const void*) {
+  int64_t sums = 0;
+  for (const Type& type : node.in) sums += kernels::cuda::sum_workspace(type.shape.numel());
+  return static_cast<size_t>(sums) * sizeof(double);
+}
 #define RANVIER_MULTI_CUDA(pass, kernel)                                                                \
   void cuda_##pass(const Call& call) {                                                                  \
     dispatch_floating(call.node.in[0].dtype, [&]<class T>() {                                           \
