@@ -18,7 +18,7 @@ std::vector<double> packed(const Neuron& n) {
 
 safetensors::Source source(const char* name, Shape shape, std::vector<double> values) {
   return {name, {DType::f64, shape}, [values = std::move(values)](std::byte* to) {
-            std::memcpy(to, values.data(), values.size() * sizeof(double));
+            if (!values.empty()) std::memcpy(to, values.data(), values.size() * sizeof(double));  // no null pointers
           }};
 }
 

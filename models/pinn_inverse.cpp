@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <random>
 
 #include "engine/grad.h"
@@ -449,6 +450,7 @@ class Inverse {
 
   void finish(InverseResult& result) {
     const double precision = 1 / options_.physics;
+    result.objective = objective(pieces_, shared_, precision);
     double data = 0, physics = 0;
     int64_t samples = 0, points = 0;
     for (const Piece& piece : pieces_) {
@@ -524,7 +526,21 @@ InverseResult infer(const Recording& recording, const Neuron& guess, const Curre
                     const InverseOptions& options, const std::function<bool(int64_t, double)>& progress) {
   recording.check();
   guess.check();
-  return Inverse(recording, guess, current, options).run(progress);
+  std::optional<InverseResult> best;
+  bool going = true;
+  int64_t iterations = 0;
+  const auto watched = [&](int64_t iteration, double objective) {
+    return going = !progress || progress(iterations + iteration, objective);
+  };
+  for (int64_t start = 0; start < std::max<int64_t>(options.starts, 1) && going; ++start) {
+    InverseOptions own = options;
+    own.seed = options.seed + static_cast<uint64_t>(start) * 1'000'003;
+    InverseResult result = Inverse(recording, guess, current, own).run(watched);
+    iterations += result.iterations;
+    if (!best || result.objective < best->objective) best = result;
+  }
+  best->iterations = iterations;
+  return *best;
 }
 
 }  // namespace ranvier::pinn

@@ -31,6 +31,7 @@ struct InverseOptions {
   /// stages from a hundred times as much: weaker still, and the parameters would wander off with the networks.
   double physics = 3e-4;
   int64_t iterations = 300;  ///< of Levenberg-Marquardt, a stage
+  int64_t starts = 3;        ///< searches from other networks, of which the best is taken: some end in a poor minimum
   uint64_t seed = 0;
 };
 
@@ -38,6 +39,7 @@ struct InverseResult {
   std::vector<Estimate> estimates;
   double noise_mv = 0;      ///< left between network and data, standard deviation
   double physics_loss = 0;  ///< mean squared scaled residual of the equations
+  double objective = 0;     ///< sum of squares of everything, in standard deviations: what the starts are judged by
   int64_t spikes = 0, iterations = 0;
 };
 
