@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "engine/device_cuda.h"
+#include "engine/device_faults.h"
 #include "engine/error.h"
 
 namespace ranvier {
@@ -53,6 +54,7 @@ namespace cuda {  // what engine/device_cuda.cpp defines in a build with the bac
 std::string why_not() { return "this build has no CUDA backend"; }
 std::string description(int) { no_cuda(); }
 std::shared_ptr<void> allocate(int, size_t) { no_cuda(); }
+std::shared_ptr<void> allocate_shared(size_t) { no_cuda(); }
 Stream stream(int) { no_cuda(); }
 void synchronize(int) { no_cuda(); }
 size_t free_memory(int) { no_cuda(); }
@@ -103,7 +105,9 @@ Memory::Memory(Device device, size_t bytes) : bytes_(bytes) {
 Stream stream_of(Device device) { return device.backend == Backend::cuda ? cuda::stream(device.index) : nullptr; }
 
 void synchronize(Device device) {
-  if (device.backend == Backend::cuda) cuda::synchronize(device.index);
+  if (device.backend != Backend::cuda) return;
+  cuda::synchronize(device.index);
+  tell_faults(device);
 }
 
 size_t free_memory(Device device) {
@@ -117,8 +121,12 @@ void copy_to_device(Device device, void* to, const void* host, size_t bytes) {
 }
 void copy_to_host(Device device, void* host, const void* from, size_t bytes) {
   if (!bytes) return;
-  if (device.backend == Backend::cuda) return cuda::copy(device.index, host, from, bytes, cuda::Copy::to_host);
-  std::memcpy(host, from, bytes);
+  if (device.backend != Backend::cuda) {
+    std::memcpy(host, from, bytes);
+    return;
+  }
+  cuda::copy(device.index, host, from, bytes, cuda::Copy::to_host);
+  tell_faults(device);
 }
 void copy_on_device(Device device, void* to, const void* from, size_t bytes) {
   if (!bytes) return;

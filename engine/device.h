@@ -37,7 +37,8 @@ CudaSupport cuda_support();
 
 /// The stream that everything on a device is ordered by; null on the CPU.
 Stream stream_of(Device device);
-/// Waits until everything given to the device's stream has run; an error of a kernel surfaces here.
+/// Waits until everything given to the device's stream has run; an error of a kernel, or what it found wrong with its
+/// data (engine/device_faults.h), surfaces here and in `copy_to_host`.
 void synchronize(Device device);
 /// Free bytes of device memory now, or SIZE_MAX on the CPU, where nobody knows.
 size_t free_memory(Device device);

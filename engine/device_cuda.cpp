@@ -63,6 +63,12 @@ std::shared_ptr<void> allocate(int index, size_t bytes) {
   return {data, [](void* p) { cudaFree(p); }};
 }
 
+std::shared_ptr<void> allocate_shared(size_t bytes) {
+  void* data = nullptr;
+  check(cudaHostAlloc(&data, bytes, cudaHostAllocMapped), "allocating pinned memory");
+  return {data, [](void* p) { cudaFreeHost(p); }};
+}
+
 Stream stream(int index) {
   static std::array<std::once_flag, most_devices> once;
   static std::array<cudaStream_t, most_devices> streams{};

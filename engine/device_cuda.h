@@ -15,6 +15,8 @@ enum class Copy { to_device, to_host, on_device };
 std::string why_not();
 std::string description(int index);
 std::shared_ptr<void> allocate(int index, size_t bytes);
+/// Host memory that kernels reach by the same address.
+std::shared_ptr<void> allocate_shared(size_t bytes);
 Stream stream(int index);
 void synchronize(int index);
 size_t free_memory(int index);

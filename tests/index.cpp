@@ -244,5 +244,41 @@ TEST(Index, BadIndicesNamePositionAndValue) {
     }
 }
 
+TEST(Index, BadIndicesOnADeviceAreToldWhenTheHostWaits) {
+  if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device";
+  const Device device = Device::cuda();
+  State state(device);
+  Graph graph(state);
+  const Tensor x = input(graph, "x", {DType::f32, {3, 4}}), i = input(graph, "i", {DType::i64, {2, 2}});
+  const Tensor nothing =
+      slice(x, {0, 0}, {0, 4});  // where no element is read or written, indices must be right all the same
+  const std::vector<std::pair<Tensor, std::string>> cases = {
+      {gather(x, i, 1), "gather: the index at position 2 of i64(2, 2) is outside 0 ... 3"},
+      {gather(nothing, i, 1), "gather: the index at position 2 of i64(2, 2) is outside 0 ... 3"},
+      {scatter_add(reshape(x, {2, 2, 3}), i, 0, 4),
+       "scatter_add: the index at position 2 of i64(2, 2) is outside 0 ... 3"},
+      {scatter_add(reshape(x, {2, 2, 3}), i, 0, 0), "scatter_add: the index at position 0 of"},
+      {one_hot(i, 4), "one_hot: the index at position 2"}};
+  for (const auto& [result, text] : cases)
+    for (const int64_t captured : {0, 2}) {
+      Program program = compile(graph, std::vector{result}, {.device = device});
+      if (captured) program.capture(captured);
+      const auto run = [&](std::vector<int64_t> indices) {
+        program.set<int64_t>("i", indices);
+        return error_of([&] {
+          program.run();
+          synchronize(device);
+        });
+      };
+      const std::string told = run({0, 3, 4, -1});
+      EXPECT_NE(told.find(text), std::string::npos) << told;
+      EXPECT_NE(told.find("tests/index.cpp:"), std::string::npos) << told;
+      EXPECT_EQ(error_of([&] { synchronize(device); }), "no error") << text << ": told twice";
+      if (result.shape() == Shape{0, 3}) continue;  // no index is right
+      EXPECT_NE(run({0, 3, 1, -1}).find("the index at position 3"), std::string::npos);
+      EXPECT_EQ(run({0, 3, 1, 2}), "no error");
+    }
+}
+
 }  // namespace
 }  // namespace ranvier::test

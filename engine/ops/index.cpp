@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "engine/catalogue.h"
+#include "engine/device_faults.h"
 #include "engine/op.h"
 #include "engine/ops.h"
 #include "engine/ops/dispatch.h"
@@ -346,8 +347,33 @@ void run_reflect_adjoint_cuda(const Call& call) {
   });
 }
 
-// A device reports no bad index: it gives NaN, which whoever reads the result notices.
+int64_t gathered_extent(const NodeView& node) {
+  return node.in[0].shape[static_cast<int>(node.attrs<GatherAttrs>().axis)];
+}
+int64_t scattered_extent(const NodeView& node) { return node.attrs<GatherAttrs>().extent; }
+int64_t class_count(const NodeView& node) { return node.attrs<OneHot>().classes; }
+
+template <size_t operand, int64_t (*extent)(const NodeView&)>
+std::shared_ptr<void> prepare_fault_site(const NodeView& node, DeviceContext& context) {
+  const auto tell = [where = node.where, op = node.op->name, scope = std::string(node.scope), type = node.in[operand],
+                     limit = extent(node)](int64_t position) {
+    fail_at(where, "{}: the index at position {} of {} is outside 0 ... {}{}{}", op, position, to_string(type),
+            limit - 1, scope.empty() ? "" : " in scope ", scope);
+  };
+  return std::make_shared<FaultSite>(context.device, tell);
+}
+
+/// Has the first bad index, if there is one, told when the host next waits; what is computed from it is NaN or 0.
+template <size_t operand, int64_t (*extent)(const NodeView&)>
+void find_bad_index(const Call& call) {
+  dispatch_index(call.node.in[operand].dtype, [&]<class I>() {
+    kernels::cuda::first_outside(call.node.in[operand].shape.numel(), extent(call.node), call.in<I>(operand),
+                                 static_cast<FaultSite*>(call.prepared)->word(), call.stream);
+  });
+}
+
 void run_gather_cuda(const Call& call) {
+  find_bad_index<1, gathered_extent>(call);
   const auto dims = gather_dims(call.node.in[0].shape, call.node.in[1].shape, call.node.attrs<GatherAttrs>().axis);
   dispatch_cuda_element(call.node.in[0].dtype, [&]<class T>() {
     dispatch_index(call.node.in[1].dtype, [&]<class I>() {
@@ -357,6 +383,7 @@ void run_gather_cuda(const Call& call) {
 }
 
 void run_scatter_add_cuda(const Call& call) {
+  find_bad_index<1, scattered_extent>(call);
   const auto dims = gather_dims(call.node.out[0].shape, call.node.in[1].shape, call.node.attrs<GatherAttrs>().axis);
   dispatch_cuda_number(call.node.in[0].dtype, [&]<class T>() {
     dispatch_index(call.node.in[1].dtype, [&]<class I>() {
@@ -366,6 +393,7 @@ void run_scatter_add_cuda(const Call& call) {
 }
 
 void run_one_hot_cuda(const Call& call) {
+  find_bad_index<0, class_count>(call);
   const int64_t n = call.node.in[0].shape.numel(), classes = call.node.attrs<OneHot>().classes;
   dispatch_cuda_element(call.node.out[0].dtype, [&]<class T>() {
     dispatch_index(call.node.in[0].dtype,
@@ -376,11 +404,11 @@ void run_one_hot_cuda(const Call& call) {
 
 bool result_on_cpu(const NodeView& node) { return on_cpu(node.out[0].dtype); }
 
-#define RANVIER_INDEX_VARIANTS(op, cpu_run, reference_run, cuda_run, on_cpu) \
-  constexpr Variant op##_variants[] = {                                      \
-      {.name = "cpu", .run = cpu_run, .supports = on_cpu},                   \
-      {.name = "reference", .run = reference_run, .supports = on_cpu},       \
-      RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = cuda_run})};
+#define RANVIER_INDEX_VARIANTS(op, cpu_run, reference_run, cuda_run, on_cpu, ...) \
+  constexpr Variant op##_variants[] = {                                           \
+      {.name = "cpu", .run = cpu_run, .supports = on_cpu},                        \
+      {.name = "reference", .run = reference_run, .supports = on_cpu},            \
+      RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = cuda_run, __VA_ARGS__})};
 #define RANVIER_MOVE_VARIANTS(op, run, kernel)                                                                       \
   RANVIER_INDEX_VARIANTS(op, run<kernels::cpu::kernel>, run<kernels::reference::kernel>, run<kernels::cuda::kernel>, \
                          operand_on_cpu)
@@ -391,9 +419,12 @@ RANVIER_MOVE_VARIANTS(pad, run_pad, unslice)
 RANVIER_MOVE_VARIANTS(reflect, run_reflect, pad_reflect)
 RANVIER_INDEX_VARIANTS(reflect_adjoint, run_reflect_adjoint<true>, run_reflect_adjoint<false>, run_reflect_adjoint_cuda,
                        operand_on_cpu)
-RANVIER_INDEX_VARIANTS(gather, run_gather<true>, run_gather<false>, run_gather_cuda, operand_on_cpu)
-RANVIER_INDEX_VARIANTS(scatter_add, run_scatter_add<true>, run_scatter_add<false>, run_scatter_add_cuda, operand_on_cpu)
-RANVIER_INDEX_VARIANTS(one_hot, run_one_hot<true>, run_one_hot<false>, run_one_hot_cuda, result_on_cpu)
+RANVIER_INDEX_VARIANTS(gather, run_gather<true>, run_gather<false>, run_gather_cuda, operand_on_cpu,
+                       .prepare = prepare_fault_site<1, gathered_extent>)
+RANVIER_INDEX_VARIANTS(scatter_add, run_scatter_add<true>, run_scatter_add<false>, run_scatter_add_cuda, operand_on_cpu,
+                       .prepare = prepare_fault_site<1, scattered_extent>)
+RANVIER_INDEX_VARIANTS(one_hot, run_one_hot<true>, run_one_hot<false>, run_one_hot_cuda, result_on_cpu,
+                       .prepare = prepare_fault_site<0, class_count>)
 #undef RANVIER_INDEX_VARIANTS
 #undef RANVIER_MOVE_VARIANTS
 

@@ -31,6 +31,13 @@ word_t<T> wrong() {
     return bits_of<T>(std::numeric_limits<double>::quiet_NaN());
 }
 
+template <class I>
+__global__ void first_outside_kernel(int64_t count, int64_t axis, const I* indices, unsigned long long* first) {
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step)
+    if (indices[i] < 0 || indices[i] >= axis) atomicMin(first, static_cast<unsigned long long>(i));
+}
+
 /// Positions count packs of y (outer, count, inner).
 template <class Index>
 struct GatherPlan {
@@ -166,6 +173,11 @@ void concat_words(const ConcatDims& d, const void* const* x, void* y, CudaStream
 
 namespace cuda {
 
+template <class I>
+void first_outside(int64_t count, int64_t axis, const I* indices, unsigned long long* first, CudaStream stream) {
+  launch(first_outside_kernel<I>, {blocks_for(count, threads), threads, 0, stream}, count, axis, indices, first);
+}
+
 template <class T, class I>
 void gather(const GatherDims& d, const T* x, const I* indices, T* y, CudaStream stream, int64_t narrow) {
   using Word = word_t<T>;
@@ -219,6 +231,8 @@ void concat(const ConcatDims& d, size_t element, const void* const* x, void* y, 
 // clang-format on
 RANVIER_EACH_TYPE(int32_t)
 RANVIER_EACH_TYPE(int64_t)
+template void first_outside(int64_t, int64_t, const int32_t*, unsigned long long*, CudaStream);
+template void first_outside(int64_t, int64_t, const int64_t*, unsigned long long*, CudaStream);
 #undef RANVIER_INDEXED
 #undef RANVIER_SUMMED
 #undef RANVIER_EACH_TYPE

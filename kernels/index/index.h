@@ -81,10 +81,13 @@ RANVIER_INDEX_FUNCTIONS
 }  // namespace cpu
 #undef RANVIER_INDEX_FUNCTIONS
 
-/// The same on a CUDA device, for bf16 and f16 too (summed in f32, rounded once); argmax is in kernels/reduce. Nothing
-/// is reported: a bad index gives NaN, 0 for integers. Where 32-bit indices are faster, arrays of more than `narrow`
-/// elements take 64-bit ones.
+/// The same on a CUDA device, for bf16 and f16 too (summed in f32, rounded once); argmax is in kernels/reduce. Bad
+/// indices are found by a kernel of its own, `first_outside`, since nothing is returned. Where 32-bit indices are
+/// faster, arrays of more than `narrow` elements take 64-bit ones.
 namespace cuda {
+/// Lowers *first to the position of the first index outside 0 ... axis - 1, if there is one.
+template <class I>
+void first_outside(int64_t count, int64_t axis, const I* indices, unsigned long long* first, CudaStream stream);
 template <class T, class I>
 void gather(const GatherDims& dims, const T* x, const I* indices, T* y, CudaStream stream,
             int64_t narrow = most_narrow);

@@ -132,6 +132,7 @@ cudaError_t cudaMallocHost(void** p, size_t bytes) {
   if (const cudaError_t status = outside_captures()) return status;
   return allocate(p, bytes);
 }
+cudaError_t cudaHostAlloc(void** p, size_t bytes, unsigned) { return cudaMallocHost(p, bytes); }
 cudaError_t cudaFreeHost(void* p) {
   if (const cudaError_t status = outside_captures()) return status;
   return std::free(p), cudaSuccess;
