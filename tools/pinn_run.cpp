@@ -47,11 +47,11 @@ std::string script_of(const fs::path& folder, bool reference) {
   };
   begin("voltage.png", "t (ms)", "v (mV)", "set key top left");
   s += compared("2");
-  begin("recovery.png", "t (ms)", "u (pA, or mV/ms in the 2003 form)", "set key top left");
+  begin("recovery.png", "t (ms)", "u (pA in the form of 2007, mV/ms in that of 2003)", "set key top left");
   s += compared("3");
-  begin("phase.png", "v (mV)", "u (pA, or mV/ms in the 2003 form)", "set key top right");
+  begin("phase.png", "v (mV)", "u (pA in the form of 2007, mV/ms in that of 2003)", "set key top right");
   s += fmt::format("plot {} using 2:3 every ::1 {}\n", data, line);
-  begin("residual.png", "t (ms)", "|residual| (mV/ms and u per ms)",
+  begin("residual.png", "t (ms)", "|residual| of v (mV/ms), of u (pA/ms or mV/ms^2)",
         "set logscale y; set format y '%.0e'; set key top left; set yrange [1e-14:*]");
   s += fmt::format(
       "plot {0} using 1:(abs($4)+1e-16) every ::1 with lines lw 1 lc rgb '#1f6f8b' title 'dv/dt - f', {0} using "
