@@ -39,7 +39,8 @@ OpCase net_case(const NetCase& c) {
             return std::vector{jet.value, jet.tangent};
           },
           false,
-          2e-5};
+          2e-5,
+          {DType::f32, DType::f64}};
 }
 
 TEST(MlpJet, GradientsOfAnyOrder) {
@@ -75,6 +76,20 @@ TEST(MlpJet, VariantsAndDecomposition) {
       for (const Tensor& g : grad(objective, in)) results.push_back(g * (1.0 / static_cast<double>(c.n + 1)));
       results.push_back(grad(objective, in[2]) * (1.0 / static_cast<double>(c.n + 1)));  // without gx
       return results;
+    };
+    check_variants(test);
+  }
+}
+
+/// Jacobian rows for any seeds, with and without a batch axis.
+TEST(MlpJet, RowsOfVariants) {
+  for (const NetCase& c : {NetCase{{{1, 12, 2}}, 17}, NetCase{{{1, 5, 4, 3}}, 33}, NetCase{{{2, 40, 70, 1}}, 9},
+                           NetCase{{{1, 3}}, 4}, NetCase{{{1, 20, 2}}, 16, 3}, NetCase{{{1, 4, 2}}, 0}}) {
+    OpCase test = net_case(c);
+    test.name += " rows";
+    test.operands.push_back({with_batch(c, {c.n, 3, 2, c.shape.widths.back()}), {-1, 1}});
+    test.build = [c](std::vector<Tensor> in) {
+      return std::vector{mlp_jet_rows(mlp_jet(in[0], in[1], in[2], c.shape), in[3])};
     };
     check_variants(test);
   }

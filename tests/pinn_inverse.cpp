@@ -30,11 +30,11 @@ Recording recording(const Neuron& neuron, const Current& current, double duratio
 TEST(PinnInverse, FourParametersFromANoisyVoltage) {
   const Neuron truth = Neuron::preset("rs2007");
   const Current current = Current::parse("step:100@20");
-  const Recording r = recording(truth, current, 400, 1);
+  const Recording r = recording(truth, current, 200, 1);
   EXPECT_NEAR(r.noise_mv(), 1, 0.1);
   Neuron guess = truth;
   guess.set("a=0.045,b=-1,c=-45,d=65");
-  const InverseResult result = infer(r, guess, current, {});
+  const InverseResult result = infer(r, guess, current, {.hidden = 8, .points = 32, .iterations = 60, .starts = 2});
   EXPECT_NEAR(result.noise_mv, 1, 0.05);
   EXPECT_LE(result.physics_loss, 1e-7);
   const double exact[] = {truth.a, truth.b, truth.c, truth.d};

@@ -1,6 +1,8 @@
 // `ranvier pinn`: solves a neuron with physics-informed networks, from its equations alone.
 #include <cmath>
+#include <random>
 
+#include "models/collocation.h"
 #include "models/pde.h"
 #include "models/pinn_baseline.h"
 #include "models/pinn_inverse.h"
@@ -18,7 +20,7 @@ struct PinnOptions {
   std::optional<double> window_ms, A_mv, loss, budget_s;
   std::optional<int64_t> hidden, points, iterations;
   std::string optimizer = "ssbfgs";
-  double effort = 1;
+  double effort = 1, held_out = 0;
   std::vector<std::string> designs = {"windows", "global", "causal", "pure", "guided", "curriculum"};
 };
 
@@ -175,14 +177,31 @@ void run_windows(const PinnOptions& o) {
 struct BaselineResult {
   std::vector<double> peaks_ms;
   Score score, against_data;
+  Score held_out, held_out_away;  ///< on data that training never saw: all of them, and those away from spikes
   double loss, seconds, cpu;
   int64_t parameters;
 };
 
+/// Draws that share of the data without the first sample; the rest stays in `data`.
+pinn::Trace hold_out(pinn::Trace& data, double share, uint64_t seed) {
+  pinn::Trace kept, held;
+  std::mt19937_64 random(seed);
+  for (size_t i = 0; i < data.t_ms.size(); ++i) {
+    pinn::Trace& to = i > 0 && pinn::uniform(random) < share ? held : kept;
+    to.t_ms.push_back(data.t_ms[i]), to.v_mv.push_back(data.v_mv[i]), to.u.push_back(data.u[i]);
+  }
+  data = std::move(kept);
+  return held;
+}
+
 BaselineResult run_baseline(const PinnOptions& o, const Problem& p, const std::string& design, double effort,
                             const std::filesystem::path* folder) {
   const pinn::Baseline baseline = pinn::Baseline::named(design, o.duration_ms, effort);
-  const pinn::Trace data = pinn::published_training_data(p.neuron, p.current, o.duration_ms);
+  pinn::Trace data = pinn::published_training_data(p.neuron, p.current, o.duration_ms);
+  std::vector<double> data_spikes;
+  for (size_t i = 0; i < data.t_ms.size(); ++i)
+    if (data.v_mv[i] >= p.neuron.v_peak) data_spikes.push_back(data.t_ms[i]);
+  const pinn::Trace unseen = hold_out(data, o.held_out, o.common.seed.value_or(0));
   pinn::BaselineTraining training(baseline, p.neuron, p.current, o.duration_ms, data, DType::f64,
                                   o.common.seed.value_or(0));
   Progress progress(o.common);
@@ -202,11 +221,23 @@ BaselineResult run_baseline(const PinnOptions& o, const Problem& p, const std::s
   if (p.reference) r.score = score(*p.reference, r.peaks_ms, at, o.duration_ms);
   if (baseline.needs_data)  // how the published runs were scored: on their own training points
     r.against_data = score({"training data", {}, data.t_ms, data.v_mv, data.u}, r.peaks_ms, at, o.duration_ms);
-  progress.finish(fmt::format(
-      "{}: {} spikes, loss {:.3e}, {:.1f} s ({:.1f} s of processor time){}", design, r.peaks_ms.size(), r.loss,
-      r.seconds, r.cpu,
-      r.against_data.v_rmse_mv ? fmt::format(", v RMSE {:.3f} mV on its own training points", *r.against_data.v_rmse_mv)
-                               : ""));
+  if (baseline.needs_data && !unseen.t_ms.empty()) {
+    r.held_out = score({"held-out data", {}, unseen.t_ms, unseen.v_mv, unseen.u}, r.peaks_ms, at, o.duration_ms);
+    r.held_out_away =
+        score({"held-out data", data_spikes, unseen.t_ms, unseen.v_mv, unseen.u}, r.peaks_ms, at, o.duration_ms);
+  }
+  progress.finish(fmt::format("{}: {} spikes, loss {:.3e}, {:.1f} s ({:.1f} s of processor time){}", design,
+                              r.peaks_ms.size(), r.loss, r.seconds, r.cpu,
+                              r.against_data.v_rmse_mv
+                                  ? fmt::format(", v on its own training points: MAE {:.3f}, RMSE {:.3f} mV",
+                                                *r.against_data.v_mae_mv, *r.against_data.v_rmse_mv)
+                                  : ""));
+  if (r.held_out.v_rmse_mv)
+    o.common.say("v on {} held-out points: MAE {:.3f}, RMSE {:.3f} mV; more than 2 ms from a spike: {}",
+                 unseen.t_ms.size(), *r.held_out.v_mae_mv, *r.held_out.v_rmse_mv,
+                 r.held_out_away.v_rmse_mv
+                     ? fmt::format("MAE {:.3f}, RMSE {:.3f} mV", *r.held_out_away.v_mae_mv, *r.held_out_away.v_rmse_mv)
+                     : "none");
   if (!folder) return r;
   std::string text = "t_ms,v_mv,u\n", loss = "step,loss\n";
   for (double t = 0; t <= o.duration_ms; t += o.sample_ms) text += fmt::format("{},{},{}\n", t, at(t).v, at(t).u);
@@ -223,7 +254,12 @@ Json baseline_json(const std::string& design, const BaselineResult& r) {
           {"spike_times_ms", r.peaks_ms},
           {"spike_error_ms", or_null(r.score.spike_error_ms)},
           {"v_rmse_mv", or_null(r.score.v_rmse_mv)},
+          {"v_mae_on_training_data_mv", or_null(r.against_data.v_mae_mv)},
           {"v_rmse_on_training_data_mv", or_null(r.against_data.v_rmse_mv)},
+          {"held_out_v_mae_mv", or_null(r.held_out.v_mae_mv)},
+          {"held_out_v_rmse_mv", or_null(r.held_out.v_rmse_mv)},
+          {"held_out_v_mae_away_from_spikes_mv", or_null(r.held_out_away.v_mae_mv)},
+          {"held_out_v_rmse_away_from_spikes_mv", or_null(r.held_out_away.v_rmse_mv)},
           {"residual_fresh_over_training", nullptr},
           {"loss", r.loss},
           {"seconds", r.seconds},
@@ -415,6 +451,9 @@ void add_pinn(CLI::App& app) {
   add_solver(*command, o);
   command->add_option("--design", o.design, "windows (the solver), or global causal pure guided curriculum")
       ->check(CLI::IsMember(all_designs()))
+      ->capture_default_str();
+  command->add_option("--held-out", o.held_out, "Share of the data kept from a design that is fitted to data")
+      ->check(CLI::Range(0.0, 0.9))
       ->capture_default_str();
   command->add_option("--sample-ms", o.sample_ms, "Time step of the written solution")->capture_default_str();
   command->add_option("--out", o.out, "Run folder (default runs/pinn-NEURON-N)");

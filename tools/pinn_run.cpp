@@ -47,11 +47,11 @@ std::string script_of(const fs::path& folder, bool reference) {
   };
   begin("voltage.png", "t (ms)", "v (mV)", "set key top left");
   s += compared("2");
-  begin("recovery.png", "t (ms)", "u (pA, or mV/ms in the 2003 form)", "set key top left");
+  begin("recovery.png", "t (ms)", "u (pA in the form of 2007, mV/ms in that of 2003)", "set key top left");
   s += compared("3");
-  begin("phase.png", "v (mV)", "u (pA, or mV/ms in the 2003 form)", "set key top right");
+  begin("phase.png", "v (mV)", "u (pA in the form of 2007, mV/ms in that of 2003)", "set key top right");
   s += fmt::format("plot {} using 2:3 every ::1 {}\n", data, line);
-  begin("residual.png", "t (ms)", "|residual| (mV/ms and u per ms)",
+  begin("residual.png", "t (ms)", "|residual| of v (mV/ms), of u (pA/ms or mV/ms^2)",
         "set logscale y; set format y '%.0e'; set key top left; set yrange [1e-14:*]");
   s += fmt::format(
       "plot {0} using 1:(abs($4)+1e-16) every ::1 with lines lw 1 lc rgb '#1f6f8b' title 'dv/dt - f', {0} using "
@@ -160,19 +160,20 @@ Score score(const Reference& reference, const std::vector<double>& spikes, const
     for (size_t i = 0; i < wanted.size(); ++i) worst = std::max(worst, std::abs(spikes[i] - wanted[i]));
     result.spike_error_ms = worst;
   }
-  double v = 0, u = 0, most = 0;
+  double v = 0, u = 0, total = 0, most = 0;
   int64_t count = 0;
   for (size_t i = 0; i < reference.v_mv.size(); ++i) {
     const double t = reference.t_ms[i];
     const bool near = std::any_of(reference.spike_times_ms.begin(), reference.spike_times_ms.end(),
-                                  [&](double spike) { return std::abs(spike - t) < guard; });
+                                  [&](double spike) { return std::abs(spike - t) <= guard; });
     if (t > until || near) continue;
     const pinn::Point p = at(t);
     const double dv = p.v - reference.v_mv[i], du = i < reference.u.size() ? p.u - reference.u[i] : 0;
-    v += dv * dv, u += du * du, most = std::max(most, std::abs(dv)), ++count;
+    v += dv * dv, u += du * du, total += std::abs(dv), most = std::max(most, std::abs(dv)), ++count;
   }
   if (count) {
     result.v_rmse_mv = std::sqrt(v / static_cast<double>(count)), result.v_max_mv = most;
+    result.v_mae_mv = total / static_cast<double>(count);
     if (!reference.u.empty()) result.u_rmse = std::sqrt(u / static_cast<double>(count));
   }
   return result;

@@ -36,7 +36,7 @@ Trajectory sample(const pinn::Solution&, double step_ms);
 struct Score {
   int64_t spikes = 0, reference_spikes = 0;
   std::optional<double> spike_error_ms;  ///< largest |difference| of matched spikes; empty where counts differ
-  std::optional<double> v_rmse_mv, v_max_mv, u_rmse;  ///< away from spikes, where there are samples
+  std::optional<double> v_rmse_mv, v_mae_mv, v_max_mv, u_rmse;  ///< away from spikes, where there are samples
 };
 /// `at` gives v and u of the solution. Samples within `guard_ms` of a reference spike are left out.
 Score score(const Reference&, const std::vector<double>& spike_times_ms, const std::function<pinn::Point(double)>& at,

@@ -88,7 +88,33 @@ void grad_as(const Call& c, Kernel&& kernel, Scratch... scratch) {
          wants_x ? c.out<T>(1) : nullptr, wants_x ? c.out<T>(2) : nullptr, scratch...);
 }
 
-#define RANVIER_MLP_VARIANTS(pass, kernel)                                                                           \
+#if defined(RANVIER_HAS_CUDA)
+void cuda_jet(const Call& c) {
+  dispatch_floating(c.node.in[0].dtype, [&]<class T>() { jet_as<T>(c, kernels::cuda::mlp_jet<T>, c.stream); });
+}
+void cuda_grad(const Call& c) {
+  dispatch_floating(c.node.in[0].dtype,
+                    [&]<class T>() { grad_as<T>(c, kernels::cuda::mlp_jet_backward<T>, c.workspace, c.stream); });
+}
+size_t cuda_workspace_grad(const NodeView& node, const void*) {
+  return dispatch_floating(node.in[0].dtype,
+                           [&]<class T>() { return kernels::cuda::mlp_jet_backward_workspace<T>(dims_of(node)); });
+}
+void cuda_rows(const Call& c) {
+  dispatch_floating(c.node.in[0].dtype, [&]<class T>() {
+    kernels::cuda::mlp_jet_rows<T>(dims_of(c.node), c.node.attrs<MlpAttrs>().residuals, c.in<T>(0), c.in<T>(1),
+                                   c.in<T>(2), c.in<T>(3), c.in<T>(4), c.out<T>(0), c.workspace, c.stream);
+  });
+}
+size_t cuda_workspace_rows(const NodeView& node, const void*) {
+  return dispatch_floating(node.in[0].dtype, [&]<class T>() {
+    return kernels::cuda::mlp_jet_rows_workspace<T>(dims_of(node), node.attrs<MlpAttrs>().residuals);
+  });
+}
+#endif
+
+// `...` are variants of other backends.
+#define RANVIER_MLP_VARIANTS(pass, kernel, ...)                                                                      \
   void run_##pass(const Call& call) {                                                                                \
     dispatch_floating(call.node.in[0].dtype,                                                                         \
                       [&]<class T>() { pass##_as<T>(call, kernels::cpu::kernel<T>, call.workspace); });              \
@@ -102,9 +128,17 @@ void grad_as(const Call& c, Kernel&& kernel, Scratch... scratch) {
   }                                                                                                                  \
   constexpr Variant pass##_variants[] = {                                                                            \
       {.name = "cpu", .run = run_##pass, .workspace = workspace_##pass, .exact = false},                             \
-      {.name = "reference", .run = reference_##pass, .exact = false}};
-RANVIER_MLP_VARIANTS(jet, mlp_jet)
-RANVIER_MLP_VARIANTS(grad, mlp_jet_backward)
+      {.name = "reference", .run = reference_##pass, .exact = false},                                                \
+      __VA_ARGS__};
+RANVIER_MLP_VARIANTS(
+    jet, mlp_jet,
+    RANVIER_CUDA_VARIANTS({.name = "handwritten", .backend = Backend::cuda, .run = cuda_jet, .exact = false}))
+RANVIER_MLP_VARIANTS(grad, mlp_jet_backward,
+                     RANVIER_CUDA_VARIANTS({.name = "handwritten",
+                                            .backend = Backend::cuda,
+                                            .run = cuda_grad,
+                                            .workspace = cuda_workspace_grad,
+                                            .exact = false}))
 #undef RANVIER_MLP_VARIANTS
 
 void run_rows(const Call& c) {
@@ -113,7 +147,12 @@ void run_rows(const Call& c) {
                                         c.in<T>(2), c.in<T>(3), c.in<T>(4), c.out<T>(0));
   });
 }
-constexpr Variant rows_variants[] = {{.name = "reference", .run = run_rows, .exact = false}};
+constexpr Variant rows_variants[] = {{.name = "reference", .run = run_rows, .exact = false},
+                                     RANVIER_CUDA_VARIANTS({.name = "handwritten",
+                                                            .backend = Backend::cuda,
+                                                            .run = cuda_rows,
+                                                            .workspace = cuda_workspace_rows,
+                                                            .exact = false})};
 
 double jet_flops(const NodeView& node) { return dims_of(node).flops(); }
 double grad_flops(const NodeView& node) { return 2 * dims_of(node).flops(); }

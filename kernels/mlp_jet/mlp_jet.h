@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/common/stream.h"
+
 namespace ranvier::kernels {
 
 /// `batch` networks of one shape, each with its own parameters and its own n points. Layer l maps width[l] to
@@ -98,5 +100,22 @@ template <class T>
 void mlp_jet_narrow_backward(const MlpDims& dims, const T* x, const T* dx, const T* theta, const T* state, const T* gy,
                              const T* gdy, T* dtheta, T* gx, T* gdx, void* workspace);
 }  // namespace cpu
+
+namespace cuda {
+/// Workspaces in bytes: gradients of all preactivations, and partial sums of the parameters' gradients.
+template <class T>
+size_t mlp_jet_backward_workspace(const MlpDims& dims);
+template <class T>
+size_t mlp_jet_rows_workspace(const MlpDims& dims, int64_t residuals);
+/// The three passes in f32 and f64: a launch a layer forwards and another backwards; sums in an order fixed by n.
+template <class T>
+void mlp_jet(const MlpDims& dims, const T* x, const T* dx, const T* theta, T* y, T* dy, T* state, CudaStream stream);
+template <class T>
+void mlp_jet_backward(const MlpDims& dims, const T* x, const T* dx, const T* theta, const T* state, const T* gy,
+                      const T* gdy, T* dtheta, T* gx, T* gdx, void* workspace, CudaStream stream);
+template <class T>
+void mlp_jet_rows(const MlpDims& dims, int64_t residuals, const T* x, const T* dx, const T* theta, const T* state,
+                  const T* seeds, T* rows, void* workspace, CudaStream stream);
+}  // namespace cuda
 
 }  // namespace ranvier::kernels

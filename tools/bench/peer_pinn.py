@@ -2,6 +2,7 @@
 """PyTorch on the CPU: milliseconds of a training step of the guided network, 1-128x4-2 tanh on 2,000 points with the
 neuron's residuals and Adam, by double backward and with tangents carried by hand. Says so where there is no PyTorch."""
 import argparse
+import json
 import sys
 import time
 
@@ -52,6 +53,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for dtype in (torch.float32, torch.float64):
@@ -68,8 +70,12 @@ def main():
                 walls.append(1e3 * (time.perf_counter() - wall))
                 cpus.append(1e3 * (time.process_time() - cpu))
             walls.sort()
-            print(f"PyTorch {torch.__version__} {str(dtype)[6:]} {derivative.__name__}: best {walls[0]:.2f} ms, median "
-                  f"{walls[len(walls) // 2]:.2f} ms, {sum(cpus) / len(cpus):.2f} ms of processor time", flush=True)
+            name = f"PyTorch {torch.__version__} {str(dtype)[6:]} {derivative.__name__}"
+            best, median, cpu = walls[0], walls[len(walls) // 2], sum(cpus) / len(cpus)
+            if options.json:
+                print(json.dumps({"name": name, "best_ms": best, "ms": median, "cpu_ms": cpu}), flush=True)
+            else:
+                print(f"{name}: best {best:.2f} ms, median {median:.2f} ms, {cpu:.2f} ms of processor time", flush=True)
 
 
 if __name__ == "__main__":
