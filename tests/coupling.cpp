@@ -108,7 +108,7 @@ TEST(Coupling, GradientOfPositionsHasNoForceAndNoTorque) {
     const int64_t n = 300;
     const Tensor x = input(graph, "x", {DType::f32, {4, n}}), p = input(graph, "p", {DType::f32, {n, 2}});
     const Tensor dp = grad(sum(square(pair_apply(x, p, {}))), p);
-    Program program = compile(graph, {dp}, {.device = device});
+    Program program = compile(graph, std::vector{dp}, {.device = device});
     const auto positions = draw({{n, 2}, {-1, 1}}, 5);
     set(program, "x", DType::f32, draw({{4, n}}, 4));
     set(program, "p", DType::f32, positions);
