@@ -100,6 +100,11 @@ __global__ void __launch_bounds__(tensor_threads)
     }
     if (threadIdx.x < tensor_senders) places[threadIdx.x] = position_of(positions, n, axes, j + threadIdx.x);
     __syncthreads();
+    // this lane's first receiver, counted from the tile's first sender; of a tile far from the diagonal: none of them
+    const int64_t distance = first_i + g - j;
+    const int own = distance > -64 && distance < 64 ? static_cast<int>(distance) : -64;
+    // Not unrolled: 64 sums and the weights of one step fill the registers.
+#pragma unroll 1
     for (int step = 0; step < tensor_senders; step += 16) {
       uint32_t a[2][4];
 #pragma unroll
@@ -108,9 +113,9 @@ __global__ void __launch_bounds__(tensor_threads)
         const Position p0 = places[s], p1 = places[s + 1];
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
-          const int64_t i = first_i + g + 8 * r;
+          const int i = own + 8 * r;
           a[r / 2][r % 2 + 2 * upper] =
-              packed<T>(weight(law, mine[r], p0, i == j + s), weight(law, mine[r], p1, i == j + s + 1));
+              packed<T>(weight(law, mine[r], p0, i == s), weight(law, mine[r], p1, i == s + 1));
         }
       }
 #pragma unroll
