@@ -143,9 +143,7 @@ Plot units_figure(const Layer& layer, const models::CouplingOptions& coupling, s
       "set title 'Units: the area of a disc is the size, its colour the myelin'\n";
   plot.body += axes == 3 ? "set zlabel 'axis 3'\nset ticslevel 0\nset view 60,35\nset size noratio\n"
                            "splot $units using 1:2:3:(30*$4):5 with points pt 7 ps variable palette"
-                         : "plot $units using 1:2:4:5 with circles fill solid border lc rgb '#444444' palette";
-  if (axes != 3)
-    plot.body = plot.body.replace(plot.body.find("border lc rgb '#444444' palette"), 31, "noborder palette");
+                         : "plot $units using 1:2:4:5 with circles fill solid noborder palette";
   return plot;
 }
 
