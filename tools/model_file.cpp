@@ -49,6 +49,13 @@ ModelFile open_model(const std::string& path, const Common& common) {
   // One trace declares parameters and running statistics; weights averaged over the run have a slab of their own.
   file.session->eval_program({1, {file.like.height, file.like.width, file.like.channels}},
                              models::eval_function(file.recipe, file.like.mean, file.like.std));
+  if (file.recipe.coupling.form != models::CouplingForm::none)  // geometry and norms have their places in the file too
+    file.session->eval_program({1, {file.like.height, file.like.width, file.like.channels}}, [&](Tensor images) {
+      const models::Coupling coupling(file.recipe.coupling);
+      const std::vector<float> mean(file.like.mean.begin(), file.like.mean.end());
+      const std::vector<float> std(file.like.std.begin(), file.like.std.end());
+      return file.recipe.net(normalize(images, mean, std));
+    });
   checkpoint::LoadOptions options{file.recipe.name, {"parameters", "buffers"}};
   State& state = file.session->state();
   if (file.slab != "parameters") {
