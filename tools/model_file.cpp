@@ -36,6 +36,11 @@ ModelFile open_model(const std::string& path, const Common& common) {
                                    file.like.mean[c], file.like.std[c], c));
   try {
     file.recipe = models::recipe(field("model"), static_cast<int64_t>(classes));
+    if (const auto config = metadata.find("config"); config != metadata.end()) {  // a coupling may act in evaluation
+      TrainConfig trained;
+      parse_config(config->second, path, trained);
+      file.recipe.coupling = resolved_coupling(trained);
+    }
   } catch (const Error& error) {
     throw UsageError(fmt::format("{}: {}", path, error.what()));
   }
@@ -44,6 +49,13 @@ ModelFile open_model(const std::string& path, const Common& common) {
   // One trace declares parameters and running statistics; weights averaged over the run have a slab of their own.
   file.session->eval_program({1, {file.like.height, file.like.width, file.like.channels}},
                              models::eval_function(file.recipe, file.like.mean, file.like.std));
+  if (file.recipe.coupling.form != models::CouplingForm::none)  // geometry and norms have their places in the file too
+    file.session->eval_program({1, {file.like.height, file.like.width, file.like.channels}}, [&](Tensor images) {
+      const models::Coupling coupling(file.recipe.coupling);
+      const std::vector<float> mean(file.like.mean.begin(), file.like.mean.end());
+      const std::vector<float> std(file.like.std.begin(), file.like.std.end());
+      return file.recipe.net(normalize(images, mean, std));
+    });
   checkpoint::LoadOptions options{file.recipe.name, {"parameters", "buffers"}};
   State& state = file.session->state();
   if (file.slab != "parameters") {
