@@ -70,6 +70,7 @@ void add_predict(CLI::App&);
 void add_bench(CLI::App&);
 void add_simulate(CLI::App&);
 void add_pinn(CLI::App&);
+void add_study(CLI::App&);
 void add_bench_pinn(CLI::App& bench);
 
 }  // namespace ranvier::cli

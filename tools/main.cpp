@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
   cli::add_bench(app);
   cli::add_simulate(app);
   cli::add_pinn(app);
+  cli::add_study(app);
   try {
     app.parse(argc, argv);
     return finish(0);

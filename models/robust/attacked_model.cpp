@@ -19,21 +19,23 @@ std::pair<int64_t, int64_t> next_batch(int64_t left) {
   return {batches.back(), batches.back()};
 }
 
-/// (N): the logit that is k-th from above, k from 1, with its gradient.
+/// (N): the logit at a class of each row, i32 (N). Which class that is has no gradient.
+Tensor logit_at(Tensor logits, Tensor index) {
+  return sum(logits * stop_gradient(one_hot(index, logits.shape()[1], logits.dtype())), {1});
+}
+
+/// (N): the logit that is k-th from above, k from 1.
 Tensor ranked(Tensor logits, int k) {
-  Tensor left = logits;
-  const int64_t classes = logits.shape()[1];
+  Tensor left = stop_gradient(logits);
   const Tensor lowest = full(*logits.graph, logits.type(), -1e30);
-  for (int i = 1; i < k; ++i) left = where(one_hot(argmax(left), classes, logits.dtype()), lowest, left);
-  return sum(logits * one_hot(argmax(left), classes, logits.dtype()), {1});
+  for (int i = 1; i < k; ++i) left = where(one_hot(argmax(left), logits.shape()[1], logits.dtype()), lowest, left);
+  return logit_at(logits, argmax(left));
 }
 
 Tensor goal_of(Goal goal, Tensor logits, Tensor labels, Tensor targets) {
   if (goal == Goal::cross_entropy) return softmax_cross_entropy(logits, labels);
-  const int64_t classes = logits.shape()[1];
-  const auto at = [&](Tensor index) { return sum(logits * one_hot(index, classes, logits.dtype()), {1}); };
   const Tensor range = ranked(logits, 1) - 0.5 * (ranked(logits, 3) + ranked(logits, 4)) + 1e-12;
-  return (at(targets) - at(labels)) / range;
+  return (logit_at(logits, targets) - logit_at(logits, labels)) / range;
 }
 
 }  // namespace
