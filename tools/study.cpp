@@ -56,6 +56,7 @@ class Study {
  private:
   void prepare() {
     device_ = common_.start();
+    session_options_ = common_.session_options(device_);
     folder_ = options_.out.empty() ? std::filesystem::path("runs") / std::filesystem::path(options_.config).stem()
                                    : std::filesystem::path(options_.out);
     const auto own = folder_ / "study.toml";
@@ -129,16 +130,17 @@ class Study {
               epochs_cost(train_.size(), config_.tuning_epochs) + forward * images * sets);
       for (int64_t seed : config_.seeds) {
         const double pgd = 3 * forward * 20 * images;
-        add({"main", a.name, known_strength(a), seed}, epochs_cost(train_.size(), config_.epochs) + measured + pgd);
+        add({"main", a.name, strength_of(a), seed}, epochs_cost(train_.size(), config_.epochs) + measured + pgd);
         if (config_.low_data > 0)
-          add({"low_data", a.name, known_strength(a), seed},
+          add({"low_data", a.name, strength_of(a), seed},
               epochs_cost(low_.size(), config_.epochs) + forward * static_cast<double>(test_.size()));
       }
-      if (!log_->find({"main", a.name, known_strength(a), config_.seeds.front()}) && !config_.strong_attacks.empty())
+      if (!log_->find({"main", a.name, strength_of(a), config_.seeds.front()}) && !config_.strong_attacks.empty())
         strong += forward * few_images * (3 * (500 + 100 + 900) + static_cast<double>(config_.square_queries));
     }
-    common_.say("study: {} arms, {} seeds, {} comparisons; {} runs left of {}", config_.arms.size(),
-                config_.seeds.size(), config_.comparisons(), left, left + static_cast<int64_t>(log_->runs().size()));
+    common_.say("study: {} arms, {} seeds, {} comparison{}; {} runs left of {}", config_.arms.size(),
+                config_.seeds.size(), config_.comparisons(), config_.comparisons() == 1 ? "" : "s", left,
+                left + static_cast<int64_t>(log_->runs().size()));
     common_.say(
         "estimate: {} ({:.2f} ms a step, {:.3f} ms an image forward), and up to {} for the stronger attacks if "
         "no image broke early",
@@ -179,7 +181,7 @@ class Study {
     const auto classes = static_cast<int64_t>(data.classes.size());
     Trained trained{nullptr, recipe_of(config_, arm, strength, classes)};
     models::Recipe& recipe = trained.recipe;
-    SessionOptions session = common_.session_options(device_);
+    SessionOptions session = session_options_;
     session.seed = static_cast<uint64_t>(seed);
     trained.session = std::make_unique<Session>(device_, session);
     const int64_t batches = data.size() / recipe.batch, total = batches * epochs;
@@ -242,7 +244,6 @@ class Study {
         if (const double found = run->metrics.at("score"); found > score) best = s, score = found;
     return best;
   }
-  double known_strength(const Arm& arm) const { return strength_of(arm); }
 
   nlohmann::ordered_json main_run(const Arm& arm, double strength, int64_t seed) {
     const Trained trained = train(arm, strength, seed, train_, config_.epochs);
@@ -296,6 +297,7 @@ class Study {
   StudyConfig config_;
   Progress progress_;
   Device device_ = Device::cpu();
+  SessionOptions session_options_;
   std::filesystem::path folder_;
   std::unique_ptr<RunLog> log_;
   std::string source_, label_ = "estimate";

@@ -89,9 +89,8 @@ void check_arm(const StudyConfig& c, const Arm& arm, const std::string& file) {
   require(!arm.name.empty(), file, "an arm has no name");
   require(std::count_if(c.arms.begin(), c.arms.end(), [&](const Arm& a) { return a.name == arm.name; }) == 1, file,
           fmt::format("two arms are called '{}'", arm.name));
-  require(
-      std::find(kinds.begin(), kinds.end(), arm.kind) != kinds.end(), file,
-      fmt::format("arm '{}': no kind '{}' in this build; known are {}", arm.name, arm.kind, fmt::join(kinds, ", ")));
+  require(std::find(kinds.begin(), kinds.end(), arm.kind) != kinds.end(), file,
+          fmt::format("arm '{}': this build has no kind '{}'; it has {}", arm.name, arm.kind, fmt::join(kinds, ", ")));
   require(arm.kind == "none" || !arm.strengths.empty(), file, fmt::format("arm '{}': strengths is empty", arm.name));
   require(arm.kind != "none" || arm.strengths.empty(), file,
           fmt::format("arm '{}': kind none has no strengths", arm.name));
