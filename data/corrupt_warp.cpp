@@ -100,7 +100,8 @@ Field pixelate(const Field& x, int s) {
         double sum = 0;
         for (int64_t y = top; y < bottom; ++y)
           for (int64_t k = left; k < right; ++k) sum += x.at(y, k, c);
-        small.at(i, j, c) = sum / static_cast<double>((bottom - top) * (right - left));
+        // the published script's image library rounds here
+        small.at(i, j, c) = std::round(255 * sum / static_cast<double>((bottom - top) * (right - left))) / 255;
       }
     }
   Field result(x.height, x.width);
