@@ -1,9 +1,11 @@
-// The one translation unit that compiles stb_image (public domain, Sean Barrett), with internal linkage.
+// The one translation unit that compiles stb_image and stb_image_write (public domain, Sean Barrett), with internal
+// linkage.
 #include "data/stb.h"
 
 #include <climits>
 #include <cstdlib>
 #include <memory>
+#include <stdexcept>
 
 namespace {
 
@@ -31,6 +33,10 @@ constexpr size_t allocation_limit = size_t{1} << 30;
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #include <stb_image.h>
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_STATIC
+#define STBI_WRITE_NO_STDIO
+#include <stb_image_write.h>
 #pragma GCC diagnostic pop
 
 namespace ranvier::data {
@@ -68,6 +74,21 @@ bool stb_decode(std::span<const uint8_t> file, std::vector<uint8_t>& rgb, ImageS
   size = {height, width};
   rgb.assign(pixels.get(), pixels.get() + size_t{3} * static_cast<size_t>(height) * static_cast<size_t>(width));
   return true;
+}
+
+std::vector<uint8_t> stb_encode_jpeg(std::span<const uint8_t> rgb, ImageSize size, int quality) {
+  std::vector<uint8_t> file;
+  const auto append = [](void* context, void* data, int bytes) {
+    const auto* first = static_cast<const uint8_t*>(data);
+    static_cast<std::vector<uint8_t>*>(context)->insert(static_cast<std::vector<uint8_t>*>(context)->end(), first,
+                                                        first + bytes);
+  };
+  const bool fits = size.height > 0 && size.width > 0 && size.height <= 65535 && size.width <= 65535 &&
+                    static_cast<int64_t>(rgb.size()) == 3 * size.height * size.width;
+  if (!fits || !stbi_write_jpg_to_func(append, &file, static_cast<int>(size.width), static_cast<int>(size.height), 3,
+                                       rgb.data(), quality))
+    throw std::runtime_error("an image could not be encoded as JPEG");
+  return file;
 }
 
 int64_t stb_inflate(std::span<const uint8_t> deflated, std::span<uint8_t> out) {

@@ -55,9 +55,11 @@ Tensor Speednet::operator()(Tensor x) const {
     x = gelu(conv2d(x, cast(w, x.dtype())) + cast(bias, x.dtype()));
   }
   for (size_t g = 0; g < widths.size(); ++g) {
-    const Scope scope(graph, "group" + std::to_string(g + 1));
+    const std::string site = "group" + std::to_string(g + 1);
+    const Scope scope(graph, site);
     x = conv_norm(x, widths[g], "1", PoolPlace::before);
     x = conv_norm(x, widths[g], "2", PoolPlace::none);
+    if (at_site) x = at_site(x, site);
   }
   x = flatten(max_pool(x, 3));
   return cast(linear(x, classes, "head", false, unit_deviation()), parameter_type(graph)) * (1.0 / 256);

@@ -18,11 +18,16 @@ namespace ranvier::models {
 /// is never computed in 16 bits.
 using Classifier = std::function<Tensor(Tensor)>;
 
+/// What is done to the activations of a network at a named place ("block2", "block3"; of speednet "group1" ... ), in
+/// training and evaluation alike; empty leaves them.
+using AtSite = std::function<Tensor(Tensor x, std::string_view site)>;
+
 /// Three blocks of conv 3x3 without bias, batch norm, relu, max-pool 2 (widths 32-64-128), then linear: 113,962
 /// parameters for 32x32 images and ten classes. The CPU's default.
 struct Tiny {
   int64_t classes = 10;
   std::array<int64_t, 3> widths = {32, 64, 128};
+  AtSite at_site = {};  ///< "block1" ... "block3", after the pool
   Tensor operator()(Tensor x) const;
 };
 
@@ -32,6 +37,7 @@ struct Tiny {
 struct Speednet {
   int64_t classes = 10;
   std::array<int64_t, 3> widths = {64, 256, 256};
+  AtSite at_site = {};  ///< "group1" ... "group3", after the second convolution's activation
   Tensor operator()(Tensor x) const;
 };
 

@@ -1,0 +1,31 @@
+// Random draws on the host for what is no traced step (attacks, perturbed weights): pure functions of their key.
+#pragma once
+#include <cstdint>
+#include <string_view>
+
+#include "kernels/common/philox.h"
+
+namespace ranvier {
+
+/// Draws of one stream (Philox4x32-10 of seed, stream, step and element, as traced draws are): element e of step s has
+/// its value whatever else is drawn, and in whatever order.
+class Draws {
+ public:
+  Draws(uint64_t seed, std::string_view stream) : seed_(seed), stream_(kernels::philox::stream_hash(stream)) {}
+
+  /// U[0, 1).
+  float uniform(uint64_t step, uint64_t element) const { return kernels::philox::uniform(key(step), element); }
+  /// N(0, 1).
+  float normal(uint64_t step, uint64_t element) const { return kernels::philox::normal(key(step), element); }
+  /// Uniform on 0 ... range - 1.
+  int64_t below(int64_t range, uint64_t step, uint64_t element) const {
+    return kernels::philox::integer_of(kernels::philox::bits(seed_, stream_, step, element), 0,
+                                       static_cast<uint64_t>(range));
+  }
+
+ private:
+  kernels::philox::Key key(uint64_t step) const { return {seed_, stream_, step}; }
+  uint64_t seed_, stream_;
+};
+
+}  // namespace ranvier

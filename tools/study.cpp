@@ -1,0 +1,331 @@
+// `ranvier study`: arms by seeds, tuned alike, paired, resumable; the report says what was found, whichever way.
+#include <algorithm>
+#include <cmath>
+
+#include "data/batches.h"
+#include "data/corruptions.h"
+#include "data/files.h"
+#include "tools/robustness.h"
+#include "tools/study_run.h"
+
+namespace ranvier::cli {
+namespace {
+
+struct StudyOptions {
+  Common common;
+  std::string config, data, out;
+};
+
+/// A network that has been trained.
+struct Trained {
+  std::unique_ptr<Session> session;
+  models::Recipe recipe;
+  double ms_per_step = 0;
+};
+
+/// Images [first, first + count) of a set.
+data::Dataset part_of(const data::Dataset& all, int64_t first, int64_t count) {
+  data::Dataset part = all;
+  part.images.assign(all.images.begin() + first * all.image_bytes(),
+                     all.images.begin() + (first + count) * all.image_bytes());
+  part.labels.assign(all.labels.begin() + first, all.labels.begin() + first + count);
+  return part;
+}
+
+class Study {
+ public:
+  Study(const StudyOptions& options, StudyConfig config)
+      : common_(options.common), options_(options), config_(std::move(config)), progress_(common_) {}
+
+  void run() {
+    prepare();
+    tune();
+    for (int64_t seed : config_.seeds)  // all arms of a seed together: a stopped study has whole pairs
+      for (const Arm& arm : config_.arms) {
+        const double strength = strength_of(arm);
+        once({"main", arm.name, strength, seed}, [&] { return main_run(arm, strength, seed); });
+        if (config_.low_data > 0)
+          once({"low_data", arm.name, strength, seed}, [&] { return low_data_run(arm, strength, seed); });
+      }
+    const nlohmann::ordered_json report = write_report(config_, *log_, folder_, source_);
+    common_.write(report["text"].get<std::string>());
+    common_.say("report: {0}/report.md, {0}/report.json and {0}/primary.svg", folder_.string());
+    common_.print(report);
+  }
+
+ private:
+  void prepare() {
+    device_ = common_.start();
+    session_options_ = common_.session_options(device_);
+    folder_ = options_.out.empty() ? std::filesystem::path("runs") / std::filesystem::path(options_.config).stem()
+                                   : std::filesystem::path(options_.out);
+    const auto own = folder_ / "study.toml";
+    if (std::filesystem::exists(own)) {
+      const std::vector<uint8_t> bytes = data::read_file(own.string(), 1 << 20);
+      if (std::string(bytes.begin(), bytes.end()) != config_.text)
+        throw UsageError(
+            fmt::format("{} holds a study of another design; a design does not change once it runs: --out "
+                        "names another folder",
+                        folder_.string()));
+    }
+    split_data();
+    create({folder_});
+    if (!std::filesystem::exists(own)) write_file(own, config_.text);
+    log_ = std::make_unique<RunLog>(folder_ / "runs.jsonl");
+    watch_for_interruption();
+    print_estimate();
+  }
+
+  /// Held-out images first, the rest for training, in an order that no seed of the study changes.
+  void split_data() {
+    const data::Splits splits = open_data(common_, options_.data.empty() ? std::nullopt : std::optional(options_.data));
+    source_ = splits.source;
+    const data::Dataset shuffled = data::shuffled(splits.train, 0);
+    const int64_t rest = shuffled.size() - config_.held_out;
+    const int64_t wanted = config_.limit ? config_.limit : rest;
+    if (wanted > rest || wanted < config_.batch)
+      throw UsageError(fmt::format("limit = {}, held_out = {}, batch = {}: the set has {} training images",
+                                   config_.limit, config_.held_out, config_.batch, shuffled.size()));
+    held_out_ = part_of(shuffled, 0, config_.held_out);
+    train_ = part_of(shuffled, config_.held_out, wanted);
+    low_ = part_of(train_, 0, low_count());
+    if (config_.low_data > 0 && low_.size() < config_.batch)
+      throw UsageError(fmt::format("low_data = {}: {} images are less than a batch of {}", config_.low_data,
+                                   low_.size(), config_.batch));
+    test_ = splits.test;
+  }
+  int64_t low_count() const {
+    return static_cast<int64_t>(std::llround(config_.low_data * static_cast<double>(train_.size())));
+  }
+
+  // ---- How long it will take
+
+  /// Times a few steps and evaluations, and multiplies. Attacks are counted as if no image broke early.
+  void print_estimate() {
+    const Arm& arm = config_.arms.front();
+    const Trained probe = train(arm, arm.strengths.empty() ? 0 : arm.strengths.front(), 0, train_, 1, 25);
+    const data::Dataset few = data::limited(test_, 500, 0);
+    Evaluator evaluator(*probe.session, probe.recipe, few, false, "parameters");
+    evaluator.accuracy(few);
+    const Stopwatch watch;
+    evaluator.accuracy(few);
+    const double forward = watch.wall() / static_cast<double>(few.size());
+    const double image = probe.ms_per_step / 1000 / static_cast<double>(config_.batch);
+    double seconds = 0, strong = 0;
+    int64_t left = 0;
+    const auto add = [&](const RunKey& key, double cost) {
+      if (log_->find(key)) return;
+      ++left, seconds += cost;
+    };
+    const auto epochs_cost = [&](int64_t images, int64_t epochs) {
+      return static_cast<double>(images * epochs) * image;
+    };
+    const double sets = static_cast<double>(data::corruptions().size()) * data::severities;
+    const auto images = static_cast<double>(config_.images), few_images = static_cast<double>(config_.strong_images);
+    const double measured = forward * (images * (sets + 26) + static_cast<double>(test_.size()) + 5000);
+    for (const Arm& a : config_.arms) {
+      if (a.strengths.size() > 1)
+        for (double s : a.strengths)
+          add({"tuning", a.name, s, config_.tuning_seed},
+              epochs_cost(train_.size(), config_.tuning_epochs) + forward * images * sets);
+      for (int64_t seed : config_.seeds) {
+        const double pgd = 3 * forward * 20 * images;
+        add({"main", a.name, strength_of(a), seed}, epochs_cost(train_.size(), config_.epochs) + measured + pgd);
+        if (config_.low_data > 0)
+          add({"low_data", a.name, strength_of(a), seed},
+              epochs_cost(low_.size(), config_.epochs) + forward * static_cast<double>(test_.size()));
+      }
+      if (!log_->find({"main", a.name, strength_of(a), config_.seeds.front()}) && !config_.strong_attacks.empty())
+        strong += forward * few_images * (3 * (500 + 100 + 900) + static_cast<double>(config_.square_queries));
+    }
+    common_.say("study: {} arms, {} seeds, {} comparison{}; {} runs left of {}", config_.arms.size(),
+                config_.seeds.size(), config_.comparisons(), config_.comparisons() == 1 ? "" : "s", left,
+                left + static_cast<int64_t>(log_->runs().size()));
+    common_.say(
+        "estimate: {} ({:.2f} ms a step, {:.3f} ms an image forward), and up to {} for the stronger attacks if "
+        "no image broke early",
+        duration(seconds), probe.ms_per_step, 1000 * forward, duration(strong));
+  }
+
+  // ---- Runs
+
+  /// Does a run unless the log has it.
+  template <class Body>
+  void once(const RunKey& key, Body&& body) {
+    if (log_->find(key)) return;
+    const Stopwatch watch;
+    label_ = fmt::format("{} {} {} seed {}", key.stage, key.arm, key.strength, key.seed);
+    FinishedRun run{key, body()};
+    run.metrics["seconds"] = watch.wall();
+    log_->append(run);
+    progress_.finish(fmt::format("{}: {} ({})", label_, summary(run.metrics), duration(watch.wall())));
+  }
+
+  static std::string summary(const nlohmann::ordered_json& metrics) {
+    std::string text;
+    for (const char* name : {"score", "test_accuracy", "corruption_accuracy"})
+      if (metrics.contains(name)) text += fmt::format("{} {:.2f} %  ", name, 100 * metrics[name].get<double>());
+    return text;
+  }
+
+  void check_interruption() {
+    if (!interrupted()) return;
+    progress_.finish(fmt::format("interrupted during {}; {} finished runs are kept, the same command goes on", label_,
+                                 log_->runs().size()));
+    throw Exit{130};
+  }
+
+  /// Trains; `most` steps where it is not 0.
+  Trained train(const Arm& arm, double strength, int64_t seed, const data::Dataset& data, int64_t epochs,
+                int64_t most = 0) {
+    const auto classes = static_cast<int64_t>(data.classes.size());
+    Trained trained{nullptr, recipe_of(config_, arm, strength, classes)};
+    models::Recipe& recipe = trained.recipe;
+    SessionOptions session = session_options_;
+    session.seed = static_cast<uint64_t>(seed);
+    trained.session = std::make_unique<Session>(device_, session);
+    const int64_t batches = data.size() / recipe.batch, total = batches * epochs;
+    TrainStep step =
+        trained.session->train_step({recipe.batch, {data.height, data.width, 3}},
+                                    models::train_function(recipe, data.mean, data.std), recipe.optimizer, total);
+    trained.session->state().materialise();
+    if (recipe.whiten) {
+      const data::Dataset sample = data::limited(data, 5000, 0);
+      models::set_whitening(trained.session->state(),
+                            models::whitening(sample.images, sample.height, sample.width, sample.mean, sample.std));
+    }
+    data::Batch batch;
+    double seconds = 0;
+    int64_t done = 0;
+    for (int64_t epoch = 0; epoch < epochs; ++epoch) {
+      const data::Batches order = data::Batches::training(data.size(), recipe.batch, epoch, session.seed);
+      for (int64_t b = 0; b < batches && (most == 0 || done < most); ++b, ++done) {
+        order.load(data, b, batch);
+        const Stopwatch watch;
+        step(batch, epoch);
+        if (done >= 5) seconds += watch.wall();  // the first ones warm up
+        if (!step.finite()) throw std::runtime_error(fmt::format("{}: the loss is {}", label_, step.loss()));
+        progress_.update(fmt::format("{}: step {}/{}  loss {:.4f}", label_, done + 1, total, step.mean_loss()));
+        check_interruption();
+      }
+    }
+    trained.ms_per_step = 1000 * seconds / static_cast<double>(std::max<int64_t>(done - 5, 1));
+    return trained;
+  }
+
+  RobustnessOptions robustness(std::vector<std::string> attacks) const {
+    return {.images = config_.images,
+            .strong_images = config_.strong_images,
+            .square_queries = config_.square_queries,
+            .attacks = std::move(attacks)};
+  }
+
+  void tune() {
+    for (const Arm& arm : config_.arms) {
+      if (arm.strengths.size() < 2) continue;
+      for (double strength : arm.strengths)
+        once({"tuning", arm.name, strength, config_.tuning_seed}, [&]() -> nlohmann::ordered_json {
+          const Trained trained = train(arm, strength, config_.tuning_seed, train_, config_.tuning_epochs);
+          Robustness measure(common_, *trained.session, trained.recipe, held_out_, "parameters", robustness({}));
+          Evaluator evaluator(*trained.session, trained.recipe, held_out_, false, "parameters");
+          const double accuracy = evaluator.accuracy(held_out_);
+          if (config_.tuning_metric == "accuracy") return {{"score", accuracy}};
+          return {{"score", measure.corruptions()["accuracy"]}, {"held_out_accuracy", accuracy}};
+        });
+    }
+  }
+
+  /// The strength that the tuning chose; the first of equals.
+  double strength_of(const Arm& arm) const {
+    if (arm.strengths.empty()) return 0;
+    double best = arm.strengths.front(), score = -1;
+    for (double s : arm.strengths)
+      if (const FinishedRun* run = log_->find({"tuning", arm.name, s, config_.tuning_seed}))
+        if (const double found = run->metrics.at("score"); found > score) best = s, score = found;
+    return best;
+  }
+
+  nlohmann::ordered_json main_run(const Arm& arm, double strength, int64_t seed) {
+    const Trained trained = train(arm, strength, seed, train_, config_.epochs);
+    Evaluator evaluator(*trained.session, trained.recipe, test_, false, "parameters");
+    const double test = evaluator.accuracy(test_);
+    const double fitted = evaluator.accuracy(part_of(train_, 0, std::min<int64_t>(train_.size(), 5000)));
+    Robustness measure(common_, *trained.session, trained.recipe, test_, "parameters", robustness({"pgd20"}));
+    const nlohmann::ordered_json r = measure.run(&held_out_);
+    const auto mean = [](const nlohmann::ordered_json& rows) {
+      double sum = 0;
+      for (const auto& row : rows) sum += row["accuracy"].get<double>();
+      return sum / static_cast<double>(rows.size());
+    };
+    const auto& c = r["calibration"];
+    nlohmann::ordered_json metrics = {{"test_accuracy", test},
+                                      {"train_accuracy", fitted},
+                                      {"generalisation_gap", fitted - test},
+                                      {"corruption_accuracy", r["corruptions"]["accuracy"]},
+                                      {"pgd20", r["attacks"][0]["robust_accuracy"]},
+                                      {"nll", c["nll"]},
+                                      {"brier", c["brier"]},
+                                      {"ece", c["ece"]},
+                                      {"temperature", c["temperature"]},
+                                      {"nll_scaled", c["nll_scaled"]},
+                                      {"ece_scaled", c["ece_scaled"]},
+                                      {"weight_noise", mean(r["weight_noise"])},
+                                      {"unit_ablation", mean(r["unit_ablation"])},
+                                      {"ms_per_step", trained.ms_per_step},
+                                      {"corruptions", r["corruptions"]["rows"]}};
+    if (seed == config_.seeds.front() && !config_.strong_attacks.empty()) {
+      RobustnessOptions strong = robustness(config_.strong_attacks);
+      for (const char* name : {"pgd20", "fgsm"}) strong.attacks.insert(strong.attacks.begin(), name);
+      strong.corruptions = strong.damage = strong.calibration = false;
+      strong.images = config_.strong_images;
+      const nlohmann::ordered_json found =
+          Robustness(common_, *trained.session, trained.recipe, test_, "parameters", strong).run();
+      metrics["strong"] = found["attacks"];
+      metrics["red_flags"] = found["red_flags"];
+    }
+    return metrics;
+  }
+
+  nlohmann::ordered_json low_data_run(const Arm& arm, double strength, int64_t seed) {
+    const Trained trained = train(arm, strength, seed, low_, config_.epochs);
+    Evaluator evaluator(*trained.session, trained.recipe, test_, false, "parameters");
+    return {{"test_accuracy", evaluator.accuracy(test_)}};
+  }
+
+  Common common_;
+  const StudyOptions& options_;
+  StudyConfig config_;
+  Progress progress_;
+  Device device_ = Device::cpu();
+  SessionOptions session_options_;
+  std::filesystem::path folder_;
+  std::unique_ptr<RunLog> log_;
+  std::string source_, label_ = "estimate";
+  data::Dataset train_, held_out_, low_, test_;
+};
+
+void run(const StudyOptions& options) {
+  if (!options.common.precision.empty() && options.common.precision != "f32")
+    throw UsageError(fmt::format("--precision {}: studies compute in f32", options.common.precision));
+  StudyOptions own = options;
+  own.common.precision = "f32";  // as the attacks need it
+  Study(own, read_study(own.config)).run();
+}
+
+}  // namespace
+
+void add_study(CLI::App& app) {
+  auto* study = app.add_subcommand("study", "Compares ways to train: arms by seeds, paired, with a report");
+  study->require_subcommand(1);
+  auto options = std::make_shared<StudyOptions>();
+  auto* command = study->add_subcommand(
+      "coupling", "Arms by seeds from a TOML design; finished runs are kept, the same command goes on");
+  options->common.add_to(*command);
+  options->common.add_precision_to(*command);
+  command->add_option("config", options->config, "TOML file")->required();
+  command->add_option("--data", options->data, "Image folder, binary batches or the official archive");
+  command->add_option("--out", options->out, "Folder of the runs and the report (default: runs/NAME of the file)");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace ranvier::cli
