@@ -6,6 +6,7 @@
 #include "models/pde.h"
 #include "models/pinn_baseline.h"
 #include "models/pinn_inverse.h"
+#include "tools/pinn_many.h"
 #include "tools/pinn_run.h"
 
 namespace ranvier::cli {
@@ -23,14 +24,6 @@ struct PinnOptions {
   double effort = 1, held_out = 0;
   std::vector<std::string> designs = {"windows", "global", "causal", "pure", "guided", "curriculum"};
 };
-
-/// The stimulus of the presets' published protocols, where none is given.
-std::string default_current(const std::string& neuron) {
-  if (neuron == "rs2007") return "step:70@100";
-  if (neuron == "ib2007") return "step:600@100";
-  if (neuron == "ch2007") return "step:300@100";
-  return "10";
-}
 
 pinn::Options solver_options(const PinnOptions& o) {
   pinn::Options options = pinn::Options::quality(o.quality);
@@ -443,6 +436,13 @@ const std::vector<std::string>& all_designs() {
 
 }  // namespace
 
+std::string default_current(const std::string& neuron) {
+  if (neuron == "rs2007") return "step:70@100";
+  if (neuron == "ib2007") return "step:600@100";
+  if (neuron == "ch2007") return "step:300@100";
+  return "10";
+}
+
 void add_pinn(CLI::App& app) {
   auto options = std::make_shared<PinnOptions>();
   auto* command = app.add_subcommand("pinn", "Every spike of an Izhikevich neuron from its equations, by networks");
@@ -472,6 +472,7 @@ void add_pinn(CLI::App& app) {
   inverse->add_option("--current", inferred->current, "Stimulus of the recording (default: the preset's)");
   inverse->add_option("--unknown", inferred->unknown, "Any of a b c d C k")->delimiter(',')->capture_default_str();
   inverse->callback([inferred] { infer(*inferred); });
+  add_pinn_many(*command);
   auto equation = std::make_shared<PdeOptions>();
   auto* pde = command->add_subcommand("pde", "Burgers' or the Allen-Cahn equation by the same parts, and its error");
   equation->common.add_to(*pde);

@@ -52,6 +52,16 @@ class Solve(Case):
         self.assertEqual(result["rows"][0]["spikes"], 1)
 
 
+    def test_many(self):
+        (self.folder / "sets.csv").write_text("d,v0\n8,-65\n6,-64\n")
+        result = self.json("pinn", "many", "--neuron", "rs2003", "--sets", "sets.csv", "--duration-ms", "4", "--out", "m")
+        self.assertEqual(result["neurons"], 2)
+        self.assertEqual([row["spikes"] for row in result["rows"]], [1, 1])
+        self.assertLess(abs(result["rows"][0]["spike_times_ms"][0] - RS2003_30MS[0]), 1e-4)
+        self.assertTrue((self.folder / "m" / "model-2.safetensors").exists())
+        self.assertEqual(len((self.folder / "m" / "spikes.csv").read_text().splitlines()), 3)
+
+
 class BadInput(Case):
     def test_one_line(self):
         for arguments, saying in [
@@ -64,10 +74,21 @@ class BadInput(Case):
             (["--duration-ms", "0"], ["--duration-ms 0"]),
             (["--reference", "none.csv"], ["none.csv"]),
             (["--design", "magic"], ["magic"]),
+            (["--current", "nan"], ["nan"]),
+            (["--held-out", "2"], ["held-out"]),
             (["infer", "--trace", "none.csv"], ["none.csv"]),
+            (["infer", "--trace", "none.csv", "--unknown", "z"], ["none.csv"]),
+            (["many", "--sets", "none.csv"], ["none.csv"]),
+            (["many", "--params", "C=0"], ["C = 0 must be positive"]),
         ]:
             self.refused("pinn", *arguments, saying=saying)
         self.assertFalse((self.folder / "runs").exists())
+
+    def test_parameter_sets(self):
+        for text, saying in [("a,b\n1\n", ["sets.csv", "line 2 has 1 columns"]), ("a\n", ["no parameter sets"]),
+                             ("z\n1\n", ["no parameter 'z'"]), ("a\nx\n", ["'x'"])]:
+            (self.folder / "sets.csv").write_text(text)
+            self.refused("pinn", "many", "--sets", "sets.csv", saying=saying)
 
     def test_traces(self):
         rows = [f"{i / 10},{-60}" for i in range(200)]
