@@ -4,7 +4,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "tools/pinn_many.h"
+#include "tools/pinn_commands.h"
 #include "tools/pinn_run.h"
 
 namespace ranvier::cli {

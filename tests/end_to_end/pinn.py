@@ -39,6 +39,16 @@ class Solve(Case):
         self.assertGreater(len((run / "loss.csv").read_text().splitlines()), 100)
         self.assertTrue((run / "voltage.png").exists() or "gnuplot" in (run / "plots.gnuplot").read_text())
         self.refused("pinn", "--out", "run", saying=["run holds a run already"])
+        again = self.json("pinn", "eval", "--model", run / "model.safetensors", "--sample-ms", "5", "--out", "s.csv")
+        self.assertEqual(again["spike_times_ms"], result["spike_times_ms"])
+        self.assertEqual((self.folder / "s.csv").read_text().splitlines()[1], "0,-65,-13")
+        # another architecture, and a file cut short
+        (self.folder / "other.safetensors").write_bytes(model.replace(b"[1,16,2]", b"[1,17,2]").replace(
+            b"[1, 16, 2]", b"[1, 17, 2]"))
+        self.refused("pinn", "eval", "--model", "other.safetensors", saying=["other.safetensors", "this architecture has"])
+        (self.folder / "short.safetensors").write_bytes(model[:-100])
+        self.refused("pinn", "eval", "--model", "short.safetensors", saying=["short.safetensors"])
+        self.refused("pinn", "eval", "--model", "none.safetensors", saying=["none.safetensors"])
 
     def test_never_fires(self):
         result = self.run_program("pinn", "--neuron", "rs2007", "--current", "20", "--duration-ms", "30", "--out", "r")

@@ -1,4 +1,4 @@
-// The subcommand that solves a batch.
+// Subcommands of `ranvier pinn` that have files of their own.
 #pragma once
 #include <string>
 
@@ -8,6 +8,10 @@ namespace ranvier::cli {
 
 /// `ranvier pinn many`.
 void add_pinn_many(CLI::App& pinn);
+/// `ranvier pinn infer`.
+void add_pinn_infer(CLI::App& pinn);
+/// `ranvier pinn pde`.
+void add_pinn_pde(CLI::App& pinn);
 
 /// The stimulus of the presets' published protocols, where none is given.
 std::string default_current(const std::string& neuron);
