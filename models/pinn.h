@@ -65,6 +65,8 @@ struct Options {
   double budget_seconds = 1e9;  ///< the run fails beyond it, keeping what it has
   /// Options that aim at speed ("fast") or at accuracy ("best"); throws Error on another word.
   static Options quality(std::string_view word);
+  /// Throws Error where a size or length is not positive.
+  void check() const;
 };
 
 /// One network of the solution, on start <= t <= start + length, with s = (t - start) / length:

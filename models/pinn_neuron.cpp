@@ -156,6 +156,12 @@ double Current::next_change(double t, double end) const {
   return end;
 }
 
+void Options::check() const {
+  if (!(window_ms > 0 && A_mv > 0 && hidden > 0 && points > 2))
+    fail("window {} ms, A {} mV, {} hidden units, {} points: each must be positive (points above 2)", window_ms, A_mv,
+         hidden, points);
+}
+
 Options Options::quality(std::string_view word) {
   Options options;
   if (word == "fast") return options;

@@ -150,40 +150,75 @@ double SegmentSolver::evaluate(const Segment& segment, Program& program, const s
   return program.scalar(0);
 }
 
-void SegmentSolver::fit(Segment& segment, std::mt19937_64& random) {
-  start(segment, random);
-  std::vector<double> s = chebyshev(options_.points), each;
+optimize::Options SegmentSolver::optimizer_options(const Segment& segment) const {
   const double wanted = segment.spike ? options_.spike_loss : options_.window_loss;
-  const double length = segment.length_ms;
+  optimize::Options options{.max_iterations = options_.iterations, .wanted_value = 0.1 * wanted};
+  options.stall_share = 0.02, options.patience = 200;
+  return options;
+}
+
+std::vector<double> SegmentSolver::description(const Segment& s) const {
+  return {s.length_ms,
+          s.spike ? 1.0 : 0.0,
+          s.phi0,
+          s.rise,
+          s.u0,
+          s.current - form_.offset,
+          form_.alpha,
+          form_.gamma,
+          neuron_.a,
+          neuron_.b,
+          form_.v_c - neuron_.v_b,
+          form_.A,
+          phi_peak_,
+          u_scale_,
+          optimizer_options(s).wanted_value,
+          0};
+}
+
+SegmentSolver::Fit SegmentSolver::begin(Segment& segment, std::mt19937_64& random) {
+  start(segment, random);
+  Fit fit{chebyshev(options_.points), segment.theta, segment.length_ms};
+  fit.unknowns.push_back(0);
+  return fit;
+}
+
+bool SegmentSolver::conclude(Segment& segment, Fit& fit, const optimize::Result& result, std::mt19937_64& random) {
+  segment.iterations += result.iterations, segment.evaluations += result.evaluations;
+  segment.length_ms = segment.spike ? fit.length_ms * (1 + result.x.back()) : fit.length_ms;
+  segment.theta.assign(result.x.begin(), result.x.end() - 1);
+  segment.loss = result.value;
+  segment.history.insert(segment.history.end(), result.history.begin(), result.history.end());
+  const std::vector<double> fresh = chebyshev_sample(options_.points * fresh_factor, random);
+  std::vector<double> each;
+  segment.fresh_loss = evaluate(segment, fresh_, fresh, &each);
+  if (segment.fresh_loss <= options_.fresh_ratio * std::max(segment.loss, rounding_loss)) return true;
   // A round more than once only where fresh points see what the training points did not: these then join them.
-  for (int round = 0; round < 2; ++round) {
-    segment.length_ms = length;
-    std::vector<double> x = segment.theta;
-    x.push_back(0);
-    optimize::Options options{.max_iterations = options_.iterations, .wanted_value = 0.1 * wanted};
-    options.stall_share = 0.02, options.patience = 200;
+  if (++fit.round == 2) return true;
+  fit.points = chebyshev(options_.points - options_.points / 3);
+  for (int64_t i : residual_adaptive(each, options_.points / 3, 2, 0.1, random))
+    fit.points.push_back(fresh[static_cast<size_t>(i)]);
+  std::sort(fit.points.begin(), fit.points.end());
+  segment.length_ms = fit.length_ms;
+  fit.unknowns = segment.theta;
+  fit.unknowns.push_back(0);
+  return false;
+}
+
+void SegmentSolver::fit(Segment& segment, std::mt19937_64& random) {
+  Fit fit = begin(segment, random);
+  const optimize::Options options = optimizer_options(segment);
+  for (bool done = false; !done;) {
     optimize::Result result;
     if (options_.levenberg_marquardt) {
-      set(residuals_, segment, s), set(rows_, segment, s);
+      set(residuals_, segment, fit.points), set(rows_, segment, fit.points);
       result = optimize::levenberg_marquardt(optimize::residuals(*state_, residuals_, rows_, "parameters", "theta"),
-                                             2 * options_.points, x, options);
+                                             2 * options_.points, fit.unknowns, options);
     } else {
-      set(train_, segment, s);
-      result = optimize::bfgs(optimize::objective(*state_, train_, "parameters", "theta"), x, options);
+      set(train_, segment, fit.points);
+      result = optimize::bfgs(optimize::objective(*state_, train_, "parameters", "theta"), fit.unknowns, options);
     }
-    segment.iterations += result.iterations, segment.evaluations += result.evaluations;
-    if (segment.spike) segment.length_ms = length * (1 + result.x.back());
-    segment.theta.assign(result.x.begin(), result.x.end() - 1);
-    segment.loss = result.value;
-    segment.history.insert(segment.history.end(), result.history.begin(), result.history.end());
-    const std::vector<double> fresh = chebyshev_sample(options_.points * fresh_factor, random);
-    segment.fresh_loss = evaluate(segment, fresh_, fresh, &each);
-    if (segment.fresh_loss <= options_.fresh_ratio * std::max(segment.loss, rounding_loss)) return;
-    const std::vector<double> regular = chebyshev(options_.points - options_.points / 3);
-    s = regular;
-    for (int64_t i : residual_adaptive(each, options_.points / 3, 2, 0.1, random))
-      s.push_back(fresh[static_cast<size_t>(i)]);
-    std::sort(s.begin(), s.end());
+    done = conclude(segment, fit, result, random);
   }
 }
 

@@ -29,6 +29,19 @@ class SegmentSolver {
   /// Fits a window (rise 0) or a segment that ends in a spike (rise phi_peak - phi0, length trainable) in place; the
   /// random numbers start the network and choose the fresh points.
   void fit(Segment&, std::mt19937_64& random);
+  /// A fit in parts, for those who train many segments at once: `begin` starts the network and chooses points; after
+  /// training, `conclude` takes the result over and looks at fresh points. True: done; false: once more, at new points.
+  struct Fit {
+    std::vector<double> points, unknowns;  ///< where to train, and where the search starts: network, then tau
+    double length_ms = 0;
+    int64_t round = 0;
+  };
+  Fit begin(Segment&, std::mt19937_64& random);
+  bool conclude(Segment&, Fit&, const optimize::Result&, std::mt19937_64& random);
+  /// The segment as `segment_fit` wants it described: 16 numbers.
+  std::vector<double> description(const Segment&) const;
+  optimize::Options optimizer_options(const Segment&) const;
+
   /// phi and dphi/ds of a segment's network at s.
   std::pair<double, double> phi_at(const Segment&, double s) const;
   double u_at(const Segment&, double s) const;

@@ -3,9 +3,8 @@
 #include <random>
 
 #include "models/collocation.h"
-#include "models/pde.h"
 #include "models/pinn_baseline.h"
-#include "models/pinn_inverse.h"
+#include "tools/pinn_commands.h"
 #include "tools/pinn_run.h"
 
 namespace ranvier::cli {
@@ -23,14 +22,6 @@ struct PinnOptions {
   double effort = 1, held_out = 0;
   std::vector<std::string> designs = {"windows", "global", "causal", "pure", "guided", "curriculum"};
 };
-
-/// The stimulus of the presets' published protocols, where none is given.
-std::string default_current(const std::string& neuron) {
-  if (neuron == "rs2007") return "step:70@100";
-  if (neuron == "ib2007") return "step:600@100";
-  if (neuron == "ch2007") return "step:300@100";
-  return "10";
-}
 
 pinn::Options solver_options(const PinnOptions& o) {
   pinn::Options options = pinn::Options::quality(o.quality);
@@ -277,77 +268,35 @@ void run(const PinnOptions& o) {
   if (interrupted()) throw Exit{130};
 }
 
-struct InferOptions {
+struct PinnEvalOptions {
   Common common;
-  std::string neuron = "rs2007", params, current, trace;
-  std::vector<std::string> unknown = {"a", "b", "c", "d"};
+  std::string model, out;
+  double sample_ms = 0.1;
 };
 
-/// Parameters from a recorded voltage.
-void infer(const InferOptions& o) {
+/// A saved solution at times of one's own.
+void evaluate(const PinnEvalOptions& o) {
   o.common.start();
-  pinn::Neuron guess = pinn::Neuron::preset(o.neuron);
-  guess.set(o.params);
-  const pinn::Current current = pinn::Current::parse(o.current.empty() ? default_current(o.neuron) : o.current);
-  const Reference trace = read_reference(o.trace);
-  if (trace.v_mv.empty()) throw UsageError(fmt::format("{}: there are no columns t_ms and v_mv", o.trace));
-  pinn::InverseOptions options;
-  options.unknown = o.unknown, options.seed = o.common.seed.value_or(0);
-  watch_for_interruption();
-  Progress progress(o.common);
-  const Stopwatch watch;
-  const pinn::InverseResult result =
-      pinn::infer({trace.t_ms, trace.v_mv}, guess, current, options, [&](int64_t iteration, double objective) {
-        progress.update(fmt::format("iteration {:>4}  misfit {:.6g}", iteration, objective));
-        return !interrupted();
-      });
-  progress.finish(fmt::format("{} spikes, noise {:.3f} mV, {} iterations, {:.1f} s", result.spikes, result.noise_mv,
-                              result.iterations, watch.wall()));
-  Json estimates = Json::array();
-  o.common.say("{:<4} {:>12} {:>12}   95 % interval", "", "estimate", "std. error");
-  for (const pinn::Estimate& e : result.estimates) {
-    o.common.say("{:<4} {:>12.6g} {:>12.2g}   {:.6g} ... {:.6g}", e.name, e.value, e.standard_error, e.low, e.high);
-    estimates.push_back(
-        {{"name", e.name}, {"value", e.value}, {"standard_error", e.standard_error}, {"low", e.low}, {"high", e.high}});
+  if (!(o.sample_ms > 0)) throw UsageError(fmt::format("--sample-ms {}: must be positive", o.sample_ms));
+  const pinn::Solution solution = pinn::Solution::load(o.model);
+  if (solution.segments.empty()) throw UsageError(fmt::format("{}: no window of it was met", o.model));
+  const double us = inference_us(solution);
+  if (!o.out.empty()) {
+    std::string text = "t_ms,v_mv,u\n";
+    const Trajectory at = sample(solution, o.sample_ms);
+    for (size_t i = 0; i < at.t_ms.size(); ++i) text += fmt::format("{},{},{}\n", at.t_ms[i], at.v_mv[i], at.u[i]);
+    write_file(o.out, text);
   }
-  o.common.print({{"estimates", estimates},
-                  {"noise_mv", result.noise_mv},
-                  {"physics_loss", result.physics_loss},
-                  {"spikes", result.spikes},
-                  {"iterations", result.iterations},
-                  {"seconds", watch.wall()}});
-  if (interrupted()) throw Exit{130};
-}
-
-struct PdeOptions {
-  Common common;
-  std::string problem = "burgers";
-  pde::Options options;
-};
-
-/// A partial differential equation by the same parts.
-void solve_pde(PdeOptions o) {
-  o.common.start();
-  o.options.seed = o.common.seed.value_or(0);
-  const pde::Problem problem = pde::named(o.problem);
-  watch_for_interruption();
-  Progress progress(o.common);
-  const Stopwatch watch;
-  const pde::Result r = pde::solve(problem, o.options, [&](int64_t round, double loss) {
-    progress.update(fmt::format("round {}/{}  mean squared residual {:.2e}", round, o.options.rounds, loss));
-    return !interrupted();
-  });
-  progress.finish(
-      fmt::format("{}: relative L2 error {:.2e}, residual {:.2e} (fresh {:.2e}), {:.1f} s ({:.1f} s of processor time)",
-                  problem.name, r.relative_l2, r.loss, r.fresh_loss, watch.wall(), watch.cpu()));
-  o.common.print({{"problem", problem.name},
-                  {"relative_l2", r.relative_l2},
-                  {"loss", r.loss},
-                  {"fresh_loss", r.fresh_loss},
-                  {"evaluations", r.evaluations},
-                  {"seconds", watch.wall()},
-                  {"cpu_seconds", watch.cpu()}});
-  if (interrupted()) throw Exit{130};
+  o.common.say("{}: {:g} ms, {} spikes, {} networks of {} parameters, {:.2f} us a point{}", solution.neuron.name,
+               solution.reached_ms, solution.spike_times_ms.size(), solution.segments.size(),
+               solution.shape.parameters(), us, solution.complete() ? "" : "; " + solution.failure);
+  o.common.print({{"neuron", solution.neuron.name},
+                  {"reached_ms", solution.reached_ms},
+                  {"spikes", solution.spike_times_ms.size()},
+                  {"spike_times_ms", solution.spike_times_ms},
+                  {"networks", solution.segments.size()},
+                  {"inference_us", us},
+                  {"failure", solution.failure}});
 }
 
 /// The table of all designs on one neuron.
@@ -443,6 +392,13 @@ const std::vector<std::string>& all_designs() {
 
 }  // namespace
 
+std::string default_current(const std::string& neuron) {
+  if (neuron == "rs2007") return "step:70@100";
+  if (neuron == "ib2007") return "step:600@100";
+  if (neuron == "ch2007") return "step:300@100";
+  return "10";
+}
+
 void add_pinn(CLI::App& app) {
   auto options = std::make_shared<PinnOptions>();
   auto* command = app.add_subcommand("pinn", "Every spike of an Izhikevich neuron from its equations, by networks");
@@ -463,31 +419,16 @@ void add_pinn(CLI::App& app) {
   add_solver(*table, *compared);
   table->add_option("--designs", compared->designs, "Which")->check(CLI::IsMember(all_designs()))->delimiter(',');
   table->callback([compared] { compare(*compared); });
-  auto inferred = std::make_shared<InferOptions>();
-  auto* inverse = command->add_subcommand("infer", "Parameters of a neuron, with intervals, from a recorded voltage");
-  inferred->common.add_to(*inverse);
-  inverse->add_option("--trace", inferred->trace, "CSV with columns t_ms and v_mv")->required();
-  inverse->add_option("--neuron", inferred->neuron, "Preset that holds the known parameters")->capture_default_str();
-  inverse->add_option("--params", inferred->params, "Known parameters, and where the unknown start: a=0.05,d=60");
-  inverse->add_option("--current", inferred->current, "Stimulus of the recording (default: the preset's)");
-  inverse->add_option("--unknown", inferred->unknown, "Any of a b c d C k")->delimiter(',')->capture_default_str();
-  inverse->callback([inferred] { infer(*inferred); });
-  auto equation = std::make_shared<PdeOptions>();
-  auto* pde = command->add_subcommand("pde", "Burgers' or the Allen-Cahn equation by the same parts, and its error");
-  equation->common.add_to(*pde);
-  pde->add_option("--problem", equation->problem, "burgers or allen-cahn")
-      ->check(CLI::IsMember({"burgers", "allen-cahn"}))
-      ->capture_default_str();
-  pde->add_option("--points", equation->options.points, "Collocation points")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  pde->add_option("--rounds", equation->options.rounds, "Draws of points")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  pde->add_option("--iterations", equation->options.iterations, "Optimizer iterations a round")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  pde->callback([equation] { solve_pde(*equation); });
+  add_pinn_infer(*command);
+  add_pinn_many(*command);
+  auto loaded = std::make_shared<PinnEvalOptions>();
+  auto* eval = command->add_subcommand("eval", "A saved solution: its spikes, and v and u at times of your own");
+  loaded->common.add_to(*eval);
+  eval->add_option("--model", loaded->model, "model.safetensors of a run")->required();
+  eval->add_option("--sample-ms", loaded->sample_ms, "Time step of --out")->capture_default_str();
+  eval->add_option("--out", loaded->out, "CSV to write: t_ms, v_mv, u");
+  eval->callback([loaded] { evaluate(*loaded); });
+  add_pinn_pde(*command);
   command->callback([options, command] {
     if (command->get_subcommands().empty()) run(*options);
   });

@@ -39,6 +39,16 @@ class Solve(Case):
         self.assertGreater(len((run / "loss.csv").read_text().splitlines()), 100)
         self.assertTrue((run / "voltage.png").exists() or "gnuplot" in (run / "plots.gnuplot").read_text())
         self.refused("pinn", "--out", "run", saying=["run holds a run already"])
+        again = self.json("pinn", "eval", "--model", run / "model.safetensors", "--sample-ms", "5", "--out", "s.csv")
+        self.assertEqual(again["spike_times_ms"], result["spike_times_ms"])
+        self.assertEqual((self.folder / "s.csv").read_text().splitlines()[1], "0,-65,-13")
+        # another architecture, and a file cut short
+        (self.folder / "other.safetensors").write_bytes(model.replace(b"[1,16,2]", b"[1,17,2]").replace(
+            b"[1, 16, 2]", b"[1, 17, 2]"))
+        self.refused("pinn", "eval", "--model", "other.safetensors", saying=["other.safetensors", "this architecture has"])
+        (self.folder / "short.safetensors").write_bytes(model[:-100])
+        self.refused("pinn", "eval", "--model", "short.safetensors", saying=["short.safetensors"])
+        self.refused("pinn", "eval", "--model", "none.safetensors", saying=["none.safetensors"])
 
     def test_never_fires(self):
         result = self.run_program("pinn", "--neuron", "rs2007", "--current", "20", "--duration-ms", "30", "--out", "r")
@@ -50,6 +60,16 @@ class Solve(Case):
                            "windows,global,guided", "--effort", "0.0005")
         self.assertEqual([row["design"] for row in result["rows"]], ["windows", "global", "guided"])
         self.assertEqual(result["rows"][0]["spikes"], 1)
+
+
+    def test_many(self):
+        (self.folder / "sets.csv").write_text("d,v0\n8,-65\n6,-64\n")
+        result = self.json("pinn", "many", "--neuron", "rs2003", "--sets", "sets.csv", "--duration-ms", "4", "--out", "m")
+        self.assertEqual(result["neurons"], 2)
+        self.assertEqual([row["spikes"] for row in result["rows"]], [1, 1])
+        self.assertLess(abs(result["rows"][0]["spike_times_ms"][0] - RS2003_30MS[0]), 1e-4)
+        self.assertTrue((self.folder / "m" / "model-2.safetensors").exists())
+        self.assertEqual(len((self.folder / "m" / "spikes.csv").read_text().splitlines()), 3)
 
 
 class BadInput(Case):
@@ -64,10 +84,21 @@ class BadInput(Case):
             (["--duration-ms", "0"], ["--duration-ms 0"]),
             (["--reference", "none.csv"], ["none.csv"]),
             (["--design", "magic"], ["magic"]),
+            (["--current", "nan"], ["nan"]),
+            (["--held-out", "2"], ["held-out"]),
             (["infer", "--trace", "none.csv"], ["none.csv"]),
+            (["infer", "--trace", "none.csv", "--unknown", "z"], ["none.csv"]),
+            (["many", "--sets", "none.csv"], ["none.csv"]),
+            (["many", "--params", "C=0"], ["C = 0 must be positive"]),
         ]:
             self.refused("pinn", *arguments, saying=saying)
         self.assertFalse((self.folder / "runs").exists())
+
+    def test_parameter_sets(self):
+        for text, saying in [("a,b\n1\n", ["sets.csv", "line 2 has 1 columns"]), ("a\n", ["no parameter sets"]),
+                             ("z\n1\n", ["no parameter 'z'"]), ("a\nx\n", ["'x'"])]:
+            (self.folder / "sets.csv").write_text(text)
+            self.refused("pinn", "many", "--sets", "sets.csv", saying=saying)
 
     def test_traces(self):
         rows = [f"{i / 10},{-60}" for i in range(200)]

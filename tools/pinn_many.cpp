@@ -1,0 +1,140 @@
+// `ranvier pinn many`: a batch of neurons or parameter sets in one program.
+#include "models/pinn_many.h"
+
+#include <fstream>
+#include <sstream>
+
+#include "tools/pinn_commands.h"
+#include "tools/pinn_run.h"
+
+namespace ranvier::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct ManyOptions {
+  Common common;
+  std::string neuron = "rs2007", params, current, sets, quality = "fast", out;
+  int64_t count = 1;
+  double duration_ms = 1000;
+  std::optional<double> budget_s;
+};
+
+/// Changes of parameters from a CSV: line 1 names them, every further line is a neuron.
+std::vector<std::string> read_sets(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) throw UsageError(fmt::format("{}: cannot be read", path));
+  const auto cells = [](const std::string& line) {
+    std::vector<std::string> parts;
+    std::stringstream stream(line);
+    for (std::string cell; std::getline(stream, cell, ',');) {
+      std::erase_if(cell, [](char c) { return c == ' ' || c == '\r' || c == '\t'; });
+      parts.push_back(cell);
+    }
+    return parts;
+  };
+  std::string line;
+  std::getline(file, line);
+  const std::vector<std::string> names = cells(line);
+  std::vector<std::string> sets;
+  for (int64_t number = 2; std::getline(file, line); ++number) {
+    const std::vector<std::string> values = cells(line);
+    if (values.empty()) continue;
+    if (values.size() != names.size())
+      throw UsageError(
+          fmt::format("{}: line {} has {} columns, line 1 names {}", path, number, values.size(), names.size()));
+    std::string set;
+    for (size_t k = 0; k < names.size(); ++k) set += (k ? "," : "") + names[k] + "=" + values[k];
+    sets.push_back(set);
+  }
+  if (sets.empty()) throw UsageError(fmt::format("{}: there are no parameter sets", path));
+  return sets;
+}
+
+void run(const ManyOptions& o) {
+  const Device device = o.common.start();
+  if (!(o.duration_ms > 0)) throw UsageError(fmt::format("--duration-ms {}: must be positive", o.duration_ms));
+  const pinn::Current current = pinn::Current::parse(o.current.empty() ? default_current(o.neuron) : o.current);
+  const std::vector<std::string> sets = o.sets.empty() ? std::vector<std::string>{""} : read_sets(o.sets);
+  std::vector<pinn::Job> jobs;
+  for (const std::string& set : sets)
+    for (int64_t copy = 0; copy < o.count; ++copy) {
+      pinn::Neuron neuron = pinn::Neuron::preset(o.neuron);
+      neuron.set(o.params), neuron.set(set);
+      neuron.check();
+      if (!set.empty()) neuron.name += " " + set;
+      jobs.push_back({neuron, current, static_cast<uint64_t>(copy)});
+    }
+  pinn::Options options = pinn::Options::quality(o.quality);
+  options.seed = o.common.seed.value_or(0);
+  if (o.budget_s) options.budget_seconds = *o.budget_s;
+  watch_for_interruption();
+  Progress progress(o.common);
+  const Stopwatch watch;
+  const std::vector<pinn::Solution> solutions =
+      pinn::solve_many(jobs, o.duration_ms, options, device, [&](const pinn::ManyProgress& at) {
+        progress.update(fmt::format("{} of {} neurons done, the last at {:.1f} ms, {} spikes, {} launches", at.finished,
+                                    at.jobs, at.least_ms, at.spikes, at.launches));
+        return !interrupted();
+      });
+  const double seconds = watch.wall(), cpu = watch.cpu();
+  Json rows = Json::array();
+  std::string failed, spikes = "neuron,spike_ms\n";
+  int64_t failures = 0, found = 0;
+  for (size_t k = 0; k < solutions.size(); ++k) {
+    const pinn::Solution& s = solutions[k];
+    rows.push_back({{"neuron", jobs[k].neuron.name},
+                    {"seed", jobs[k].seed},
+                    {"spikes", s.spike_times_ms.size()},
+                    {"spike_times_ms", s.spike_times_ms},
+                    {"residual_fresh_over_training", s.worst_fresh_ratio()},
+                    {"reached_ms", s.reached_ms},
+                    {"failure", s.failure}});
+    found += static_cast<int64_t>(s.spike_times_ms.size());
+    for (double t : s.spike_times_ms) spikes += fmt::format("{},{}\n", k + 1, t);
+    if (!s.complete()) ++failures, failed = fmt::format("neuron {} ({}): {}", k + 1, jobs[k].neuron.name, s.failure);
+  }
+  if (!o.out.empty()) {
+    create({o.out});
+    write_file(std::filesystem::path(o.out) / "spikes.csv", spikes);
+    for (size_t k = 0; k < solutions.size(); ++k)
+      solutions[k].save((std::filesystem::path(o.out) / fmt::format("model-{}.safetensors", k + 1)).string());
+  }
+  progress.finish(
+      fmt::format("{} neurons for {:g} ms: {} spikes in {:.2f} s ({:.2f} s of processor time), {:.3g} neurons a "
+                  "second",
+                  jobs.size(), o.duration_ms, found, seconds, cpu, static_cast<double>(jobs.size()) / seconds));
+  o.common.print({{"neurons", jobs.size()},
+                  {"spikes", found},
+                  {"seconds", seconds},
+                  {"cpu_seconds", cpu},
+                  {"neurons_per_second", static_cast<double>(jobs.size()) / seconds},
+                  {"rows", rows}});
+  if (interrupted()) throw Exit{130};
+  if (failures) throw std::runtime_error(fmt::format("{} of {} neurons failed; {}", failures, jobs.size(), failed));
+}
+
+}  // namespace
+
+void add_pinn_many(CLI::App& pinn) {
+  auto options = std::make_shared<ManyOptions>();
+  ManyOptions& o = *options;
+  auto* command = pinn.add_subcommand("many", "Many neurons or parameter sets in one program");
+  o.common.add_to(*command);
+  command->add_option("--neuron", o.neuron, "Preset that all start from")->capture_default_str();
+  command->add_option("--params", o.params, "Parameters changed in all: a=0.03,d=50");
+  command->add_option("--sets", o.sets, "CSV: line 1 names parameters, every further line is a neuron");
+  command->add_option("--count", o.count, "Copies of each, with seeds of their own")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--current", o.current, "70, step:70@100, ... (default: the preset's)");
+  command->add_option("--duration-ms", o.duration_ms, "Time to solve")->capture_default_str();
+  command->add_option("--quality", o.quality, "fast or best")
+      ->check(CLI::IsMember({"fast", "best"}))
+      ->capture_default_str();
+  command->add_option("--budget-s", o.budget_s, "Give up after this many seconds, keeping what was found");
+  command->add_option("--out", o.out, "Folder for spikes.csv and a model a neuron (default: none is written)");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace ranvier::cli
