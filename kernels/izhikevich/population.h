@@ -55,6 +55,8 @@ struct ShardResult {
   Failure failure = Failure::none;
   uint32_t neuron = 0, step = 0;  ///< of the failure
   int64_t pieces = 0;             ///< shorter pieces of steps that had no solution
+  std::vector<Event> ordered;     ///< scratch
+  std::vector<uint32_t> starts;   ///< scratch
 };
 
 /// One call: `steps` steps of length h of n neurons under a held drive (or, one step, a growing one).
@@ -63,7 +65,7 @@ struct PopulationCall {
   int64_t n = 0;
   T* v = nullptr;
   T* u = nullptr;
-  Column<T> p2, p1, w, ab, ae, abv;  ///< Rates; printed modes: q2, q1, q0, a, b, e, v_b in p2, p1, w, ab, ae, abv, v_b
+  Column<T> p2, p1, w, ab, ae, abv;  ///< Rates; printed modes: q2, q1, -, b, e, v_b
   Column<T> q0, a;                   ///< printed modes only
   Column<T> v_peak, c, d;            ///< Reset
   Column<T> drive;                   ///< p0 = (q0 + I) / C; printed modes: I
