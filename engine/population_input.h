@@ -24,6 +24,8 @@ class ExternalCurrent {
 
   /// Goes to what holds from t on; true when that is something new.
   bool move(double t);
+  /// Takes up a run at t, whose processes are restored, in a new object: edges before t are passed.
+  void resume(double t) { cursor_.advance(t, -slack_); }
   /// No change before this time; infinity without any.
   double next_edge() const;
   /// Whether the current changes inside steps.

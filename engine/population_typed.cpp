@@ -168,6 +168,7 @@ class Typed : public Population::Implementation {
       take(&r.interval, sizeof r.interval);
       take(r.state.data(), r.state.size() * sizeof(float));
     }
+    if (step > 0) external_current.resume(static_cast<double>(step) * spec.dt);
     spikes.clear(), failure.clear();
     known_ = false;
   }
