@@ -74,5 +74,6 @@ void add_coupling(CLI::App&);
 void add_study(CLI::App&);
 void add_bench_pinn(CLI::App& bench);
 void add_bench_coupling(CLI::App& bench);
+void add_bench_neurons(CLI::App& bench);
 
 }  // namespace ranvier::cli

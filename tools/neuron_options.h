@@ -16,6 +16,8 @@ struct NeuronOptions {
   std::optional<std::string> current;
   std::optional<double> dt, duration, rtol, atol;
   std::string out;
+  std::string file, resume;  ///< of a network: its TOML, a state to go on from
+  bool solver_given = false, mode_given = false;
 
   /// The flags of a neuron and its stimulus.
   void add_neuron(CLI::App& command);
@@ -37,6 +39,10 @@ void create_output(const std::string& folder, const std::string& mark);
 
 /// "0.01,0.1" as positive numbers; throws UsageError naming the flag.
 std::vector<double> positive_list(const std::string& text, const char* flag);
+
+/// True where FILE or --preset names a network.
+bool is_network(const NeuronOptions& options);
+void run_network(const NeuronOptions& options);
 
 // The parts of `simulate` that have a file of their own.
 void add_simulate_compare(CLI::App& simulate);

@@ -210,15 +210,19 @@ void run(const NeuronOptions& options) {
 void add_simulate(CLI::App& app) {
   auto options = std::make_shared<NeuronOptions>();
   auto* command =
-      app.add_subcommand("simulate", "Runs an Izhikevich neuron; compares solvers; draws the twenty patterns");
+      app.add_subcommand("simulate", "Runs an Izhikevich neuron or a network; compares solvers; draws the twenty patterns");
   command->require_subcommand(0, 1);
   options->add_neuron(*command);
   options->add_method(*command);
+  command->add_option("file", options->file, "A network as TOML; or --preset cortical1000, polychronous2006");
+  command->add_option("--resume", options->resume, "A network's state to go on from: FOLDER/network.state");
   add_simulate_compare(*command);
   add_simulate_stability(*command);
   add_simulate_patterns(*command);
   command->callback([options, command] {
-    if (command->get_subcommands().empty()) run(*options);
+    if (!command->get_subcommands().empty()) return;
+    options->solver_given = command->count("--solver") > 0, options->mode_given = command->count("--mode") > 0;
+    is_network(*options) ? run_network(*options) : run(*options);
   });
 }
 

@@ -11,6 +11,8 @@
 
 namespace ranvier::kernels::izhikevich {
 
+using kernels::fused, kernels::product, kernels::quotient, kernels::root;  // beside the overloads below
+
 /// 64 bytes of an element type.
 template <class T>
 struct Wide;
@@ -27,7 +29,8 @@ struct Wide<double> {
 template <class T>
 struct PackMask {
   using Values = typename Wide<T>::Values;
-  decltype(Values{} < Values{}) x;
+  using Bits = decltype(Values{} < Values{});
+  Bits x;
   friend RANVIER_HD_INLINE PackMask operator!(PackMask a) { return {~a.x}; }
   friend RANVIER_HD_INLINE PackMask operator&(PackMask a, PackMask b) { return {a.x & b.x}; }
   friend RANVIER_HD_INLINE PackMask operator|(PackMask a, PackMask b) { return {a.x | b.x}; }

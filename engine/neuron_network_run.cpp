@@ -1,0 +1,400 @@
+// A network's step in f32 or f64.
+#include <algorithm>
+#include <cmath>
+
+#include "engine/neuron_network_run.h"
+#include "kernels/common/parallel.h"
+#include "kernels/common/philox.h"
+#include "kernels/izhikevich/located.h"
+#include "kernels/izhikevich/published.h"
+#include "kernels/izhikevich/steps.h"
+#include "kernels/random/random.h"
+
+namespace ranvier::neuron {
+namespace {
+
+namespace iz = kernels::izhikevich;
+namespace sy = kernels::synapse;
+
+constexpr int64_t shard_size = 16384;  // neurons that one thread steps
+
+sy::Method method_of(Solver solver) {
+  switch (solver) {
+    case Solver::euler:
+      return sy::Method::euler;
+    case Solver::izhikevich:
+      return sy::Method::semi_implicit;
+    case Solver::midpoint:
+      return sy::Method::midpoint;
+    case Solver::rk4:
+      return sy::Method::rk4;
+    case Solver::backward_euler:
+      return sy::Method::backward_euler;
+    case Solver::exponential:
+      return sy::Method::exponential;
+    case Solver::linear_implicit:
+      return sy::Method::linear_implicit;
+    default:
+      fail("solver {} has no place in a network: its steps are not of one length and one memory", name(solver));
+  }
+}
+
+sy::Resets resets_of(Mode mode) {
+  switch (mode) {
+    case Mode::published:
+      return sy::Resets::grid;
+    case Mode::published_2003:
+      return sy::Resets::printed_2003;
+    case Mode::published_2004:
+      return sy::Resets::printed_2004;
+    case Mode::accurate:
+      break;
+  }
+  return sy::Resets::located;
+}
+
+bool printed(Mode mode) { return mode == Mode::published_2003 || mode == Mode::published_2004; }
+
+/// The coefficients of neuron i: those of the population but for the ones that differ.
+Parameters parameters_of(const PopulationSpec& p, int64_t i, double& v0, double& u0) {
+  Parameters q = p.parameters;
+  v0 = p.v0, u0 = p.u0;
+  for (const auto& [key, values] : p.each) {
+    double* to = key == "C"        ? &q.C
+                 : key == "q2"     ? &q.q2
+                 : key == "q1"     ? &q.q1
+                 : key == "q0"     ? &q.q0
+                 : key == "a"      ? &q.a
+                 : key == "b"      ? &q.b
+                 : key == "v_b"    ? &q.v_b
+                 : key == "e"      ? &q.e
+                 : key == "v_peak" ? &q.v_peak
+                 : key == "c"      ? &q.c
+                 : key == "d"      ? &q.d
+                 : key == "v0"     ? &v0
+                 : key == "u0"     ? &u0
+                                   : nullptr;
+    if (!to) fail("population {}: there is no parameter '{}'", p.name, key);
+    if (static_cast<int64_t>(values.size()) != p.size)
+      fail("population {}: {} values of {} for {} neurons", p.name, values.size(), key, p.size);
+    *to = values[static_cast<size_t>(i)];
+  }
+  return q;
+}
+
+template <class T>
+struct Receiver {
+  SynapseModel model;
+  double largest = 0;  ///< |weight|
+  std::vector<int64_t> arrived, scratch;
+  std::vector<T> decaying, rising;
+};
+
+/// A population.
+template <class T>
+struct Cells {
+  PopulationSpec spec;
+  int64_t padded = 0;
+  std::vector<T> v, u, base;
+  std::vector<std::vector<T>> columns;  ///< k, then v_peak c d
+  std::vector<double> capacity, q0;     ///< of p0 = (q0 + I) / C
+  std::vector<float> noise, field, trace;
+  std::vector<std::unique_ptr<Receiver<T>>> receivers;
+  std::vector<sy::ReceptorArrays<T>> arrays;
+  sy::Tick<T> tick;
+  std::unique_ptr<sy::Spike[]> room;
+  std::vector<sy::Spike> spikes;
+  std::vector<sy::Outcome> outcomes;
+  const Process* process = nullptr;
+  int64_t noise_steps = 1;
+  double current_now = std::nan("");
+  int kick = -1;  ///< its receiver
+};
+
+template <class T>
+class Running final : public Network::Implementation {
+ public:
+  explicit Running(NetworkSpec s);
+  void step(std::vector<NetworkSpike>* spikes) override;
+  double potential(int p, int64_t i, bool recovery) const override {
+    return static_cast<double>((recovery ? cells_[p].u : cells_[p].v)[i]);
+  }
+  double receptor_state(int p, int r, int64_t i) const override {
+    const auto& list = cells_.at(p).receivers.at(r)->decaying;
+    return list.empty() ? 0 : static_cast<double>(list[i]);
+  }
+  void state(StateArchive& archive) override;
+
+ private:
+  void make_cells(Cells<T>& c, const PopulationSpec& spec);
+  int receiver(Cells<T>& c, const SynapseModel& model, double largest, bool shared);
+  void finish_receivers(Cells<T>& c);
+  void drive(Cells<T>& c);
+  void kick();
+  void exchange();
+  void advance(Cells<T>& c);
+  void send(int p, std::vector<NetworkSpike>* spikes);
+
+  std::vector<Cells<T>> cells_;
+  sy::Stepping stepping_;
+  int64_t kick_steps_ = 1, all_ = 0;
+};
+
+template <class T>
+Running<T>::Running(NetworkSpec s) : Implementation(std::move(s)) {
+  stepping_.method = method_of(spec.solver), stepping_.resets = resets_of(spec.mode), stepping_.h = spec.dt;
+  stepping_.doublings = 0;
+  cells_.resize(spec.populations.size());
+  counts.assign(spec.populations.size(), 0);
+  for (size_t p = 0; p < cells_.size(); ++p) make_cells(cells_[p], spec.populations[p]), all_ += cells_[p].spec.size;
+  for (ProjectionSpec& projection : spec.projections) {
+    Path path;
+    path.spec = std::move(projection);
+    double largest = 0;
+    for (float w : path.spec.connections.weight) largest = std::max(largest, std::abs(static_cast<double>(w)));
+    if (path.spec.stdp)
+      largest = std::max({largest, std::abs(path.spec.stdp->high), std::abs(path.spec.stdp->low)});
+    path.receptor = receiver(cells_[path.spec.target], path.spec.synapse, largest, true);
+    paths.push_back(std::move(path));
+  }
+  spec.projections.clear();
+  if (spec.kick) {
+    kick_steps_ = std::max<int64_t>(1, std::llround(spec.kick->interval / spec.dt));
+    for (auto& c : cells_) c.kick = receiver(c, {}, std::abs(spec.kick->current), false);
+  }
+  for (auto& c : cells_) finish_receivers(c);
+  for (Path& path : paths)
+    path.prepare(cells_[path.spec.source].spec.size, cells_[path.spec.target].spec.size, spec,
+                 1 / static_cast<double>(cells_[path.spec.target].arrays[path.receptor].unit));
+}
+
+template <class T>
+void Running<T>::make_cells(Cells<T>& c, const PopulationSpec& from) {
+  c.spec = from;
+  const int64_t n = from.size;
+  c.padded = (n + 15) / 16 * 16;
+  const auto padded = static_cast<size_t>(c.padded);
+  c.v.assign(padded, T(-65)), c.u.assign(padded, T(0));
+  const int64_t distinct = from.each.empty() ? 1 : n;
+  const size_t k_count = printed(spec.mode) ? 7 : 6;
+  c.columns.assign(k_count + 3, std::vector<T>(static_cast<size_t>(distinct == 1 ? 1 : c.padded), T(0)));
+  for (int64_t i = 0; i < n; ++i) {
+    double v0, u0;
+    const Parameters q = parameters_of(from, i, v0, u0);
+    c.v[i] = static_cast<T>(v0), c.u[i] = static_cast<T>(u0);
+    if (i >= distinct) continue;
+    try {
+      validate(q);
+      if (!(v0 < q.v_peak) || !std::isfinite(u0)) fail("v0 = {}, u0 = {}: not below v_peak = {}", v0, u0, q.v_peak);
+      if (printed(spec.mode) && q.C != 1) fail("mode {} has no C = {}", name(spec.mode), q.C);
+    } catch (const Error& error) {
+      fail("population {}, neuron {}: {}", from.name, i, error.what());
+    }
+    const iz::Rates<T> r = iz::rates<T>(q);
+    const iz::Printed<T> k = iz::printed<T>(q);
+    const T values[2][7] = {{r.p2, r.p1, r.w, r.ab, r.ae, r.abv, T(0)}, {k.q2, k.q1, k.q0, k.a, k.b, k.v_b, k.e}};
+    for (size_t j = 0; j < k_count; ++j) c.columns[j][i] = values[k_count == 7][j];
+    const iz::Reset<T> reset = iz::reset<T>(q);
+    c.columns[k_count][i] = reset.v_peak, c.columns[k_count + 1][i] = reset.c, c.columns[k_count + 2][i] = reset.d;
+    c.capacity.push_back(q.C), c.q0.push_back(q.q0);
+    if (spec.solver == Solver::exponential)
+      stepping_.doublings = std::max(stepping_.doublings, iz::doublings_for(q, spec.dt));
+  }
+  if (!from.current_each.empty() && static_cast<int64_t>(from.current_each.size()) != n)
+    fail("population {}: {} values of current for {} neurons", from.name, from.current_each.size(), n);
+  c.base.assign(distinct == 1 && from.current_each.empty() ? 1 : padded, T(0));
+  for (const Process& process : c.spec.processes) {
+    if (process.kind != Process::Kind::noise || c.process)
+      fail("population {}: in a network the random current is one noise", from.name);
+    c.process = &process;
+    c.noise_steps = std::max<int64_t>(1, std::llround(process.interval / spec.dt));
+    c.noise.assign(padded, 0);
+  }
+  sy::Tick<T>& t = c.tick;
+  t.n = n, t.v = c.v.data(), t.u = c.u.data();
+  const auto column = [](const std::vector<T>& x) { return sy::Column<T>{x.data(), x.size() > 1}; };
+  for (size_t j = 0; j < k_count; ++j) t.k[j] = column(c.columns[j]);
+  t.v_peak = column(c.columns[k_count]), t.c = column(c.columns[k_count + 1]), t.d = column(c.columns[k_count + 2]);
+  t.base = column(c.base);
+  t.noise = c.process ? c.noise.data() : nullptr;
+  c.room.reset(new sy::Spike[static_cast<size_t>(n) * sy::most_spikes(stepping_.resets)]);
+  c.outcomes.resize(static_cast<size_t>((n + shard_size - 1) / shard_size));
+}
+
+template <class T>
+int Running<T>::receiver(Cells<T>& c, const SynapseModel& model, double largest, bool shared) {
+  if (shared)
+    for (size_t r = 0; r < c.receivers.size(); ++r)
+      if (c.receivers[r]->model == model) {
+        c.receivers[r]->largest = std::max(c.receivers[r]->largest, largest);
+        return static_cast<int>(r);
+      }
+  auto made = std::make_unique<Receiver<T>>();
+  made->model = model, made->largest = largest;
+  c.receivers.push_back(std::move(made));
+  return static_cast<int>(c.receivers.size()) - 1;
+}
+
+/// (1 - exp(-h / tau)) tau / h, the mean of exp(-t / tau) over a step.
+double mean_of(double h, double tau) { return -kernels::math::expm1(-h / tau) * tau / h; }
+
+template <class T>
+void Running<T>::finish_receivers(Cells<T>& c) {
+  const auto padded = static_cast<size_t>(c.padded);
+  for (auto& r : c.receivers) {
+    const SynapseModel& m = r->model;
+    sy::ReceptorArrays<T> a;
+    a.kind = m.kind;
+    int exponent = 0;
+    std::frexp(r->largest > 0 ? r->largest : 1.0, &exponent);
+    a.unit = static_cast<T>(std::ldexp(1.0, exponent - sy::weight_bits));
+    r->arrived.assign(padded, 0);
+    const int count = sy::states(m.kind);
+    if (count > 0) r->decaying.assign(padded, T(0));
+    if (count > 1) r->rising.assign(padded, T(0));
+    if (count > 0) {
+      double norm = 1;
+      const bool rises = count > 1 && m.tau_rise > 0;
+      if (rises) {
+        const double ratio = m.tau / m.tau_rise;
+        norm = 1 / (std::pow(ratio, -m.tau_rise / (m.tau - m.tau_rise)) * (1 - m.tau_rise / m.tau));
+      }
+      a.step = {static_cast<T>(kernels::math::exp(-spec.dt / m.tau)), static_cast<T>(norm * mean_of(spec.dt, m.tau)),
+                rises ? static_cast<T>(kernels::math::exp(-spec.dt / m.tau_rise)) : T(0),
+                rises ? static_cast<T>(norm * mean_of(spec.dt, m.tau_rise)) : T(0), static_cast<T>(m.reversal)};
+    }
+    a.arrived = r->arrived.data(), a.decaying = r->decaying.data(), a.rising = r->rising.data();
+    c.arrays.push_back(a);
+  }
+  c.tick.receptors = c.arrays.data(), c.tick.receptor_count = static_cast<int>(c.arrays.size());
+}
+
+/// Stimulus and noise of the step.
+template <class T>
+void Running<T>::drive(Cells<T>& c) {
+  const double current = c.spec.current.at(static_cast<double>(n) * spec.dt);
+  if (!(current == c.current_now)) {
+    c.current_now = current;
+    for (size_t i = 0; i < c.base.size(); ++i) {
+      if (static_cast<int64_t>(i) >= c.spec.size) break;
+      const double I = current + (c.spec.current_each.empty() ? 0 : c.spec.current_each[i]);
+      const size_t j = c.capacity.size() > 1 ? i : 0;
+      c.base[i] = static_cast<T>(printed(spec.mode) ? I : (c.q0[j] + I) / c.capacity[j]);
+    }
+  }
+  if (!c.process || n % c.noise_steps != 0) return;
+  const int64_t rng[2] = {static_cast<int64_t>(spec.seed), n / c.noise_steps};
+  const uint64_t stream = kernels::philox::stream_hash(c.process->stream + "/" + c.spec.name);
+  kernels::cpu::fill_normal(c.spec.size, static_cast<float>(c.process->mean), static_cast<float>(c.process->deviation),
+                            stream, rng, c.noise.data());
+}
+
+template <class T>
+void Running<T>::kick() {
+  if (!spec.kick) return;
+  const uint64_t stream = kernels::philox::stream_hash("network/kick");
+  auto chosen = static_cast<int64_t>(
+      kernels::philox::integer_of(kernels::philox::bits(spec.seed, stream, static_cast<uint64_t>(n / kick_steps_), 0), 0,
+                                  static_cast<uint64_t>(all_)));
+  for (auto& c : cells_) {
+    if (chosen < c.spec.size) {
+      const auto& a = c.arrays[c.kick];
+      a.arrived[chosen] += sy::fixed_point(static_cast<float>(spec.kick->current), 1 / static_cast<double>(a.unit));
+      return;
+    }
+    chosen -= c.spec.size;
+  }
+}
+
+template <class T>
+void Running<T>::exchange() {
+  if (!coupling.exchange) return;
+  if (n % coupling.interval == 0) {
+    FieldCoupling::Exchange e{static_cast<double>(n) * spec.dt, {}, {}};
+    for (auto& c : cells_) {
+      const auto size = static_cast<size_t>(c.spec.size);
+      if (c.field.empty()) c.field.assign(c.padded, 0), c.trace.assign(c.padded, 0), c.tick.field = c.field.data();
+      e.trace.emplace_back(c.trace.data(), size), e.current.emplace_back(c.field.data(), size);
+    }
+    coupling.exchange(e);
+  }
+  const auto factor = static_cast<float>(kernels::math::exp(-spec.dt / coupling.tau));
+  for (auto& c : cells_) sy::cpu::decay(c.padded, factor, c.trace.data(), c.trace.data());
+}
+
+template <class T>
+void Running<T>::advance(Cells<T>& c) {
+  const auto shards = static_cast<int64_t>(c.outcomes.size());
+  const int64_t most = sy::most_spikes(stepping_.resets);
+  kernels::parallel_for(shards, [&](int64_t shard) {
+    const int64_t begin = shard * shard_size, end = std::min(c.spec.size, begin + shard_size);
+    c.outcomes[shard] = sy::cpu::tick(stepping_, c.tick, begin, end, c.room.get() + begin * most);
+  });
+  c.spikes.clear();
+  for (int64_t shard = 0; shard < shards; ++shard) {
+    const sy::Outcome& o = c.outcomes[shard];
+    const sy::Spike* first = c.room.get() + shard * shard_size * most;
+    c.spikes.insert(c.spikes.end(), first, first + o.spikes);
+    if (o.failed >= 0)
+      throw PopulationFailure(
+          fmt::format("population {}, neuron {} {} at t = {:.6g} ms (steps of {} ms)", c.spec.name, o.failed,
+                      o.runaway ? fmt::format("runs away: more than {} spikes in one step", iz::max_events)
+                                : "left the range of numbers",
+                      static_cast<double>(n) * spec.dt, spec.dt),
+          o.failed);
+  }
+}
+
+template <class T>
+void Running<T>::send(int p, std::vector<NetworkSpike>* out) {
+  Cells<T>& c = cells_[p];
+  counts[p] += static_cast<int64_t>(c.spikes.size());
+  const double begin = static_cast<double>(n) * spec.dt;
+  for (const sy::Spike& s : c.spikes) {
+    const double time = begin + s.offset;
+    if (out) out->push_back({time, static_cast<uint32_t>(p), s.neuron});
+    if (!c.trace.empty()) c.trace[s.neuron] += 1.0f;
+    const int64_t wait = printed(spec.mode) || !(s.offset > 0) ? 0 : 1;
+    for (Path& path : paths)
+      if (path.spec.source == p) path.send(s.neuron, n, wait, time);
+  }
+}
+
+template <class T>
+void Running<T>::step(std::vector<NetworkSpike>* out) {
+  for (Path& path : paths) {
+    Cells<T>& c = cells_[path.spec.target];
+    Receiver<T>& r = *c.receivers[path.receptor];
+    deliveries += path.deliver(n, c.spec.size, r.arrived, r.scratch);
+  }
+  kick();
+  exchange();
+  for (auto& c : cells_) drive(c), advance(c);
+  for (int p = 0; p < static_cast<int>(cells_.size()); ++p) send(p, out);
+  for (Path& path : paths)
+    if (path.spec.stdp)
+      path.learn(n, printed(spec.mode) ? 0 : 1, cells_[path.spec.source].spikes, cells_[path.spec.target].spikes);
+  ++n;
+}
+
+template <class T>
+void Running<T>::state(StateArchive& archive) {
+  archive.value(n), archive.value(deliveries);
+  archive.fixed(counts);
+  for (auto& c : cells_) {
+    archive.fixed(c.v), archive.fixed(c.u), archive.fixed(c.noise);
+    archive.list(c.field), archive.list(c.trace);
+    if (archive.loading) c.tick.field = c.field.empty() ? nullptr : c.field.data();
+    for (auto& r : c.receivers) archive.fixed(r->decaying), archive.fixed(r->rising);
+  }
+  for (Path& path : paths) path.state(archive);
+}
+
+}  // namespace
+
+std::unique_ptr<Network::Implementation> make_network(NetworkSpec spec) {
+  if (spec.precision == Precision::f32) return std::make_unique<Running<float>>(std::move(spec));
+  return std::make_unique<Running<double>>(std::move(spec));
+}
+
+}  // namespace ranvier::neuron

@@ -1,0 +1,433 @@
+// A population in one element type: its arrays, its calls of the kernels, and its state as bytes.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "engine/population_run.h"
+#include "kernels/common/parallel.h"
+#include "kernels/izhikevich/located.h"
+#include "kernels/izhikevich/steps.h"
+
+namespace ranvier::neuron {
+namespace {
+
+namespace iz = kernels::izhikevich;
+
+iz::Map map_of(const PopulationSpec& spec) {
+  if (spec.mode == Mode::published_2003) return iz::Map::printed_2003;
+  if (spec.mode == Mode::published_2004) return iz::Map::printed_2004;
+  switch (spec.solver) {
+    case Solver::euler:
+      return iz::Map::euler;
+    case Solver::izhikevich:
+      return iz::Map::semi_implicit;
+    case Solver::backward_euler:
+      return iz::Map::backward_euler;
+    case Solver::midpoint:
+      return iz::Map::midpoint;
+    case Solver::rk4:
+      return iz::Map::rk4;
+    case Solver::ab2:
+      return iz::Map::ab2;
+    case Solver::exponential:
+      return iz::Map::exponential;
+    case Solver::linear_implicit:
+      return iz::Map::linear_implicit;
+    case Solver::linear_implicit_adaptive:
+    case Solver::reference:
+      break;
+  }
+  fail("{}: solver {} has no fixed step", spec.name, name(spec.solver));
+}
+
+/// FNV-1a over everything that decides what a state means.
+class Fingerprint {
+ public:
+  void add(const void* data, size_t bytes) {
+    const auto* from = static_cast<const unsigned char*>(data);
+    for (size_t i = 0; i < bytes; ++i) hash_ = (hash_ ^ from[i]) * 0x100000001b3u;
+  }
+  template <class V>
+  void add(const V& value) requires std::is_arithmetic_v<V> || std::is_enum_v<V> {
+    add(&value, sizeof value);
+  }
+  void add(const std::vector<double>& values) { add(values.data(), values.size() * sizeof(double)); }
+  uint64_t value() const { return hash_; }
+
+ private:
+  uint64_t hash_ = 0xcbf29ce484222325u;
+};
+
+uint64_t fingerprint(const PopulationSpec& s) {
+  Fingerprint f;
+  const Parameters& p = s.parameters;
+  for (const double x : {p.C, p.q2, p.q1, p.q0, p.a, p.b, p.v_b, p.e, p.v_peak, p.c, p.d, s.dt}) f.add(x);
+  f.add(s.size), f.add(s.solver), f.add(s.mode), f.add(s.precision), f.add(s.spike_event), f.add(s.seed);
+  f.add(s.first_element), f.add(s.current_each);
+  for (const auto& [key, values] : s.each) f.add(key.data(), key.size()), f.add(values);
+  for (const auto& piece : s.current.pieces())
+    f.add(piece.begin), f.add(piece.value), f.add(piece.slope), f.add(piece.after);
+  for (const Process& q : s.processes) {
+    f.add(q.kind), f.add(q.values), f.add(q.stream.data(), q.stream.size());
+    for (const double x : {q.mean, q.deviation, q.tau, q.rate, q.weight, q.amplitude, q.frequency, q.phase, q.interval})
+      f.add(x);
+  }
+  return f.value();
+}
+
+void put(std::vector<std::byte>& out, const void* data, size_t bytes) {
+  const auto* from = static_cast<const std::byte*>(data);
+  out.insert(out.end(), from, from + bytes);
+}
+
+template <class T>
+class Typed : public Population::Implementation {
+ public:
+  explicit Typed(PopulationSpec description)
+      : Implementation(std::move(description)), each_(spec), printed_(is_printed(spec.mode)) {
+    const auto n = static_cast<size_t>(iz::padded(spec.size));
+    v_.resize(n), u_.resize(n), counts.resize(n);
+    for (int64_t i = 0; i < static_cast<int64_t>(n); ++i) {
+      const auto at = static_cast<size_t>(i);
+      const int64_t from = std::min(i, spec.size - 1);
+      v_[at] = static_cast<T>(i < spec.size ? each_.v0(i) : each_.parameters(from).c);
+      u_[at] = static_cast<T>(i < spec.size ? each_.u0(i) : 0);
+    }
+    fill_columns();
+    call_.n = spec.size, call_.v = v_.data(), call_.u = u_.data(), call_.counts = counts.data();
+    call_.map = map_of(spec), call_.located = spec.mode == Mode::accurate;
+    call_.zero = spec.spike_event == SpikeEvent::zero, call_.events = spec.record_spikes;
+    if (spec.solver == Solver::ab2 && !printed_) {
+      slope_v_.resize(n), slope_u_.resize(n);
+      call_.slope_v = slope_v_.data(), call_.slope_u = slope_u_.data();
+      forget();
+    }
+    own_drive_ = external_current.differs() || spec.each.contains("q0") || spec.each.contains("C");
+    if (own_drive_) drive_.resize(n);
+    call_.drive.each = own_drive_ ? drive_.data() : nullptr;
+    if (own_drive_ && spec.each.contains("C")) slope_.resize(n);
+    results_.resize(static_cast<size_t>(iz::shards_of(spec.size)));
+    cursors_.resize(results_.size());
+  }
+
+  void advance(int64_t steps) override {
+    begin_advance();
+    if (spec.mode == Mode::accurate)
+      accurate(steps);
+    else
+      on_grid(steps);
+  }
+
+  void half_step(bool first) override {
+    if (spec.mode != Mode::published_2003) fail("{}: only mode published:2003 has half steps", spec.name);
+    if (first == halfway) fail("{}: begin_step and end_step alternate", spec.name);
+    if (first) begin_advance();
+    move(static_cast<double>(step) * spec.dt);
+    call_.reset_only = first, call_.update_only = !first;
+    run(spec.dt, 1, 0);
+    call_.reset_only = call_.update_only = false;
+    halfway = first;
+    if (!first) ++step;
+  }
+
+  double value(int64_t neuron, bool of_u) const override {
+    return static_cast<double>((of_u ? u_ : v_)[static_cast<size_t>(neuron)]);
+  }
+
+  std::vector<std::byte> state() const override {
+    if (halfway) fail("{}: no state between begin_step and end_step", spec.name);
+    std::vector<std::byte> out;
+    const uint64_t head[3] = {fingerprint(spec), static_cast<uint64_t>(step), static_cast<uint64_t>(pieces)};
+    put(out, head, sizeof head);
+    for (const auto* array : {&v_, &u_, &slope_v_, &slope_u_}) put(out, array->data(), array->size() * sizeof(T));
+    put(out, counts.data(), counts.size() * sizeof(uint32_t));
+    for (const RunningProcess& r : external_current.running()) {
+      put(out, &r.interval, sizeof r.interval);
+      put(out, r.state.data(), r.state.size() * sizeof(float));
+    }
+    return out;
+  }
+
+  void restore(std::span<const std::byte> bytes) override {
+    uint64_t head[3];
+    if (bytes.size() != state().size())
+      fail("{}: the state is of another population: {} bytes", spec.name, bytes.size());
+    const auto take = [&](void* to, size_t count) {
+      if (count == 0) return;
+      std::memcpy(to, bytes.data(), count);
+      bytes = bytes.subspan(count);
+    };
+    take(head, sizeof head);
+    if (head[0] != fingerprint(spec))
+      fail("{}: the state is of another population: parameters, inputs, solver, mode, type, dt or seed differ",
+           spec.name);
+    step = first_step = static_cast<int64_t>(head[1]), pieces = static_cast<int64_t>(head[2]);
+    for (auto* array : {&v_, &u_, &slope_v_, &slope_u_}) take(array->data(), array->size() * sizeof(T));
+    take(counts.data(), counts.size() * sizeof(uint32_t));
+    for (RunningProcess& r : external_current.running()) {
+      take(&r.interval, sizeof r.interval);
+      take(r.state.data(), r.state.size() * sizeof(float));
+    }
+    if (step > 0) external_current.resume(static_cast<double>(step) * spec.dt);
+    spikes.clear(), failure.clear();
+    known_ = false;
+  }
+
+  std::span<T> synaptic(SynapticInput kind) {
+    if (printed_ && kind != SynapticInput::current)
+      fail("{}: mode {} is printed without conductances", spec.name, name(spec.mode));
+    auto& array = synaptic_[static_cast<size_t>(kind)];
+    if (array.empty()) array.resize(v_.size());
+    const T*& pointer = kind == SynapticInput::current       ? call_.current
+                        : kind == SynapticInput::conductance ? call_.conductance
+                                                             : call_.reversal;
+    pointer = array.data();
+    return std::span(array).first(static_cast<size_t>(spec.size));
+  }
+  std::span<T> v_span() { return std::span(v_).first(static_cast<size_t>(spec.size)); }
+  std::span<T> u_span() { return std::span(u_).first(static_cast<size_t>(spec.size)); }
+
+ private:
+  static bool is_printed(Mode mode) { return mode == Mode::published_2003 || mode == Mode::published_2004; }
+
+  /// A column of what `value` makes of each neuron's parameters; one value where all are the same.
+  template <class Value>
+  void column(iz::Column<T>& to, const Value& value) {
+    to.shared = static_cast<T>(value(each_.parameters(0)));
+    if (spec.each.empty()) return;
+    std::vector<T> values(v_.size());
+    bool differ = false;
+    for (int64_t i = 0; i < static_cast<int64_t>(values.size()); ++i) {
+      values[static_cast<size_t>(i)] = static_cast<T>(value(each_.parameters(std::min(i, spec.size - 1))));
+      differ = differ || values[static_cast<size_t>(i)] != to.shared;
+    }
+    if (!differ) return;
+    columns_.push_back(std::move(values));
+    to.each = columns_.back().data();
+  }
+
+  void fill_columns() {
+    using P = Parameters;
+    columns_.reserve(16);
+    if (printed_) {
+      column(call_.p2, [](const P& p) { return p.q2; }), column(call_.p1, [](const P& p) { return p.q1; });
+      column(call_.q0, [](const P& p) { return p.q0; }), column(call_.a, [](const P& p) { return p.a; });
+      column(call_.ab, [](const P& p) { return p.b; }), column(call_.ae, [](const P& p) { return p.e; });
+      column(call_.abv, [](const P& p) { return p.v_b; });
+    } else {
+      column(call_.p2, [](const P& p) { return p.q2 / p.C; }), column(call_.p1, [](const P& p) { return p.q1 / p.C; });
+      column(call_.w, [](const P& p) { return 1 / p.C; }), column(call_.ab, [](const P& p) { return p.a * p.b; });
+      column(call_.ae, [](const P& p) { return p.a * p.e; });
+      column(call_.abv, [](const P& p) { return p.a * p.b * p.v_b; });
+      if (spec.solver == Solver::exponential) {
+        call_.doublings = 0;
+        for (int64_t i = 0; i < (spec.each.empty() ? 1 : spec.size); ++i)
+          call_.doublings = std::max(call_.doublings, iz::doublings_for(each_.parameters(i), spec.dt));
+      }
+    }
+    column(call_.v_peak, [](const P& p) { return p.v_peak; });
+    column(call_.c, [](const P& p) { return p.c; }), column(call_.d, [](const P& p) { return p.d; });
+  }
+
+  void begin_advance() {
+    if (!failure.empty()) fail("{}: cannot go on: {}", spec.name, failure);
+    if (halfway) fail("{}: end_step comes first", spec.name);
+    spikes.clear();
+    first_step = step;
+  }
+
+  /// Adams-Bashforth restarts.
+  void forget() { std::fill(slope_v_.begin(), slope_v_.end(), std::numeric_limits<T>::quiet_NaN()); }
+
+  /// The external current that holds from t on.
+  void move(double t) {
+    const bool changed = external_current.move(t);
+    if (changed && spec.mode == Mode::accurate) forget();
+    if (changed || !known_ || external_current.grows()) refresh(t);
+    known_ = true;
+  }
+
+  void refresh(double t) {
+    const double shared = external_current.shared(t);
+    if (!own_drive_) {
+      call_.drive.shared = static_cast<T>(printed_ ? shared : iz::drive(spec.parameters, shared));
+      return;
+    }
+    const auto own = [&](const char* key) {
+      const auto found = spec.each.find(key);
+      return found == spec.each.end() ? nullptr : found->second.data();
+    };
+    const double* q0 = own("q0");
+    const double* C = own("C");
+    kernels::parallel_for(iz::shards_of(spec.size), [&](int64_t shard) {
+      const int64_t first = shard * iz::shard_size, count = std::min(spec.size - first, iz::shard_size);
+      double current[iz::shard_size];
+      std::fill(current, current + count, shared);
+      external_current.add(first, count, current);
+      T* to = drive_.data() + first;
+      if (printed_)
+        for (int64_t i = 0; i < count; ++i) to[i] = static_cast<T>(current[i]);
+      else
+        for (int64_t i = 0; i < count; ++i)
+          to[i] = static_cast<T>(((q0 ? q0[first + i] : spec.parameters.q0) + current[i]) /
+                                 (C ? C[first + i] : spec.parameters.C));
+    });
+  }
+
+  /// Steps with located events, split at edges of the input.
+  void accurate(int64_t steps) {
+    const double dt = spec.dt, slack = 1e-9 * dt;
+    const int64_t last = step + steps;
+    while (step < last) {
+      double begin = static_cast<double>(step) * dt;
+      move(begin);
+      const double edge = external_current.next_edge();
+      const auto whole = [&](int64_t n) { return !(edge < static_cast<double>(n + 1) * dt - slack); };
+      if (whole(step)) {
+        int64_t count = std::min(last - step, max_steps);
+        if (external_current.grows()) count = 1;
+        if (!whole(step + count - 1)) count = std::max<int64_t>(1, static_cast<int64_t>(edge / dt) - step - 1);
+        while (count > 1 && !whole(step + count - 1)) --count;
+        while (count < std::min(last - step, max_steps) && !external_current.grows() && whole(step + count)) ++count;
+        set_slope(begin, dt);
+        run(dt, count, 0);
+        step += count;
+        continue;
+      }
+      const size_t listed = spikes.size();
+      const double start = begin, end = static_cast<double>(step + 1) * dt;
+      while (begin < end) {  // pieces of one step
+        const double next = external_current.next_edge(), stop = next < end - slack ? next : end;
+        forget();
+        set_slope(begin, stop - begin);
+        run(stop - begin, 1, begin - start);
+        forget();
+        begin = stop;
+        if (begin < end) move(begin);
+      }
+      std::stable_sort(spikes.begin() + static_cast<std::ptrdiff_t>(listed), spikes.end(),
+                       [](const Spike& a, const Spike& b) { return a.neuron < b.neuron; });
+      ++step;
+    }
+  }
+
+  /// Steps that hold the current of their start.
+  void on_grid(int64_t steps) {
+    const int64_t last = step + steps;
+    while (step < last) {
+      move(static_cast<double>(step) * spec.dt);
+      const int64_t count = external_current.held_steps(step, std::min(last - step, max_steps));
+      run(spec.dt, count, 0);
+      step += count;
+    }
+  }
+
+  void set_slope(double t, double h) {
+    call_.ramp = external_current.grows();
+    if (!call_.ramp) return;
+    const double slope = external_current.slope(t, h);
+    call_.slope.shared = static_cast<T>(slope / spec.parameters.C);
+    if (slope_.empty()) return;
+    for (int64_t i = 0; i < spec.size; ++i)
+      slope_[static_cast<size_t>(i)] = static_cast<T>(slope / each_.parameters(i).C);
+    call_.slope.each = slope_.data();
+  }
+
+  /// `count` steps of length h, or a piece of one that starts `offset` after the step.
+  void run(double h, int64_t count, double offset) {
+    call_.h = h, call_.steps = static_cast<uint32_t>(count);
+    iz::advance(call_, results_);
+    const auto step_before = static_cast<uint32_t>(step - first_step);
+    const iz::ShardResult* failed = nullptr;
+    for (const iz::ShardResult& r : results_) {
+      pieces += r.pieces;
+      if (r.failure != iz::Failure::none && (!failed || r.step < failed->step)) failed = &r;
+    }
+    const uint32_t end = failed ? failed->step : call_.steps;
+    std::fill(cursors_.begin(), cursors_.end(), 0);
+    for (uint32_t s = 0; s < end && call_.events; ++s)
+      for (size_t shard = 0; shard < results_.size(); ++shard) {
+        const auto& events = results_[shard].events;
+        for (size_t& i = cursors_[shard]; i < events.size() && events[i].step == s; ++i)
+          spikes.push_back({events[i].neuron, step_before + s, events[i].offset + offset});
+      }
+    if (failed) stop_at(*failed, h);
+  }
+
+  [[noreturn]] void stop_at(const iz::ShardResult& r, double h) {
+    const double t = static_cast<double>(step + r.step) * spec.dt;
+    const std::string who = fmt::format("{} {}", spec.name, r.neuron);
+    if (r.failure == iz::Failure::runaway)
+      failure = fmt::format("{} runs away: more than {} spikes in one step of {} ms at t = {:.6g} ms", who,
+                            iz::max_events, h, t);
+    else if (r.failure == iz::Failure::unsolvable)
+      failure = fmt::format("{}: solver {} has no solution at t = {:.6g} ms, however short the step", who,
+                            name(spec.solver), t);
+    else
+      failure = fmt::format("{} left the range of numbers by t = {:.6g} ms (solver {}, steps of {} ms)", who,
+                            t + spec.dt, name(spec.solver), spec.dt);
+    throw PopulationFailure(failure, r.neuron);
+  }
+
+  static constexpr int64_t max_steps = 1024;  // of one call of the kernels: bounds what it lists
+
+  EachNeuron each_;
+  bool printed_, own_drive_ = false, known_ = false;
+  iz::PopulationCall<T> call_;
+  std::vector<T> v_, u_, slope_v_, slope_u_, drive_, slope_;
+  std::vector<std::vector<T>> columns_;
+  std::array<std::vector<T>, 3> synaptic_;
+  std::vector<iz::ShardResult> results_;
+  std::vector<size_t> cursors_;
+};
+
+template <class T>
+Typed<T>& typed(Population::Implementation& implementation) {
+  auto* own = dynamic_cast<Typed<T>*>(&implementation);
+  if (!own)
+    fail("{}: its type is {}, not {}", implementation.spec.name, name(implementation.spec.precision),
+         sizeof(T) == 4 ? "f32" : "f64");
+  return *own;
+}
+
+}  // namespace
+
+std::unique_ptr<Population::Implementation> make_population_f32(PopulationSpec spec) {
+  return std::make_unique<Typed<float>>(std::move(spec));
+}
+std::unique_ptr<Population::Implementation> make_population_f64(PopulationSpec spec) {
+  return std::make_unique<Typed<double>>(std::move(spec));
+}
+
+template <class T>
+std::span<T> Population::synaptic_current() {
+  return typed<T>(*implementation_).synaptic(SynapticInput::current);
+}
+template <class T>
+std::span<T> Population::conductance() {
+  return typed<T>(*implementation_).synaptic(SynapticInput::conductance);
+}
+template <class T>
+std::span<T> Population::reversal() {
+  return typed<T>(*implementation_).synaptic(SynapticInput::reversal);
+}
+template <class T>
+std::span<T> Population::v() {
+  return typed<T>(*implementation_).v_span();
+}
+template <class T>
+std::span<T> Population::u() {
+  return typed<T>(*implementation_).u_span();
+}
+template std::span<float> Population::synaptic_current();
+template std::span<double> Population::synaptic_current();
+template std::span<float> Population::conductance();
+template std::span<double> Population::conductance();
+template std::span<float> Population::reversal();
+template std::span<double> Population::reversal();
+template std::span<float> Population::v();
+template std::span<double> Population::v();
+template std::span<float> Population::u();
+template std::span<double> Population::u();
+
+}  // namespace ranvier::neuron

@@ -1,0 +1,10 @@
+// Populations under Euler's method, its semi-implicit form and Adams-Bashforth 2.
+#include "kernels/izhikevich/population_lanes.h"
+
+namespace ranvier::kernels::izhikevich {
+
+RANVIER_POPULATION_METHOD(, Euler)
+RANVIER_POPULATION_METHOD(, SemiImplicit)
+RANVIER_POPULATION_METHOD(, AdamsBashforth)
+
+}  // namespace ranvier::kernels::izhikevich

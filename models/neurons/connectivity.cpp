@@ -1,0 +1,331 @@
+// Connectivity rules.
+#include "models/neurons/connectivity.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "kernels/common/parallel.h"
+#include "kernels/common/philox.h"
+#include "models/neurons/presets.h"
+
+namespace ranvier::neuron {
+namespace {
+
+namespace philox = kernels::philox;
+
+constexpr std::pair<Rule::Kind, std::string_view> rules[] = {
+    {Rule::Kind::all_to_all, "all_to_all"},   {Rule::Kind::one_to_one, "one_to_one"},
+    {Rule::Kind::probability, "probability"}, {Rule::Kind::in_degree, "in_degree"},
+    {Rule::Kind::out_degree, "out_degree"},   {Rule::Kind::sheet, "sheet"}};
+
+/// The draws of one projection.
+class Streams {
+ public:
+  explicit Streams(const ConnectSpec& s) : seed_(s.seed), name_(s.name) {}
+  uint64_t of(std::string_view what) const { return philox::stream_hash("connect/" + name_ + "/" + std::string(what)); }
+  double uniform(uint64_t stream, uint64_t row, uint64_t element) const {
+    const auto words = philox::block_words({seed_, stream, row}, static_cast<uint32_t>(element));
+    return philox::uniform53_of(words.word[0], words.word[1]);
+  }
+  float normal(uint64_t stream, uint64_t row, uint64_t element) const {
+    return philox::normal({seed_, stream, row}, element);
+  }
+
+ private:
+  uint64_t seed_;
+  std::string name_;
+};
+
+struct Point {
+  double x, y;
+};
+
+/// Neuron i of n on a square grid of this width, at the centres of its cells.
+Point place(int64_t i, int64_t n, double width) {
+  const auto side = static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(n)) - 1e-9));
+  const double cell = width / static_cast<double>(side);
+  return {(static_cast<double>(i % side) + 0.5) * cell, (static_cast<double>(i / side) + 0.5) * cell};
+}
+
+double distance(const ConnectSpec& s, int64_t source, int64_t target) {
+  const Point a = place(source, s.sources, s.rule.width), b = place(target, s.targets, s.rule.width);
+  double dx = std::abs(a.x - b.x), dy = std::abs(a.y - b.y);
+  if (s.rule.wrap) dx = std::min(dx, s.rule.width - dx), dy = std::min(dy, s.rule.width - dy);
+  return std::sqrt(dx * dx + dy * dy);
+}
+
+double value_of(const Draw& d, const ConnectSpec& s, const Streams& streams, uint64_t stream, int64_t source,
+                int64_t target, uint64_t number) {
+  const auto row = static_cast<uint64_t>(source);
+  switch (d.kind) {
+    case Draw::Kind::constant:
+      return d.a;
+    case Draw::Kind::uniform:
+      return d.a + (d.b - d.a) * streams.uniform(stream, row, number);
+    case Draw::Kind::normal:
+      return std::clamp(d.a + d.b * static_cast<double>(streams.normal(stream, row, number)), d.low, d.high);
+    case Draw::Kind::integers:
+      return d.a + std::floor((d.b - d.a + 1) * streams.uniform(stream, row, number));
+    case Draw::Kind::distance:
+      return d.a + distance(s, source, target) / d.b;
+  }
+  return 0;
+}
+
+/// Distinct numbers below n, `count` of them and not `without`, in ascending order.
+std::vector<uint32_t> sample(const Streams& streams, uint64_t stream, int64_t row, int64_t n, int64_t count,
+                             int64_t without, std::vector<uint8_t>& taken) {
+  const int64_t others = without >= 0 ? n - 1 : n;
+  const bool complement = count > others / 2;  // draw those that are left out
+  const int64_t draws = complement ? others - count : count;
+  taken.assign(static_cast<size_t>(n), 0);
+  if (without >= 0) taken[without] = 2;
+  uint64_t element = 0;
+  for (int64_t i = 0; i < draws;) {
+    const auto candidate = static_cast<size_t>(streams.uniform(stream, static_cast<uint64_t>(row), element++) *
+                                               static_cast<double>(n));
+    if (taken[candidate]) continue;
+    taken[candidate] = 1, ++i;
+  }
+  std::vector<uint32_t> chosen;
+  chosen.reserve(static_cast<size_t>(count));
+  for (size_t i = 0; i < taken.size(); ++i)
+    if (taken[i] == (complement ? 0 : 1)) chosen.push_back(static_cast<uint32_t>(i));
+  return chosen;
+}
+
+/// Targets of one source.
+std::vector<uint32_t> row_of(const ConnectSpec& s, const Streams& streams, int64_t source,
+                             std::vector<uint8_t>& taken) {
+  const Rule& r = s.rule;
+  const uint64_t stream = streams.of("pairs");
+  const int64_t without = s.same && !r.self ? source : -1;
+  std::vector<uint32_t> row;
+  if (r.kind == Rule::Kind::one_to_one) {
+    row.push_back(static_cast<uint32_t>(source));
+  } else if (r.kind == Rule::Kind::out_degree) {
+    row = sample(streams, stream, source, s.targets, r.degree, without, taken);
+  } else if (r.kind == Rule::Kind::probability && r.p < 1) {
+    // The gaps between hits are geometric, so that a sparse row costs its synapses and not its pairs.
+    const double scale = r.p > 0 ? 1 / kernels::math::log1p(-r.p) : 0;
+    uint64_t element = 0;
+    for (double at = -1; r.p > 0;) {
+      const double u = 1 - streams.uniform(stream, static_cast<uint64_t>(source), element++);
+      at += 1 + std::floor(kernels::math::log(u) * scale);
+      if (!(at < static_cast<double>(s.targets))) break;
+      if (static_cast<int64_t>(at) != without) row.push_back(static_cast<uint32_t>(at));
+    }
+  } else {
+    for (int64_t t = 0; t < s.targets; ++t) {
+      if (t == without) continue;
+      if (r.kind == Rule::Kind::sheet) {
+        const double d = distance(s, source, t);
+        if (d > r.cutoff) continue;
+        const double p = r.p * kernels::math::exp(-0.5 * (d / r.sigma) * (d / r.sigma));
+        if (!(streams.uniform(stream, static_cast<uint64_t>(source), static_cast<uint64_t>(t)) < p)) continue;
+      }
+      row.push_back(static_cast<uint32_t>(t));
+    }
+  }
+  return row;
+}
+
+/// Rows of every source; in_degree is drawn by targets and turned round.
+std::vector<std::vector<uint32_t>> rows_of(const ConnectSpec& s, const Streams& streams) {
+  std::vector<std::vector<uint32_t>> rows(static_cast<size_t>(s.sources));
+  const bool by_target = s.rule.kind == Rule::Kind::in_degree;
+  const int64_t count = by_target ? s.targets : s.sources;
+  std::vector<std::vector<uint32_t>> drawn(by_target ? static_cast<size_t>(count) : 0);
+  const int64_t shards = kernels::shard_count(count, 64);
+  kernels::parallel_for(shards, [&](int64_t shard) {
+    std::vector<uint8_t> taken;
+    for (int64_t i = kernels::shard_begin(count, shards, shard); i < kernels::shard_begin(count, shards, shard + 1); ++i)
+      if (by_target)
+        drawn[i] = sample(streams, streams.of("pairs"), i, s.sources, s.rule.degree, s.same && !s.rule.self ? i : -1, taken);
+      else
+        rows[i] = row_of(s, streams, i, taken);
+  });
+  for (int64_t t = 0; by_target && t < count; ++t) {
+    for (uint32_t source : drawn[t]) rows[source].push_back(static_cast<uint32_t>(t));
+    drawn[t] = {};
+  }
+  return rows;
+}
+
+uint16_t steps_of(double delay, double dt, const std::string& where) {
+  if (!std::isfinite(delay) || delay < dt * (1 - 1e-9)) fail("{}: delay {} ms is under one step of {} ms", where, delay, dt);
+  const double steps = std::round(delay / dt);
+  if (steps > 65000) fail("{}: delay {} ms is more than 65000 steps of {} ms", where, delay, dt);
+  return static_cast<uint16_t>(std::max(1.0, steps));
+}
+
+void check(const ConnectSpec& s) {
+  const Rule& r = s.rule;
+  const auto bad = [&](const char* key, auto value) { fail("projection {}: {} = {} is not allowed", s.name, key, value); };
+  if (!(r.p >= 0 && r.p <= 1)) bad("p", r.p);
+  if (r.kind == Rule::Kind::one_to_one && s.sources != s.targets)
+    fail("projection {}: one_to_one of {} neurons and {}", s.name, s.sources, s.targets);
+  const bool in = r.kind == Rule::Kind::in_degree;
+  if (in || r.kind == Rule::Kind::out_degree) {
+    const int64_t partners = (in ? s.sources : s.targets) - (s.same && !r.self ? 1 : 0);
+    if (r.degree < 0 || r.degree > partners)
+      fail("projection {}: degree = {} of {} possible partners", s.name, r.degree, partners);
+  }
+  if (r.kind == Rule::Kind::sheet && !(r.width > 0 && r.sigma > 0 && r.cutoff > 0)) bad("width, sigma or cutoff", r.sigma);
+}
+
+}  // namespace
+
+Rule::Kind rule_named(std::string_view text) {
+  std::string list;
+  for (const auto& [kind, known] : rules) {
+    if (known == text) return kind;
+    list += (list.empty() ? "" : ", ") + std::string(known);
+  }
+  fail("rule '{}' is not one of {}", text, list);
+}
+
+Draw parse_draw(std::string_view text, std::string_view what) {
+  std::vector<std::string_view> words;
+  for (size_t at = 0; at < text.size();) {
+    const size_t begin = text.find_first_not_of(' ', at);
+    if (begin == std::string_view::npos) break;
+    at = std::min(text.find(' ', begin), text.size());
+    words.push_back(text.substr(begin, at - begin));
+  }
+  if (words.empty()) fail("{}: is empty", what);
+  const auto numbers = [&](size_t least, size_t most) {
+    if (words.size() < least + 1 || words.size() > most + 1) fail("{}: '{}' has not {} numbers", what, text, least);
+    std::vector<double> list;
+    for (size_t i = 1; i < words.size(); ++i) list.push_back(number(words[i], what));
+    return list;
+  };
+  Draw d;
+  if (words[0] == "uniform" || words[0] == "integers" || words[0] == "distance") {
+    const auto x = numbers(2, 2);
+    d.kind = words[0] == "uniform" ? Draw::Kind::uniform
+             : words[0] == "integers" ? Draw::Kind::integers : Draw::Kind::distance;
+    d.a = x[0], d.b = x[1];
+    if (d.kind == Draw::Kind::distance ? !(d.b > 0) : d.b < d.a) fail("{}: '{}' has a bad second number", what, text);
+  } else if (words[0] == "normal") {
+    const auto x = numbers(2, 4);
+    d = {Draw::Kind::normal, x[0], x[1], x.size() > 2 ? x[2] : -1e30, x.size() > 3 ? x[3] : 1e30};
+    if (d.b < 0 || d.high < d.low) fail("{}: '{}' has a bad deviation or limit", what, text);
+  } else if (words.size() == 1) {
+    d.a = number(words[0], what);
+  } else {
+    fail("{}: '{}' is neither a number nor uniform, normal, integers or distance with theirs", what, text);
+  }
+  return d;
+}
+
+uint64_t expected_synapses(const ConnectSpec& s) {
+  check(s);
+  const auto pairs = static_cast<double>(s.sources) * static_cast<double>(s.targets);
+  const auto bound = [&](double mean) {
+    return static_cast<uint64_t>(std::min(pairs, std::ceil(mean + 6 * std::sqrt(mean) + 20)));
+  };
+  switch (s.rule.kind) {
+    case Rule::Kind::one_to_one:
+      return static_cast<uint64_t>(s.sources);
+    case Rule::Kind::probability:
+      return bound(s.rule.p * pairs);
+    case Rule::Kind::in_degree:
+      return static_cast<uint64_t>(s.targets * s.rule.degree);
+    case Rule::Kind::out_degree:
+      return static_cast<uint64_t>(s.sources * s.rule.degree);
+    case Rule::Kind::sheet: {  // the whole kernel's mass, grid sums being within a few per cent of it
+      const double mass = 2 * 3.14159265358979 * s.rule.sigma * s.rule.sigma / (s.rule.width * s.rule.width);
+      return bound(s.rule.p * pairs * std::min(1.0, 1.1 * mass + 10 / static_cast<double>(s.targets)));
+    }
+    case Rule::Kind::all_to_all:
+      break;
+  }
+  return static_cast<uint64_t>(pairs);
+}
+
+Connections connect(const ConnectSpec& s) {
+  check(s);
+  const Streams streams(s);
+  const uint64_t weight_stream = streams.of("weight"), delay_stream = streams.of("delay");
+  const bool whole = s.rule.kind == Rule::Kind::all_to_all && (!s.same || s.rule.self);
+  const bool one_delay = s.delay.kind == Draw::Kind::constant;
+  const std::string where = "projection " + s.name;
+  auto rows = whole && one_delay ? std::vector<std::vector<uint32_t>>(static_cast<size_t>(s.sources)) : rows_of(s, streams);
+  Connections c;
+  c.offset.assign(1, 0);
+  for (const auto& row : rows)
+    c.offset.push_back(c.offset.back() + (whole && one_delay ? static_cast<uint64_t>(s.targets) : row.size()));
+  c.weight.resize(c.offset.back());
+  if (!(whole && one_delay)) c.target.resize(c.offset.back());
+  if (one_delay)
+    c.same_delay = steps_of(s.delay.a, s.dt, where);
+  else
+    c.delay.resize(c.offset.back());
+  if (!one_delay && c.offset.back()) {  // the least that can be drawn, so that no thread meets an error
+    const double least = s.delay.kind == Draw::Kind::normal ? std::max(s.delay.low, s.delay.a - 6 * s.delay.b) : s.delay.a;
+    steps_of(least, s.dt, where);
+  }
+  const int64_t shards = kernels::shard_count(s.sources, 64);
+  kernels::parallel_for(shards, [&](int64_t shard) {
+    std::vector<uint32_t> order;
+    std::vector<uint16_t> steps;
+    for (int64_t i = kernels::shard_begin(s.sources, shards, shard); i < kernels::shard_begin(s.sources, shards, shard + 1);
+         ++i) {
+      const uint64_t begin = c.offset[i], count = c.offset[i + 1] - begin;
+      const auto target = [&](uint64_t k) { return rows[i].empty() ? static_cast<uint32_t>(k) : rows[i][k]; };
+      order.resize(count), steps.assign(count, c.same_delay);
+      std::iota(order.begin(), order.end(), 0u);
+      for (uint64_t k = 0; !one_delay && k < count; ++k)
+        steps[k] = steps_of(value_of(s.delay, s, streams, delay_stream, i, target(k), k), s.dt, where);
+      if (!one_delay)
+        std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return steps[a] < steps[b]; });
+      for (uint64_t k = 0; k < count; ++k) {
+        const uint32_t from = order[k];
+        c.weight[begin + k] =
+            static_cast<float>(value_of(s.weight, s, streams, weight_stream, i, target(from), from));
+        if (!c.target.empty()) c.target[begin + k] = target(from);
+        if (!one_delay) c.delay[begin + k] = steps[from];
+      }
+      rows[i] = {};
+    }
+  });
+  return c;
+}
+
+Connections from_edges(const std::vector<Edge>& edges, int64_t sources, int64_t targets, double dt,
+                       const std::string& from, int64_t first_line) {
+  const auto where = [&](size_t i) { return fmt::format("{}:{}", from, first_line + static_cast<int64_t>(i)); };
+  std::vector<uint16_t> steps(edges.size());
+  for (size_t i = 0; i < edges.size(); ++i) {
+    const Edge& e = edges[i];
+    if (e.source >= static_cast<uint64_t>(sources)) fail("{}: source {} of {} neurons", where(i), e.source, sources);
+    if (e.target >= static_cast<uint64_t>(targets)) fail("{}: target {} of {} neurons", where(i), e.target, targets);
+    if (!std::isfinite(e.weight)) fail("{}: weight {}", where(i), e.weight);
+    steps[i] = steps_of(e.delay, dt, where(i));
+  }
+  std::vector<uint32_t> order(edges.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    return std::pair(edges[a].source, edges[a].target) < std::pair(edges[b].source, edges[b].target);
+  });
+  for (size_t i = 1; i < order.size(); ++i) {
+    const Edge &a = edges[order[i - 1]], &b = edges[order[i]];
+    if (a.source == b.source && a.target == b.target)
+      fail("{}: {} to {} was there already, at {}", where(order[i]), b.source, b.target, where(order[i - 1]));
+  }
+  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    return std::pair(edges[a].source, steps[a]) < std::pair(edges[b].source, steps[b]);
+  });
+  Connections c;
+  c.offset.assign(static_cast<size_t>(sources) + 1, 0);
+  for (uint32_t i : order) {
+    ++c.offset[edges[i].source + 1];
+    c.target.push_back(edges[i].target), c.weight.push_back(edges[i].weight), c.delay.push_back(steps[i]);
+  }
+  for (int64_t s = 0; s < sources; ++s) c.offset[s + 1] += c.offset[s];
+  return c;
+}
+
+}  // namespace ranvier::neuron

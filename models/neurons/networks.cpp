@@ -1,0 +1,141 @@
+// The two networks of the literature.
+#include "models/neurons/networks.h"
+
+#include <cmath>
+
+#include "kernels/common/philox.h"
+#include "models/neurons/connectivity.h"
+#include "models/neurons/presets.h"
+
+namespace ranvier::neuron {
+namespace {
+
+namespace philox = kernels::philox;
+
+NetworkSpec start(const NetworkOverrides& o, double dt) {
+  NetworkSpec s;
+  s.mode = o.mode.value_or(Mode::published_2003);
+  s.solver = o.solver.value_or(Solver::rk4), s.precision = o.precision.value_or(Precision::f64);
+  s.dt = o.dt.value_or(dt), s.seed = o.seed.value_or(0), s.memory_limit = o.memory_limit;
+  return s;
+}
+
+PopulationSpec population(const char* name, int64_t size, double a, double b, double c, double d) {
+  PopulationSpec p;
+  p.name = name, p.size = size;
+  p.parameters.a = a, p.parameters.b = b, p.parameters.c = c, p.parameters.d = d;
+  p.v0 = -65, p.u0 = b * -65;
+  return p;
+}
+
+/// r of neuron i: uniform, 53 bits.
+double share(uint64_t seed, const char* stream, int64_t i) {
+  const auto words = philox::block_words({seed, philox::stream_hash(stream), 0}, static_cast<uint32_t>(i));
+  return philox::uniform53_of(words.word[0], words.word[1]);
+}
+
+void add(NetworkSpec& s, ConnectSpec c, int source, int target, const SynapseModel& synapse = {},
+         std::optional<StdpRule> stdp = {}) {
+  c.sources = s.populations[source].size, c.targets = s.populations[target].size;
+  c.same = source == target, c.dt = s.dt, c.seed = s.seed;
+  check_memory({{c.name, expected_synapses(c), stdp ? 22.0 : 8.0}}, s.memory_limit);
+  s.projections.push_back({c.name, source, target, synapse, connect(c), {}, std::move(stdp)});
+}
+
+NamedNetwork cortical(const NetworkOverrides& o) {
+  NamedNetwork n{"800 excitatory and 200 inhibitory neurons (Izhikevich 2003)", start(o, 1), o.duration.value_or(1000)};
+  NetworkSpec& s = n.spec;
+  PopulationSpec e = population("exc", 800, .02, .2, -65, 8), i = population("inh", 200, .02, .25, -65, 2);
+  for (int64_t k = 0; k < e.size; ++k) {
+    const double r = share(s.seed, "cortical1000/exc", k);
+    e.each["c"].push_back(-65 + 15 * r * r), e.each["d"].push_back(8 - 6 * r * r);
+  }
+  for (int64_t k = 0; k < i.size; ++k) {
+    const double r = share(s.seed, "cortical1000/inh", k);
+    i.each["a"].push_back(.02 + .08 * r), i.each["b"].push_back(.25 - .05 * r);
+    i.each["u0"].push_back((.25 - .05 * r) * -65);
+  }
+  Process noise;
+  noise.deviation = 5, e.processes.push_back(noise);
+  noise.deviation = 2, i.processes.push_back(noise);
+  s.populations = {e, i};
+  const char* names[2][2] = {{"exc_exc", "exc_inh"}, {"inh_exc", "inh_inh"}};
+  for (int from = 0; from < 2; ++from)
+    for (int to = 0; to < 2; ++to) {
+      ConnectSpec c;
+      c.name = names[from][to];
+      c.weight = from == 0 ? Draw{Draw::Kind::uniform, 0, 0.5} : Draw{Draw::Kind::uniform, -1, 0};
+      c.delay.a = s.dt;
+      add(s, c, from, to);
+    }
+  return n;
+}
+
+/// 1000 neurons with 100 synapses each. Excitatory ones reach any neuron but themselves with 5 synapses of each delay
+/// from 1 to 20 ms in the script: here each delay is equally likely.
+NamedNetwork polychronous(const NetworkOverrides& o) {
+  NamedNetwork n{"polychronization: delays and STDP (Izhikevich 2006)", start(o, 1), o.duration.value_or(1000)};
+  NetworkSpec& s = n.spec;
+  s.populations = {population("exc", 800, .02, .2, -65, 8), population("inh", 200, .1, .2, -65, 2)};
+  s.kick = Kick{20, 1};
+  // A synapse of 100 among 1000 neurons is drawn over both populations and cut into two projections.
+  ConnectSpec whole;
+  whole.name = "exc_all", whole.sources = 800, whole.targets = 1000, whole.same = true;
+  whole.rule.kind = Rule::Kind::out_degree, whole.rule.degree = 100, whole.rule.self = false;
+  whole.weight.a = 6, whole.delay = {Draw::Kind::integers, 1, 20}, whole.dt = s.dt, whole.seed = s.seed;
+  const Connections all = connect(whole);
+  for (int to = 0; to < 2; ++to) {
+    Connections part;
+    part.offset.assign(1, 0);
+    const uint32_t low = to == 0 ? 0 : 800, high = to == 0 ? 800 : 1000;
+    for (int64_t i = 0; i < 800; ++i) {
+      for (uint64_t k = all.offset[i]; k < all.offset[i + 1]; ++k)
+        if (all.target[k] >= low && all.target[k] < high)
+          part.target.push_back(all.target[k] - low), part.weight.push_back(6), part.delay.push_back(all.delay[k]);
+      part.offset.push_back(part.target.size());
+    }
+    s.projections.push_back({to == 0 ? "exc_exc" : "exc_inh", 0, to, {}, std::move(part), {}, StdpRule::published_2006()});
+  }
+  ConnectSpec inhibition;
+  inhibition.name = "inh_exc";
+  inhibition.rule.kind = Rule::Kind::out_degree, inhibition.rule.degree = 100;
+  inhibition.weight.a = -5, inhibition.delay.a = 1;
+  add(s, inhibition, 1, 0);
+  return n;
+}
+
+}  // namespace
+
+std::vector<std::string> network_names() { return {"cortical1000", "polychronous2006"}; }
+
+bool is_network(std::string_view name) { return name == "cortical1000" || name == "polychronous2006"; }
+
+NamedNetwork network(std::string_view name, const NetworkOverrides& overrides) {
+  if (name == "cortical1000") return cortical(overrides);
+  if (name == "polychronous2006") return polychronous(overrides);
+  fail("network '{}' is not one of cortical1000, polychronous2006", name);
+}
+
+double power_share(const std::vector<NetworkSpike>& spikes, double duration, double low, double high) {
+  const auto bins = static_cast<int64_t>(duration);
+  std::vector<double> rate(static_cast<size_t>(bins), 0);
+  for (const NetworkSpike& s : spikes)
+    if (s.time >= 0 && s.time < static_cast<double>(bins)) rate[static_cast<size_t>(s.time)] += 1;
+  double mean = 0;
+  for (double r : rate) mean += r / static_cast<double>(bins);
+  double all = 0, band = 0;
+  for (int64_t k = 1; k <= bins / 2; ++k) {  // 1 s gives 500 frequencies: no fast transform is called for
+    double re = 0, im = 0;
+    const double step = 2 * 3.14159265358979323846 * static_cast<double>(k) / static_cast<double>(bins);
+    for (int64_t t = 0; t < bins; ++t) {
+      re += (rate[t] - mean) * std::cos(step * static_cast<double>(t));
+      im += (rate[t] - mean) * std::sin(step * static_cast<double>(t));
+    }
+    const double power = (re * re + im * im) * (2 * k == bins ? 0.5 : 1), f = 1e3 * static_cast<double>(k) / static_cast<double>(bins);
+    all += power;
+    if (f >= low && f <= high) band += power;
+  }
+  return all > 0 ? band / all : 0;
+}
+
+}  // namespace ranvier::neuron
