@@ -71,5 +71,6 @@ void add_bench(CLI::App&);
 void add_simulate(CLI::App&);
 void add_pinn(CLI::App&);
 void add_bench_pinn(CLI::App& bench);
+void add_bench_networks(CLI::App& bench);
 
 }  // namespace ranvier::cli
