@@ -69,7 +69,7 @@ void bench(const BenchNetworks& o) {
   row("cortical1000", [&] { return neuron::network("cortical1000", {.seed = o.common.seed.value_or(1)}).spec; });
   const NetworkSpec large = sparse(o.common.seed.value_or(1));
   row("10,000 x 1,000 synapses", [&] { return large; });
-  o.common.say("events/s is of the median; peers: tools/bench/peer_brian2_networks.py");
+  o.common.say("events/s is of the median");
   o.common.print({{"rows", rows}});
 }
 
