@@ -17,9 +17,9 @@ namespace {
 
 using kernels::synapse::Kind;
 
-constexpr std::pair<Kind, std::string_view> kinds[] = {
-    {Kind::pulse, "pulse"}, {Kind::exponential, "exponential"}, {Kind::ampa, "ampa"},
-    {Kind::nmda, "nmda"},   {Kind::gaba_a, "gaba_a"},           {Kind::gaba_b, "gaba_b"}};
+constexpr std::pair<Kind, std::string_view> kinds[] = {{Kind::pulse, "pulse"},   {Kind::exponential, "exponential"},
+                                                       {Kind::ampa, "ampa"},     {Kind::nmda, "nmda"},
+                                                       {Kind::gaba_a, "gaba_a"}, {Kind::gaba_b, "gaba_b"}};
 
 void check(const std::string& what, const char* key, double value, bool good) {
   if (!std::isfinite(value) || !good) fail("{}: {} = {} is not allowed", what, key, value);
@@ -85,7 +85,8 @@ void check_network(const NetworkSpec& s) {
     if (!names.insert(p.name).second) fail("network: two populations are called {}", p.name);
   }
   for (const ProjectionSpec& p : s.projections) check_projection(p, s);
-  if (s.kick) check("kick", "current", s.kick->current, true), check("kick", "interval", s.kick->interval, s.kick->interval > 0);
+  if (s.kick)
+    check("kick", "current", s.kick->current, true), check("kick", "interval", s.kick->interval, s.kick->interval > 0);
 }
 
 /// Neurons and synapses with their bytes, the builder's lists included.
@@ -176,7 +177,9 @@ const NetworkSpec& Network::spec() const { return implementation_->spec; }
 int64_t Network::step() const { return implementation_->n; }
 int64_t Network::spikes_of(int population) const { return implementation_->counts.at(population); }
 int64_t Network::deliveries() const { return implementation_->deliveries; }
-double Network::v(int population, int64_t neuron) const { return implementation_->potential(population, neuron, false); }
+double Network::v(int population, int64_t neuron) const {
+  return implementation_->potential(population, neuron, false);
+}
 double Network::u(int population, int64_t neuron) const { return implementation_->potential(population, neuron, true); }
 double Network::receptor_state(int population, int receptor, int64_t neuron) const {
   return implementation_->receptor_state(population, receptor, neuron);

@@ -9,21 +9,21 @@
 
 // A step: what is due arrives, receptors turn it into current and conductance, neurons step, their spikes are put on
 // their way. A spike of step n that lies inside it reaches its targets in step n + 1 + delay, the first that begins at
-// or after its time + delay; in modes published:2003 and published:2004 in step n + delay, as the scripts have it, where
-// a delay of one step means the step after the one in which v rose above the peak.
+// or after its time + delay; in modes published:2003 and published:2004 in step n + delay, as the scripts have it,
+// where a delay of one step means the step after the one in which v rose above the peak.
 
 namespace ranvier::neuron {
 
 /// The receptor that a projection's weights act on.
 struct SynapseModel {
   kernels::synapse::Kind kind = kernels::synapse::Kind::pulse;
-  double tau = 5;          ///< ms, of the decay (all but pulse)
-  double tau_rise = 0;     ///< ms (nmda, gaba_b); weights are the peak's height
-  double reversal = 0;     ///< mV (conductances)
+  double tau = 5;       ///< ms, of the decay (all but pulse)
+  double tau_rise = 0;  ///< ms (nmda, gaba_b); weights are the peak's height
+  double reversal = 0;  ///< mV (conductances)
   friend bool operator==(const SynapseModel&, const SynapseModel&) = default;
 };
-/// pulse, exponential, ampa, nmda, gaba_a, gaba_b with their usual constants: 5, 5, 150 (rise 2), 6, 150 (rise 10) ms and
-/// 0, 0, -70, -90 mV (Izhikevich and Edelman, PNAS 105, 2008). Throws Error listing the names.
+/// pulse, exponential, ampa, nmda, gaba_a, gaba_b with their usual constants: 5, 5, 150 (rise 2), 6, 150 (rise 10) ms
+/// and 0, 0, -70, -90 mV (Izhikevich and Edelman, PNAS 105, 2008). Throws Error listing the names.
 SynapseModel synapse_named(std::string_view name);
 std::string_view name(kernels::synapse::Kind kind);
 
@@ -139,7 +139,7 @@ class Network {
 /// machine's available memory) is less.
 struct Sizes {
   std::string name;
-  uint64_t items;       ///< neurons or synapses
+  uint64_t items;  ///< neurons or synapses
   double bytes_an_item;
 };
 std::string check_memory(const std::vector<Sizes>& parts, uint64_t limit);

@@ -152,8 +152,7 @@ Running<T>::Running(NetworkSpec s) : Implementation(std::move(s)) {
     path.spec = std::move(projection);
     double largest = 0;
     for (float w : path.spec.connections.weight) largest = std::max(largest, std::abs(static_cast<double>(w)));
-    if (path.spec.stdp)
-      largest = std::max({largest, std::abs(path.spec.stdp->high), std::abs(path.spec.stdp->low)});
+    if (path.spec.stdp) largest = std::max({largest, std::abs(path.spec.stdp->high), std::abs(path.spec.stdp->low)});
     path.receptor = receiver(cells_[path.spec.target], path.spec.synapse, largest, true);
     paths.push_back(std::move(path));
   }
@@ -294,8 +293,8 @@ void Running<T>::kick() {
   if (!spec.kick) return;
   const uint64_t stream = kernels::philox::stream_hash("network/kick");
   auto chosen = static_cast<int64_t>(
-      kernels::philox::integer_of(kernels::philox::bits(spec.seed, stream, static_cast<uint64_t>(n / kick_steps_), 0), 0,
-                                  static_cast<uint64_t>(all_)));
+      kernels::philox::integer_of(kernels::philox::bits(spec.seed, stream, static_cast<uint64_t>(n / kick_steps_), 0),
+                                  0, static_cast<uint64_t>(all_)));
   for (auto& c : cells_) {
     if (chosen < c.spec.size) {
       const auto& a = c.arrays[c.kick];

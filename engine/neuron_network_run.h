@@ -59,12 +59,12 @@ struct Path {
   std::vector<double> last;
   // STDP
   kernels::synapse::Stdp stdp{};
-  int64_t interval = 0;               ///< steps
-  std::vector<float> change;          ///< kept sums
-  std::vector<float> source_trace;    ///< a ring of `slots` rows
+  int64_t interval = 0;             ///< steps
+  std::vector<float> change;        ///< kept sums
+  std::vector<float> source_trace;  ///< a ring of `slots` rows
   std::vector<float> target_trace;
   int64_t slots = 0;
-  std::vector<uint64_t> incoming;     ///< targets + 1
+  std::vector<uint64_t> incoming;  ///< targets + 1
   std::vector<uint32_t> incoming_source, incoming_synapse;
 
   void prepare(int64_t sources, int64_t targets, const NetworkSpec& network, double unit);

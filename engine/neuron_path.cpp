@@ -26,9 +26,16 @@ int threads_here() {
 float decay_of(double h, double tau) { return static_cast<float>(kernels::math::exp(-h / tau)); }
 
 sy::Stdp stdp_of(const StdpRule& r, double h) {
-  return {static_cast<float>(r.plus), static_cast<float>(r.minus), decay_of(h, r.tau_plus), decay_of(h, r.tau_minus),
-          static_cast<float>(r.low),  static_cast<float>(r.high),  static_cast<float>(r.drift), static_cast<float>(r.keep),
-          r.nearest,                  r.interval > 0};
+  return {static_cast<float>(r.plus),
+          static_cast<float>(r.minus),
+          decay_of(h, r.tau_plus),
+          decay_of(h, r.tau_minus),
+          static_cast<float>(r.low),
+          static_cast<float>(r.high),
+          static_cast<float>(r.drift),
+          static_cast<float>(r.keep),
+          r.nearest,
+          r.interval > 0};
 }
 
 }  // namespace
@@ -165,7 +172,8 @@ void Path::learn(int64_t n, int64_t wait, std::span<const sy::Spike> source, std
   const auto row = [&](int64_t time) { return source_trace.data() + ((time + slots) % slots) * sources; };
   float* now = row(n + 1);
   sy::cpu::decay(sources, stdp.source_decay, row(n), now);
-  sy::cpu::decay(static_cast<int64_t>(target_trace.size()), stdp.target_decay, target_trace.data(), target_trace.data());
+  sy::cpu::decay(static_cast<int64_t>(target_trace.size()), stdp.target_decay, target_trace.data(),
+                 target_trace.data());
   for (const sy::Spike& s : source) now[s.neuron] = stdp.nearest ? 1.0f : now[s.neuron] + 1.0f;
   for (const sy::Spike& s : target) {
     target_trace[s.neuron] = stdp.nearest ? 1.0f : target_trace[s.neuron] + 1.0f;

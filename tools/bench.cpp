@@ -223,6 +223,7 @@ void add_bench(CLI::App& app) {
   add_bench_pinn(*bench);
   add_bench_coupling(*bench);
   add_bench_neurons(*bench);
+  add_bench_networks(*bench);
 }
 
 }  // namespace ranvier::cli

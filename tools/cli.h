@@ -75,5 +75,6 @@ void add_study(CLI::App&);
 void add_bench_pinn(CLI::App& bench);
 void add_bench_coupling(CLI::App& bench);
 void add_bench_neurons(CLI::App& bench);
+void add_bench_networks(CLI::App& bench);
 
 }  // namespace ranvier::cli

@@ -80,8 +80,8 @@ double run_steps(const Common& common, Network& network, int64_t steps, std::vec
     seconds += watch.wall();
     const double done = network.time() - begin, speed = done / (1e3 * seconds);
     const double left = (static_cast<double>(steps) * network.spec().dt - network.time()) / (1e3 * speed);
-    progress.update(fmt::format("{:.0f} ms, {:.3g} times real time, {:.2f} Hz, {} spikes, {} left", network.time(), speed,
-                                1e3 * static_cast<double>(spikes.size()) / done / static_cast<double>(neurons),
+    progress.update(fmt::format("{:.0f} ms, {:.3g} times real time, {:.2f} Hz, {} spikes, {} left", network.time(),
+                                speed, 1e3 * static_cast<double>(spikes.size()) / done / static_cast<double>(neurons),
                                 spikes.size(), duration(left)));
   }
   progress.finish(fmt::format("{:g} ms in {:.4g} s: {:.3g} times real time", network.time() - begin, seconds,
@@ -89,17 +89,19 @@ double run_steps(const Common& common, Network& network, int64_t steps, std::vec
   return seconds;
 }
 
-Json summary(const NamedNetwork& named, const Network& network, const std::vector<NetworkSpike>& spikes, double seconds) {
+Json summary(const NamedNetwork& named, const Network& network, const std::vector<NetworkSpike>& spikes,
+             double seconds) {
   const neuron::NetworkSpec& spec = network.spec();
   Json populations = Json::array();
   int64_t neurons = 0, total = 0;
   for (size_t p = 0; p < spec.populations.size(); ++p) {
     const auto size = spec.populations[p].size, count = network.spikes_of(static_cast<int>(p));
     neurons += size, total += count;
-    populations.push_back({{"name", spec.populations[p].name},
-                           {"neurons", size},
-                           {"spikes", count},
-                           {"mean_rate_hz", 1e3 * static_cast<double>(count) / network.time() / static_cast<double>(size)}});
+    populations.push_back(
+        {{"name", spec.populations[p].name},
+         {"neurons", size},
+         {"spikes", count},
+         {"mean_rate_hz", 1e3 * static_cast<double>(count) / network.time() / static_cast<double>(size)}});
   }
   return {{"network", named.title},
           {"solver", name(spec.solver)},
@@ -127,7 +129,8 @@ void write_output(const NeuronOptions& o, const NamedNetwork& named, const Netwo
   write_network_spikes_csv((folder / "spikes.csv").string(), network.spec(), spikes);
   if (neuron::has_hdf5()) write_network_spikes_sonata((folder / "spikes.h5").string(), network.spec(), spikes);
   network.save((folder / "network.state").string());
-  const std::string title = fmt::format("{}: mode {}, h = {:g} ms", named.title, name(network.spec().mode), network.spec().dt);
+  const std::string title =
+      fmt::format("{}: mode {}, h = {:g} ms", named.title, name(network.spec().mode), network.spec().dt);
   o.common.say("{}", draw(folder, raster_plot(network.spec(), spikes, network.time(), title)));
   write_file(folder / "summary.json", result.dump(2) + "\n");
   o.common.say("written: {}/spikes.csv{}, network.state, summary.json", o.out, neuron::has_hdf5() ? ", spikes.h5" : "");
@@ -139,7 +142,8 @@ bool is_network(const NeuronOptions& o) { return !o.file.empty() || neuron::is_n
 
 void run_network(const NeuronOptions& o) {
   if (!o.file.empty() && !o.preset.empty()) throw UsageError("a file or --preset, not both");
-  NamedNetwork named = o.file.empty() ? neuron::network(o.preset, overrides_of(o)) : neuron::read_network(o.file, overrides_of(o));
+  NamedNetwork named =
+      o.file.empty() ? neuron::network(o.preset, overrides_of(o)) : neuron::read_network(o.file, overrides_of(o));
   if (named.title.empty()) named.title = std::filesystem::path(o.file).stem().string();
   o.common.start();
   if (!o.out.empty()) create_output(o.out, "summary.json");
@@ -155,19 +159,21 @@ void run_network(const NeuronOptions& o) {
   const Json result = summary(named, network, spikes, seconds);
   o.common.say("mode {}{}, {}, h = {:g} ms", name(network.spec().mode),
                network.spec().mode == neuron::Mode::accurate || network.spec().mode == neuron::Mode::published
-                   ? fmt::format(", solver {}", name(network.spec().solver)) : "",
+                   ? fmt::format(", solver {}", name(network.spec().solver))
+                   : "",
                name(network.spec().precision), network.spec().dt);
   for (const Json& p : result["populations"])
-    o.common.say("  {:<12} {:>8} neurons  {:>9} spikes  {:.2f} Hz", p["name"].get<std::string>(), p["neurons"].get<int64_t>(),
-                 p["spikes"].get<int64_t>(), p["mean_rate_hz"].get<double>());
+    o.common.say("  {:<12} {:>8} neurons  {:>9} spikes  {:.2f} Hz", p["name"].get<std::string>(),
+                 p["neurons"].get<int64_t>(), p["spikes"].get<int64_t>(), p["mean_rate_hz"].get<double>());
   o.common.say("{:.4g} synaptic events, {:.3g} a second; power of the rate in 5-15 Hz {:.2f}, in 30-60 Hz {:.2f}",
                static_cast<double>(network.deliveries()), result["synaptic_events_per_second"].get<double>(),
                result["power_5_15_hz"].get<double>(), result["power_30_60_hz"].get<double>());
   if (!o.out.empty()) write_output(o, named, network, spikes, result);
   o.common.print(result);
   if (interrupted()) {
-    fmt::print(stderr, "interrupted at t = {:g} ms; {}\n", network.time(),
-               o.out.empty() ? "without --out nothing is kept" : fmt::format("--resume {}/network.state goes on", o.out));
+    fmt::print(
+        stderr, "interrupted at t = {:g} ms; {}\n", network.time(),
+        o.out.empty() ? "without --out nothing is kept" : fmt::format("--resume {}/network.state goes on", o.out));
     throw Exit{130};
   }
 }

@@ -196,7 +196,7 @@ Outcome printed(const Stepping& stepping, const Tick<T>& p, int64_t begin, int64
     for (uint32_t events = iz::bits(fired) & valid; events; events &= events - 1)
       spikes[out.spikes++] = {stepping.h, static_cast<uint32_t>(i + __builtin_ctz(events))};
     const R zero = (y.v - y.v) + (y.u - y.u);
-    const uint32_t finite = iz::bits(zero >= R(T(0))); // false of NaN
+    const uint32_t finite = iz::bits(zero >= R(T(0)));  // false of NaN
     if (valid & ~finite) {
       out.failed = i + __builtin_ctz(valid & ~finite);
       return out;

@@ -12,8 +12,8 @@ void deliver(int64_t n, const uint32_t* target, const int32_t* weight, int32_t f
 /// The same where the targets are n neighbours, `sums` the first one's.
 void deliver_row(int64_t n, const int32_t* weight, int32_t factor, int64_t* sums);
 
-/// Plastic synapses: delivers the weight as it stands, then lets the arrival change it, or `change` where the rule keeps
-/// a sum (else null). `trace` is that of the targets.
+/// Plastic synapses: delivers the weight as it stands, then lets the arrival change it, or `change` where the rule
+/// keeps a sum (else null). `trace` is that of the targets.
 void deliver_plastic(const Stdp& rule, int64_t n, const uint32_t* target, float* weight, float* change,
                      const float* trace, double unit, int32_t factor, int64_t* sums);
 

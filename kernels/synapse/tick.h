@@ -8,15 +8,7 @@
 namespace ranvier::kernels::synapse {
 
 /// One-step methods of kernels/izhikevich/steps.h.
-enum class Method : uint8_t {
-  euler,
-  semi_implicit,
-  midpoint,
-  rk4,
-  backward_euler,
-  exponential,
-  linear_implicit
-};
+enum class Method : uint8_t { euler, semi_implicit, midpoint, rk4, backward_euler, exponential, linear_implicit };
 
 /// Where resets happen, or which printed scheme runs.
 enum class Resets : uint8_t { located, grid, printed_2003, printed_2004 };
@@ -25,8 +17,8 @@ enum class Resets : uint8_t { located, grid, printed_2003, printed_2004 };
 struct Stepping {
   Method method = Method::rk4;
   Resets resets = Resets::located;
-  double h = 0.1;      ///< ms
-  int doublings = 3;   ///< of Method::exponential
+  double h = 0.1;     ///< ms
+  int doublings = 3;  ///< of Method::exponential
 };
 
 /// One value for all neurons or one each.
@@ -71,8 +63,8 @@ struct Spike {
 /// How a range of neurons went.
 struct Outcome {
   int64_t spikes = 0;
-  int64_t failed = -1;  ///< first neuron without a bounded answer, or -1
-  bool runaway = false; ///< it spiked more than izhikevich::max_events times; else it left the range of numbers
+  int64_t failed = -1;   ///< first neuron without a bounded answer, or -1
+  bool runaway = false;  ///< it spiked more than izhikevich::max_events times; else it left the range of numbers
 };
 
 /// Most spikes of one neuron in one step.

@@ -83,8 +83,8 @@ std::vector<uint32_t> sample(const Streams& streams, uint64_t stream, int64_t ro
   if (without >= 0) taken[without] = 2;
   uint64_t element = 0;
   for (int64_t i = 0; i < draws;) {
-    const auto candidate = static_cast<size_t>(streams.uniform(stream, static_cast<uint64_t>(row), element++) *
-                                               static_cast<double>(n));
+    const auto candidate =
+        static_cast<size_t>(streams.uniform(stream, static_cast<uint64_t>(row), element++) * static_cast<double>(n));
     if (taken[candidate]) continue;
     taken[candidate] = 1, ++i;
   }
@@ -140,9 +140,11 @@ std::vector<std::vector<uint32_t>> rows_of(const ConnectSpec& s, const Streams& 
   const int64_t shards = kernels::shard_count(count, 64);
   kernels::parallel_for(shards, [&](int64_t shard) {
     std::vector<uint8_t> taken;
-    for (int64_t i = kernels::shard_begin(count, shards, shard); i < kernels::shard_begin(count, shards, shard + 1); ++i)
+    for (int64_t i = kernels::shard_begin(count, shards, shard); i < kernels::shard_begin(count, shards, shard + 1);
+         ++i)
       if (by_target)
-        drawn[i] = sample(streams, streams.of("pairs"), i, s.sources, s.rule.degree, s.same && !s.rule.self ? i : -1, taken);
+        drawn[i] =
+            sample(streams, streams.of("pairs"), i, s.sources, s.rule.degree, s.same && !s.rule.self ? i : -1, taken);
       else
         rows[i] = row_of(s, streams, i, taken);
   });
@@ -154,7 +156,8 @@ std::vector<std::vector<uint32_t>> rows_of(const ConnectSpec& s, const Streams& 
 }
 
 uint16_t steps_of(double delay, double dt, const std::string& where) {
-  if (!std::isfinite(delay) || delay < dt * (1 - 1e-9)) fail("{}: delay {} ms is under one step of {} ms", where, delay, dt);
+  if (!std::isfinite(delay) || delay < dt * (1 - 1e-9))
+    fail("{}: delay {} ms is under one step of {} ms", where, delay, dt);
   const double steps = std::round(delay / dt);
   if (steps > 65000) fail("{}: delay {} ms is more than 65000 steps of {} ms", where, delay, dt);
   return static_cast<uint16_t>(std::max(1.0, steps));
@@ -162,7 +165,9 @@ uint16_t steps_of(double delay, double dt, const std::string& where) {
 
 void check(const ConnectSpec& s) {
   const Rule& r = s.rule;
-  const auto bad = [&](const char* key, auto value) { fail("projection {}: {} = {} is not allowed", s.name, key, value); };
+  const auto bad = [&](const char* key, auto value) {
+    fail("projection {}: {} = {} is not allowed", s.name, key, value);
+  };
   if (!(r.p >= 0 && r.p <= 1)) bad("p", r.p);
   if (r.kind == Rule::Kind::one_to_one && s.sources != s.targets)
     fail("projection {}: one_to_one of {} neurons and {}", s.name, s.sources, s.targets);
@@ -172,7 +177,8 @@ void check(const ConnectSpec& s) {
     if (r.degree < 0 || r.degree > partners)
       fail("projection {}: degree = {} of {} possible partners", s.name, r.degree, partners);
   }
-  if (r.kind == Rule::Kind::sheet && !(r.width > 0 && r.sigma > 0 && r.cutoff > 0)) bad("width, sigma or cutoff", r.sigma);
+  if (r.kind == Rule::Kind::sheet && !(r.width > 0 && r.sigma > 0 && r.cutoff > 0))
+    bad("width, sigma or cutoff", r.sigma);
 }
 
 }  // namespace
@@ -204,8 +210,9 @@ Draw parse_draw(std::string_view text, std::string_view what) {
   Draw d;
   if (words[0] == "uniform" || words[0] == "integers" || words[0] == "distance") {
     const auto x = numbers(2, 2);
-    d.kind = words[0] == "uniform" ? Draw::Kind::uniform
-             : words[0] == "integers" ? Draw::Kind::integers : Draw::Kind::distance;
+    d.kind = words[0] == "uniform"    ? Draw::Kind::uniform
+             : words[0] == "integers" ? Draw::Kind::integers
+                                      : Draw::Kind::distance;
     d.a = x[0], d.b = x[1];
     if (d.kind == Draw::Kind::distance ? !(d.b > 0) : d.b < d.a) fail("{}: '{}' has a bad second number", what, text);
   } else if (words[0] == "normal") {
@@ -252,7 +259,8 @@ Connections connect(const ConnectSpec& s) {
   const bool whole = s.rule.kind == Rule::Kind::all_to_all && (!s.same || s.rule.self);
   const bool one_delay = s.delay.kind == Draw::Kind::constant;
   const std::string where = "projection " + s.name;
-  auto rows = whole && one_delay ? std::vector<std::vector<uint32_t>>(static_cast<size_t>(s.sources)) : rows_of(s, streams);
+  auto rows =
+      whole && one_delay ? std::vector<std::vector<uint32_t>>(static_cast<size_t>(s.sources)) : rows_of(s, streams);
   Connections c;
   c.offset.assign(1, 0);
   for (const auto& row : rows)
@@ -264,15 +272,16 @@ Connections connect(const ConnectSpec& s) {
   else
     c.delay.resize(c.offset.back());
   if (!one_delay && c.offset.back()) {  // the least that can be drawn, so that no thread meets an error
-    const double least = s.delay.kind == Draw::Kind::normal ? std::max(s.delay.low, s.delay.a - 6 * s.delay.b) : s.delay.a;
+    const double least =
+        s.delay.kind == Draw::Kind::normal ? std::max(s.delay.low, s.delay.a - 6 * s.delay.b) : s.delay.a;
     steps_of(least, s.dt, where);
   }
   const int64_t shards = kernels::shard_count(s.sources, 64);
   kernels::parallel_for(shards, [&](int64_t shard) {
     std::vector<uint32_t> order;
     std::vector<uint16_t> steps;
-    for (int64_t i = kernels::shard_begin(s.sources, shards, shard); i < kernels::shard_begin(s.sources, shards, shard + 1);
-         ++i) {
+    for (int64_t i = kernels::shard_begin(s.sources, shards, shard);
+         i < kernels::shard_begin(s.sources, shards, shard + 1); ++i) {
       const uint64_t begin = c.offset[i], count = c.offset[i + 1] - begin;
       const auto target = [&](uint64_t k) { return rows[i].empty() ? static_cast<uint32_t>(k) : rows[i][k]; };
       order.resize(count), steps.assign(count, c.same_delay);
@@ -283,8 +292,7 @@ Connections connect(const ConnectSpec& s) {
         std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return steps[a] < steps[b]; });
       for (uint64_t k = 0; k < count; ++k) {
         const uint32_t from = order[k];
-        c.weight[begin + k] =
-            static_cast<float>(value_of(s.weight, s, streams, weight_stream, i, target(from), from));
+        c.weight[begin + k] = static_cast<float>(value_of(s.weight, s, streams, weight_stream, i, target(from), from));
         if (!c.target.empty()) c.target[begin + k] = target(from);
         if (!one_delay) c.delay[begin + k] = steps[from];
       }

@@ -59,8 +59,8 @@ struct Edge {
   float weight;
   double delay;  ///< ms
 };
-/// A list as connections. Throws Error naming `from` and the line or row of an index out of range, a bad number, a delay
-/// under one step, or a pair that comes twice.
+/// A list as connections. Throws Error naming `from` and the line or row of an index out of range, a bad number, a
+/// delay under one step, or a pair that comes twice.
 Connections from_edges(const std::vector<Edge>& edges, int64_t sources, int64_t targets, double dt,
                        const std::string& from, int64_t first_line);
 

@@ -51,7 +51,8 @@ Connections read_edges_csv(const std::string& path, const ConnectSpec& spec) {
   for (int64_t number_of_line = 2; std::getline(file, line); ++number_of_line) {
     const std::string where = fmt::format("{}:{}", path, number_of_line);
     const auto items = columns_of(line);
-    if (items.size() != heading.size()) fail("{}: {} columns where the heading has {}", where, items.size(), heading.size());
+    if (items.size() != heading.size())
+      fail("{}: {} columns where the heading has {}", where, items.size(), heading.size());
     edges.push_back({index_of(items[0], where), index_of(items[1], where),
                      static_cast<float>(items.size() > 2 ? number(items[2], where) : weight),
                      items.size() > 3 ? number(items[3], where) : delay});
@@ -80,7 +81,8 @@ std::vector<T> read_column(hid_t file, const std::string& name, hid_t type, cons
   const Handle space(H5Dget_space(data.id), H5Sclose);
   if (H5Sget_simple_extent_ndims(space.id) != 1) fail("{}: {} is not one column", path, name);
   std::vector<T> values(static_cast<size_t>(H5Sget_simple_extent_npoints(space.id)));
-  if (H5Dread(data.id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0) fail("{}: {} cannot be read", path, name);
+  if (H5Dread(data.id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0)
+    fail("{}: {} cannot be read", path, name);
   return values;
 }
 
@@ -88,8 +90,7 @@ std::string only_population(hid_t file, const std::string& path) {
   const Handle group(H5Gopen2(file, "/edges", H5P_DEFAULT), H5Gclose);
   if (group.id < 0) fail("{}: has no /edges: no SONATA edge file", path);
   H5G_info_t info;
-  if (H5Gget_info(group.id, &info) < 0 || info.nlinks != 1)
-    fail("{}: name one of its edge populations", path);
+  if (H5Gget_info(group.id, &info) < 0 || info.nlinks != 1) fail("{}: name one of its edge populations", path);
   char name[256];
   H5Lget_name_by_idx(group.id, ".", H5_INDEX_NAME, H5_ITER_INC, 0, name, sizeof name, H5P_DEFAULT);
   return name;
@@ -108,8 +109,7 @@ Connections read_edges_sonata(const std::string& path, const std::string& popula
   const std::string base = "/edges/" + (population.empty() ? only_population(file.id, path) : population);
   const auto sources = read_column<int64_t>(file.id, base + "/source_node_id", H5T_NATIVE_INT64, path);
   const auto targets = read_column<int64_t>(file.id, base + "/target_node_id", H5T_NATIVE_INT64, path);
-  if (sources.size() != targets.size())
-    fail("{}: {} sources and {} targets", path, sources.size(), targets.size());
+  if (sources.size() != targets.size()) fail("{}: {} sources and {} targets", path, sources.size(), targets.size());
   std::vector<double> weight, delay;
   if (there(file.id, base + "/0", "/syn_weight"))
     weight = read_column<double>(file.id, base + "/0/syn_weight", H5T_NATIVE_DOUBLE, path);

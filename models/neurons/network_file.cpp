@@ -1,8 +1,8 @@
 // Networks from TOML, and their spikes on disk.
+#include <toml++/toml.h>
 #include <cmath>
 #include <filesystem>
 #include <set>
-#include <toml++/toml.h>
 #if defined(RANVIER_HAS_HDF5)
 #include <hdf5.h>
 #endif
@@ -107,14 +107,16 @@ void read_population(Keys keys, NamedNetwork& n) {
       const auto text = value.value<std::string>();
       if (!text) fail("{}: is not a text such as 'uniform 0.02 0.1'", where);
       const Draw d = parse_draw(*text, where);
-      if (d.kind != Draw::Kind::uniform && d.kind != Draw::Kind::normal) fail("{}: is neither uniform nor normal", where);
+      if (d.kind != Draw::Kind::uniform && d.kind != Draw::Kind::normal)
+        fail("{}: is neither uniform nor normal", where);
       const uint64_t stream = kernels::philox::stream_hash("network/" + p.name + "/" + name);
       for (int64_t i = 0; i < p.size; ++i) {
         const auto e = static_cast<uint64_t>(i);
         const kernels::philox::Key key_of{n.spec.seed, stream, 0};
-        p.each[name].push_back(d.kind == Draw::Kind::uniform
-                                   ? d.a + (d.b - d.a) * static_cast<double>(kernels::philox::uniform(key_of, e))
-                                   : std::clamp(d.a + d.b * static_cast<double>(kernels::philox::normal(key_of, e)), d.low, d.high));
+        p.each[name].push_back(
+            d.kind == Draw::Kind::uniform
+                ? d.a + (d.b - d.a) * static_cast<double>(kernels::philox::uniform(key_of, e))
+                : std::clamp(d.a + d.b * static_cast<double>(kernels::philox::normal(key_of, e)), d.low, d.high));
       }
     }
   keys.finish();
@@ -130,7 +132,8 @@ int population_named(const NetworkSpec& s, const std::string& name, const std::s
 void read_plasticity(Keys& keys, ProjectionSpec& p) {
   if (const toml::table* table = keys.table("short_term")) {
     Keys k(*table, keys.where() + ".short_term");
-    p.short_term = ShortTermRule{k.number("U", 0.5), k.number("tau_depression_ms", 800), k.number("tau_facilitation_ms", 0)};
+    p.short_term =
+        ShortTermRule{k.number("U", 0.5), k.number("tau_depression_ms", 800), k.number("tau_facilitation_ms", 0)};
     k.finish();
   }
   if (const toml::table* table = keys.table("stdp")) {
@@ -164,11 +167,14 @@ Planned plan_projection(Keys keys, const NetworkSpec& s, const std::filesystem::
   c.sources = s.populations[p.source].size, c.targets = s.populations[p.target].size, c.same = p.source == p.target;
   c.dt = s.dt, c.seed = s.seed;
   p.synapse = synapse_named(keys.text("synapse", "exponential"));
-  p.synapse.tau = keys.number("tau_ms", p.synapse.tau), p.synapse.tau_rise = keys.number("tau_rise_ms", p.synapse.tau_rise);
+  p.synapse.tau = keys.number("tau_ms", p.synapse.tau),
+  p.synapse.tau_rise = keys.number("tau_rise_ms", p.synapse.tau_rise);
   p.synapse.reversal = keys.number("reversal_mv", p.synapse.reversal);
   c.weight = parse_draw(keys.text("weight", "1"), keys.where() + ".weight");
   c.delay = parse_draw(keys.text("delay_ms", "1"), keys.where() + ".delay_ms");
-  const auto file = [&](const char* key) { return keys.has(key) ? (folder / keys.text(key, "")).string() : std::string(); };
+  const auto file = [&](const char* key) {
+    return keys.has(key) ? (folder / keys.text(key, "")).string() : std::string();
+  };
   plan.csv = file("csv"), plan.sonata = file("sonata"), plan.edges = keys.text("edges", "");
   if (plan.csv.empty() && plan.sonata.empty()) {
     Rule& r = c.rule;
@@ -233,7 +239,8 @@ NamedNetwork read_network(const std::string& path, const NetworkOverrides& overr
   return n;
 }
 
-void write_network_spikes_csv(const std::string& path, const NetworkSpec& spec, const std::vector<NetworkSpike>& spikes) {
+void write_network_spikes_csv(const std::string& path, const NetworkSpec& spec,
+                              const std::vector<NetworkSpike>& spikes) {
   AtomicFile file(path);
   std::string text = "population,neuron,time_ms\n";
   for (const NetworkSpike& s : spikes) {

@@ -94,7 +94,8 @@ NamedNetwork polychronous(const NetworkOverrides& o) {
           part.target.push_back(all.target[k] - low), part.weight.push_back(6), part.delay.push_back(all.delay[k]);
       part.offset.push_back(part.target.size());
     }
-    s.projections.push_back({to == 0 ? "exc_exc" : "exc_inh", 0, to, {}, std::move(part), {}, StdpRule::published_2006()});
+    s.projections.push_back(
+        {to == 0 ? "exc_exc" : "exc_inh", 0, to, {}, std::move(part), {}, StdpRule::published_2006()});
   }
   ConnectSpec inhibition;
   inhibition.name = "inh_exc";
@@ -131,7 +132,8 @@ double power_share(const std::vector<NetworkSpike>& spikes, double duration, dou
       re += (rate[t] - mean) * std::cos(step * static_cast<double>(t));
       im += (rate[t] - mean) * std::sin(step * static_cast<double>(t));
     }
-    const double power = (re * re + im * im) * (2 * k == bins ? 0.5 : 1), f = 1e3 * static_cast<double>(k) / static_cast<double>(bins);
+    const double power = (re * re + im * im) * (2 * k == bins ? 0.5 : 1),
+                 f = 1e3 * static_cast<double>(k) / static_cast<double>(bins);
     all += power;
     if (f >= low && f <= high) band += power;
   }

@@ -36,7 +36,8 @@ NamedNetwork network(std::string_view name, const NetworkOverrides& overrides = 
 NamedNetwork read_network(const std::string& path, const NetworkOverrides& overrides = {});
 
 /// Spikes as CSV "population,neuron,time_ms", and in the SONATA layout: /spikes/NAME/{node_ids, timestamps}.
-void write_network_spikes_csv(const std::string& path, const NetworkSpec& spec, const std::vector<NetworkSpike>& spikes);
+void write_network_spikes_csv(const std::string& path, const NetworkSpec& spec,
+                              const std::vector<NetworkSpike>& spikes);
 void write_network_spikes_sonata(const std::string& path, const NetworkSpec& spec,
                                  const std::vector<NetworkSpike>& spikes);
 /// True where the build has HDF5.

@@ -242,5 +242,39 @@ class BadNeuron(Case):
         self.refused("simulate", "patterns", "--out", "file/out", saying="file/out")
 
 
+class Networks(Case):
+    FILE = """
+[network]
+duration_ms = 200
+[[population]]
+name = "exc"
+size = 40
+current = "10"
+[[projection]]
+source = "exc"
+target = "exc"
+rule = "out_degree"
+degree = 5
+"""
+
+    def test_file(self):
+        (self.folder / "net.toml").write_text(self.FILE)
+        value = self.json("simulate", "net.toml", "--out", "run", "--seed", 1)
+        self.assertEqual((value["neurons"], value["steps"]), (40, 2000))
+        self.assertGreater(value["spikes"], 100)
+        self.assertGreater(value["synaptic_events"], 500)
+        rows = (self.folder / "run/spikes.csv").read_text().splitlines()
+        self.assertEqual((rows[0], len(rows)), ("population,neuron,time_ms", value["spikes"] + 1))
+        self.json("simulate", "net.toml", "--seed", 1, "--duration-ms", 300, "--resume", "run/network.state")
+
+    def test_bad_file(self):
+        for line, words in (("speed = 1", ["projection 1", "speed"]), ("delay_ms = 0.01", ["under one step"]),
+                            ("tau_ms = 0", ["tau = 0"]), ("short_term = { U = 2 }", ["U = 2"])):
+            with self.subTest(line):
+                (self.folder / "net.toml").write_text(self.FILE + line + "\n")
+                self.refused("simulate", "net.toml", saying=words)
+        self.refused("simulate", "none.toml", saying="none.toml")
+
+
 if __name__ == "__main__":
     unittest.main()

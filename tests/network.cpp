@@ -1,0 +1,397 @@
+// Networks: two neurons by hand, receptors and plasticity against closed forms, rules, repeatability, bad input.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+#include "models/neurons/connectivity.h"
+#include "models/neurons/networks.h"
+#include "models/neurons/presets.h"
+
+namespace ranvier::neuron {
+namespace {
+
+using testing::HasSubstr;
+
+PopulationSpec cells(const char* name, int64_t size, double current = 0) {
+  PopulationSpec p;
+  p.name = name, p.size = size, p.v0 = -70, p.u0 = -14;  // at rest without a current
+  p.current = Stimulus::constant(current);
+  return p;
+}
+
+ConnectSpec between(const NetworkSpec& s, const char* name, int source, int target) {
+  ConnectSpec c;
+  c.name = name, c.dt = s.dt, c.seed = s.seed;
+  c.sources = s.populations[source].size, c.targets = s.populations[target].size, c.same = source == target;
+  c.weight.a = 1;
+  return c;
+}
+
+/// One driven neuron onto one silent one.
+NetworkSpec pair(Mode mode, double dt, std::string_view synapse, double weight, double delay) {
+  NetworkSpec s;
+  s.mode = mode, s.dt = dt;
+  s.populations = {cells("a", 1, 10), cells("b", 1)};
+  ConnectSpec c = between(s, "ab", 0, 1);
+  c.weight.a = weight, c.delay.a = delay;
+  s.projections.push_back({"ab", 0, 1, synapse_named(synapse), connect(c)});
+  return s;
+}
+
+template <class Make>
+std::string error_of(Make&& make) {
+  try {
+    make();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+std::filesystem::path scratch(const char* name) {
+  const auto folder = std::filesystem::temp_directory_path() / fmt::format("ranvier-network-{}", getpid());
+  std::filesystem::create_directories(folder);
+  return folder / name;
+}
+
+// The source alone is the single neuron of `simulate`, bit for bit, and the pulse arrives at the first boundary at or
+// after time + delay: there and nowhere else v leaves its path.
+TEST(Network, TwoNeuronsByHand) {
+  const double dt = 0.1, delay = 1.5;
+  Protocol alone;
+  alone.v0 = -70, alone.u0 = -14, alone.dt = dt, alone.duration = 200, alone.current = Stimulus::constant(10);
+  const Result single = simulate(alone);
+  ASSERT_GT(single.spikes.size(), 2u);
+  Network network(pair(Mode::accurate, dt, "pulse", 5, delay)), silent(pair(Mode::accurate, dt, "pulse", 0, delay));
+  std::vector<NetworkSpike> spikes;
+  const auto due = static_cast<int64_t>(std::ceil((single.spikes[0] + delay) / dt));
+  for (int64_t n = 0; n < 2000; ++n) {
+    network.run(1, &spikes), silent.run(1);
+    const double apart = network.v(1, 0) - silent.v(1, 0);
+    if (n <= due) {
+      ASSERT_NEAR(apart, n < due ? 0 : 5 * dt, n < due ? 0 : 0.02) << n;
+    }
+  }
+  std::vector<double> times;
+  for (const auto& s : spikes)
+    if (s.population == 0) times.push_back(s.time);
+  ASSERT_EQ(times.size(), single.spikes.size());
+  for (size_t i = 0; i < times.size(); ++i) EXPECT_NEAR(times[i], single.spikes[i], 1e-9);
+  EXPECT_EQ(network.v(0, 0), single.v);
+}
+
+// published:2003 written out: reset, weight of the spikes of the step before, two half steps, u.
+TEST(Network, PublishedSchemeByHand) {
+  Network network(pair(Mode::published_2003, 1, "pulse", 7, 1));
+  double v[2] = {-70, -70}, u[2] = {-14, -14};
+  for (int n = 0; n < 300; ++n) {
+    const bool fired = v[0] >= 30;
+    double current[2] = {10, 0};
+    for (int i = 0; i < 2; ++i)
+      if (v[i] >= 30) v[i] = -65, u[i] += 8;
+    if (fired) current[1] += 7;
+    for (int i = 0; i < 2; ++i) {
+      for (int k = 0; k < 2; ++k) v[i] += 0.5 * (0.04 * v[i] * v[i] + 5 * v[i] + 140 - u[i] + current[i]);
+      u[i] += 0.02 * (0.2 * v[i] - u[i]);
+    }
+    network.run(1);
+    for (int i = 0; i < 2; ++i)
+      if (v[i] < 30) {
+        ASSERT_NEAR(network.v(i, 0), v[i], 1e-5) << n << " neuron " << i;
+      }
+  }
+  EXPECT_GT(network.spikes_of(0), 5);
+}
+
+TEST(Network, ReceptorsDecayAsTheirClosedForm) {
+  for (const char* kind : {"exponential", "ampa", "nmda", "gaba_a", "gaba_b"}) {
+    const double dt = 0.1, tau = synapse_named(kind).tau;
+    Network network(pair(Mode::accurate, dt, kind, 0.001, 1));
+    std::vector<NetworkSpike> spikes;
+    while (spikes.empty()) network.run(1, &spikes);
+    const auto due = static_cast<int64_t>(std::ceil((spikes[0].time + 1) / dt));
+    while (network.step() <= due) network.run(1);
+    const double first = network.receptor_state(1, 0, 0);
+    EXPECT_NEAR(first, static_cast<double>(0.001f) * std::exp(-dt / tau), 1e-11) << kind;
+    network.run(50);
+    EXPECT_NEAR(network.receptor_state(1, 0, 0), first * std::exp(-50 * dt / tau), 1e-11) << kind;
+  }
+}
+
+// A conductance of long duration holds v where the equation balances: 0.04 v^2 + 5 v + 140 - b v + g (E - v) = 0.
+TEST(Network, ConductancePullsToItsReversal) {
+  NetworkSpec s = pair(Mode::accurate, 0.1, "gaba_a", 0.5, 1);
+  s.projections[0].synapse.tau = 1e7;
+  Network network(std::move(s));
+  std::vector<NetworkSpike> spikes;
+  while (spikes.empty()) network.run(1, &spikes);
+  network.run(600);
+  const double g = network.receptor_state(1, 0, 0), v = network.v(1, 0);
+  EXPECT_NEAR(0.04 * v * v + 5 * v + 140 - network.u(1, 0) + g * (-70 - v), 0, 0.05);
+}
+
+TEST(Network, ShortTermPlasticityFollowsItsRecursion) {
+  using namespace kernels::synapse;
+  const double U = 0.3, tau_f = 120, tau_d = 400;
+  const ShortTerm rule{U, 1 / tau_f, 1 / tau_d};
+  Resources state;
+  double u = 0, x = 1;
+  for (double gap : {1e9, 20.0, 5.0, 300.0, 0.5, 50.0}) {
+    u = u * std::exp(-gap / tau_f), x = 1 - (1 - x) * std::exp(-gap / tau_d);
+    u += U * (1 - u);
+    EXPECT_NEAR(release(rule, state, gap), u * x, 1e-14);
+    x -= u * x;
+  }
+  NetworkSpec s = pair(Mode::accurate, 0.1, "exponential", 2, 1);
+  s.projections[0].synapse.tau = 1e9, s.projections[0].short_term = ShortTermRule{U, tau_d, tau_f};
+  Network network(std::move(s));
+  std::vector<NetworkSpike> spikes;
+  network.run(3000, &spikes);
+  double sum = 0, last = -1e9;
+  u = 0, x = 1;
+  for (const auto& spike : spikes) {
+    if (spike.population != 0 || spike.time + 1 > 299.9) continue;
+    const double gap = spike.time - last;
+    u *= std::exp(-gap / tau_f), x = 1 - (1 - x) * std::exp(-gap / tau_d), u += U * (1 - u);
+    sum += 2 * u * x, x -= u * x, last = spike.time;
+  }
+  EXPECT_NEAR(network.receptor_state(1, 0, 0), sum, 1e-5);
+}
+
+// Pair-based STDP on the grid against sums over all pairs of spikes.
+TEST(Network, StdpIsTheSumOverPairs) {
+  NetworkSpec s = pair(Mode::published_2003, 1, "pulse", 5, 3);
+  s.populations[1].current = Stimulus::constant(8);
+  StdpRule rule;
+  rule.plus = 0.01, rule.minus = 0.012, rule.high = 100;
+  s.projections[0].stdp = rule;
+  Network network(std::move(s));
+  std::vector<NetworkSpike> spikes;
+  network.run(500, &spikes);
+  double expected = 5;
+  for (const auto& a : spikes)
+    for (const auto& b : spikes) {
+      if (a.population != 0 || b.population != 1) continue;
+      const double arrival = a.time + 2;  // seen by a spike of the target from the end of the arrival's step on
+      const double lag = b.time - (arrival + 1);
+      if (lag >= 0) expected += rule.plus * std::exp(-lag / rule.tau_plus);
+      if (arrival >= b.time && arrival < 500) expected -= rule.minus * std::exp(-(arrival - b.time) / rule.tau_minus);
+    }
+  EXPECT_NE(network.weights(0)[0], 5);
+  EXPECT_NEAR(network.weights(0)[0], expected, 1e-4);
+}
+
+TEST(Network, RulesGiveTheirDegrees) {
+  NetworkSpec s;
+  s.populations = {cells("a", 300), cells("b", 200)};
+  ConnectSpec c = between(s, "ab", 0, 1);
+  c.delay = {Draw::Kind::uniform, 1, 5};
+  const auto distinct = [](const Connections& x, int64_t source) {
+    const std::set<uint32_t> set(x.target.begin() + x.offset[source], x.target.begin() + x.offset[source + 1]);
+    return set.size() == x.offset[source + 1] - x.offset[source];
+  };
+  c.rule.kind = Rule::Kind::in_degree;
+  for (int64_t degree : {0, 7, 250, 300}) {
+    c.rule.degree = degree;
+    const Connections x = connect(c);
+    std::vector<int64_t> in(200, 0);
+    for (uint32_t t : x.target) ++in[t];
+    for (int64_t count : in) ASSERT_EQ(count, degree);
+    for (int64_t i = 0; i < 300; ++i) ASSERT_TRUE(distinct(x, i));
+    for (int64_t i = 0; i < 300; ++i)
+      for (uint64_t k = x.offset[i]; k + 1 < x.offset[i + 1]; ++k) ASSERT_LE(x.delay[k], x.delay[k + 1]);
+  }
+  c.rule.kind = Rule::Kind::probability, c.rule.p = 0.13;
+  const Connections x = connect(c);
+  EXPECT_NEAR(static_cast<double>(x.count()), 0.13 * 60000, 5 * std::sqrt(0.13 * 60000));
+  EXPECT_LE(x.count(), expected_synapses(c));
+  c.rule.kind = Rule::Kind::all_to_all, c.delay = {};
+  c.delay.a = 1;
+  EXPECT_EQ(connect(c).count(), 60000u);
+  EXPECT_TRUE(connect(c).target.empty());
+  ConnectSpec within = between(s, "aa", 0, 0);
+  within.rule.kind = Rule::Kind::all_to_all, within.rule.self = false;
+  EXPECT_EQ(connect(within).count(), 300u * 299u);
+  within.rule.kind = Rule::Kind::one_to_one;
+  EXPECT_EQ(connect(within).target[17], 17u);
+  within.rule.kind = Rule::Kind::sheet, within.rule.p = 1, within.rule.sigma = 1e6, within.rule.cutoff = 0.21;
+  within.sources = within.targets = 100, within.delay = {Draw::Kind::distance, 0.5, 0.1};
+  const Connections sheet = connect(within);  // 10 x 10 cells of 0.1 mm: neuron 0 reaches (1,0) (2,0) (0,1) (1,1) (0,2)
+  EXPECT_EQ(std::set<uint32_t>(sheet.target.begin(), sheet.target.begin() + sheet.offset[1]).size(), 5u);
+  EXPECT_EQ(sheet.delay[sheet.offset[1] - 1], 25);  // 0.5 ms + 0.2 mm / 0.1 mm/ms
+}
+
+NetworkSpec busy(uint64_t seed = 3) {
+  NamedNetwork n = network("cortical1000", {.seed = seed});
+  return std::move(n.spec);
+}
+
+TEST(Network, OrderOfSynapsesDoesNotMatter) {
+  NetworkSpec a = busy(), b = busy();
+  for (auto& p : b.projections) {  // explicit lists, each row backwards
+    Connections& c = p.connections;
+    const auto targets = static_cast<uint64_t>(b.populations[p.target].size);
+    c.target.resize(c.count());
+    for (uint64_t i = 0; i < c.count(); ++i) c.target[i] = static_cast<uint32_t>(i % targets);
+    for (size_t s = 0; s + 1 < c.offset.size(); ++s) {
+      std::reverse(c.target.begin() + c.offset[s], c.target.begin() + c.offset[s + 1]);
+      std::reverse(c.weight.begin() + c.offset[s], c.weight.begin() + c.offset[s + 1]);
+    }
+  }
+  Network first(std::move(a)), second(std::move(b));
+  first.run(150), second.run(150);
+  for (int64_t i = 0; i < 800; ++i) ASSERT_EQ(first.v(0, i), second.v(0, i));
+}
+
+TEST(Network, ThreadsDoNotMatter) {
+  const auto run = [](int threads) {
+#if defined(_OPENMP)
+    omp_set_num_threads(threads);
+#else
+    (void)threads;
+#endif
+    NetworkSpec s;
+    s.mode = Mode::published_2003, s.dt = 1;
+    s.populations = {cells("a", 20000, 12)};
+    ConnectSpec c = between(s, "aa", 0, 0);
+    c.rule.kind = Rule::Kind::out_degree, c.rule.degree = 50, c.weight = {Draw::Kind::normal, 0.1, 0.5};
+    c.delay = {Draw::Kind::integers, 1, 6};
+    s.projections.push_back({"aa", 0, 0, synapse_named("exponential"), connect(c)});
+    Network network(std::move(s));
+    network.run(40);
+    std::vector<double> v;
+    for (int64_t i = 0; i < 20000; ++i) v.push_back(network.v(0, i));
+    return v;
+  };
+  const auto one = run(1);
+  EXPECT_EQ(run(2), one);
+  EXPECT_EQ(run(3), one);
+}
+
+TEST(Network, ResumesWithTheSameBits) {
+  for (const char* which : {"cortical1000", "polychronous2006"}) {
+    const std::string path = scratch("state").string();
+    const auto make = [&] { return Network(network(which, {.seed = 5}).spec); };
+    Network whole = make(), first = make(), second = make(), other(network(which, {.seed = 6}).spec);
+    std::vector<NetworkSpike> a, b;
+    whole.run(1200, &a), first.run(455, &b);
+    first.save(path), second.load(path);
+    second.run(1200 - 455, &b);
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t i = 0; i < a.size(); ++i) ASSERT_TRUE(a[i].time == b[i].time && a[i].neuron == b[i].neuron);
+    for (int64_t i = 0; i < 800; ++i) ASSERT_EQ(whole.v(0, i), second.v(0, i));
+    EXPECT_EQ(whole.weights(0), second.weights(0));
+    EXPECT_THAT(error_of([&] { other.load(path); }), HasSubstr("is not of this network"));
+    std::filesystem::resize_file(path, std::filesystem::file_size(path) - 9);
+    EXPECT_THAT(error_of([&] { second.load(path); }), HasSubstr("ends in the middle"));
+  }
+}
+
+TEST(Network, FieldCouplingReadsAndWrites) {
+  NetworkSpec s;
+  s.populations = {cells("a", 3, 10), cells("b", 2)};
+  Network off(s), zero(s), on(s);
+  zero.couple({5, 1, [](const FieldCoupling::Exchange&) {}});
+  on.couple({5, 10, [](const FieldCoupling::Exchange& e) {
+               float sum = 0;
+               for (float q : e.trace[0]) sum += q;
+               for (float& current : e.current[1]) current = 3 * sum;
+             }});
+  off.run(1000), zero.run(1000), on.run(1000);
+  EXPECT_EQ(off.v(0, 0), zero.v(0, 0));
+  EXPECT_EQ(off.v(0, 0), on.v(0, 0));
+  EXPECT_EQ(off.spikes_of(1), 0);
+  EXPECT_GT(on.spikes_of(1), 0);
+}
+
+TEST(Network, ListsFromCsv) {
+  ConnectSpec c;
+  c.name = "list", c.sources = 3, c.targets = 4, c.dt = 0.5;
+  const std::string path = scratch("edges.csv").string();
+  const auto read = [&](const std::string& text) {
+    std::ofstream(path) << text;
+    return read_edges_csv(path, c);
+  };
+  const std::string head = "source,target,weight,delay_ms\n";
+  const Connections x = read(head + "2,0,1.5,2\n0,3,0.5,1\n2,1,-1,0.5\n");
+  EXPECT_EQ(x.offset, (std::vector<uint64_t>{0, 1, 1, 3}));
+  EXPECT_EQ(x.target, (std::vector<uint32_t>{3, 1, 0}));
+  EXPECT_EQ(x.delay, (std::vector<uint16_t>{2, 1, 4}));
+  const auto error = [&](const std::string& text) { return error_of([&] { read(text); }); };
+  EXPECT_THAT(error(head + "0,0,1,1\n3,0,1,1\n"), HasSubstr("edges.csv:3: source 3 of 3 neurons"));
+  EXPECT_THAT(error(head + "0,4,1,1\n"), HasSubstr(":2: target 4 of 4"));
+  EXPECT_THAT(error(head + "0,1,1,1\n1,1,1,1\n0,1,2,2\n"), HasSubstr(":4: 0 to 1 was there already, at"));
+  EXPECT_THAT(error(head + "0,1,1,0.4\n"), HasSubstr(":2: delay 0.4 ms is under one step of 0.5 ms"));
+  EXPECT_THAT(error(head + "0,x,1,1\n"), HasSubstr("'x' is not a neuron's number"));
+  EXPECT_THAT(error(head + "0,1,1\n"), HasSubstr("3 columns where the heading has 4"));
+  EXPECT_THAT(error("from,to\n"), HasSubstr(":1: the heading is not"));
+}
+
+TEST(Network, BadInput) {
+  EXPECT_THAT(error_of([] { pair(Mode::accurate, 0.1, "pulse", 1, 0.05); }), HasSubstr("is under one step"));
+  const auto network_error = [](auto change) {
+    NetworkSpec s = pair(Mode::accurate, 0.1, "ampa", 1, 1);
+    change(s);
+    return error_of([&] { Network{std::move(s)}; });
+  };
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.dt = 0; }), HasSubstr("dt = 0"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.dt = std::nan(""); }), HasSubstr("dt = nan"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.populations[1].name = "a"; }), HasSubstr("called a"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.populations[0].parameters.v_peak = -70; }),
+              HasSubstr("population a, neuron 0: neuron parameter v_peak"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.projections[0].connections.target = {7}; }),
+              HasSubstr("target 7 of 1"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.projections[0].connections.weight[0] = -1; }),
+              HasSubstr("negative"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.projections[0].connections.same_delay = 0; }),
+              HasSubstr("under one step"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.projections[0].target = 2; }), HasSubstr("2 populations"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.solver = Solver::reference; }), HasSubstr("no place in a network"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.memory_limit = 50; }), HasSubstr("larger than memory"));
+  EXPECT_THAT(error_of([] {
+                NetworkSpec s = pair(Mode::accurate, 0.1, "pulse", 1, 1);
+                s.populations[0].parameters.d = -1e4, s.populations[0].parameters.c = 29;
+                Network network(std::move(s));
+                network.run(5000);
+              }),
+              HasSubstr("population a, neuron 0 runs away"));
+}
+
+TEST(Network, Files) {
+  const std::string path = scratch("net.toml").string();
+  const auto read = [&](const std::string& text) {
+    std::ofstream(path) << text;
+    return read_network(path);
+  };
+  const std::string good =
+      "[network]\ndt_ms = 0.5\nseed = 2\n[[population]]\nname = 'e'\nsize = 40\nnoise_sd = 5\n"
+      "each = { c = 'uniform -65 -55' }\n[[population]]\nname = 'i'\nneuron = 'fs2003'\nsize = 10\n"
+      "[[projection]]\nsource = 'e'\ntarget = 'i'\nrule = 'probability'\np = 0.5\nweight = 'uniform 0 2'\nsynapse = "
+      "'ampa'\n";
+  NamedNetwork n = read(good);
+  EXPECT_EQ(n.spec.populations[1].parameters.a, 0.1);
+  EXPECT_GT(n.spec.projections[0].connections.count(), 100u);
+  Network(std::move(n.spec)).run(100);
+  const auto error = [&](const std::string& text) { return error_of([&] { read(text); }); };
+  EXPECT_THAT(error(good + "speed = 3\n"), HasSubstr("projection 1: unknown key 'speed'"));
+  EXPECT_THAT(error(good + "[other]\n"), HasSubstr("unknown table 'other'"));
+  EXPECT_THAT(error(good + "delay_ms = 0.1\n"), HasSubstr("under one step"));
+  EXPECT_THAT(error(good + "[[projection]]\nsource = 'x'\ntarget = 'i'\n"), HasSubstr("no population 'x'"));
+  EXPECT_THAT(error(good + "[[projection]]\nsource = 'e'\ntarget = 'e'\nrule = 'any'\n"),
+              HasSubstr("rule 'any' is not one of"));
+  EXPECT_THAT(error("[network]\ndt_ms = -1\n"), HasSubstr("dt_ms = -1 is not positive"));
+  EXPECT_THAT(error("[[population]]\nname = 'a'\nsize = 3000000\n[[projection]]\nsource = 'a'\ntarget = 'a'\nrule = "
+                    "'all_to_all'\n"),
+              HasSubstr("larger than memory"));
+  EXPECT_THAT(error("[network\n"), HasSubstr("net.toml:1"));
+}
+
+}  // namespace
+}  // namespace ranvier::neuron

@@ -1,0 +1,87 @@
+// `ranvier bench networks`: one second of cortical1000, and synaptic events of a large sparse network.
+#include <algorithm>
+
+#include "models/neurons/connectivity.h"
+#include "models/neurons/networks.h"
+#include "tools/run.h"
+
+namespace ranvier::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using neuron::Network;
+using neuron::NetworkSpec;
+
+struct BenchNetworks {
+  Common common;
+  int64_t repeats = 5;
+};
+
+/// 10,000 neurons with 1,000 synapses each, delays from 1 to 5 ms, 1 ms steps of the scheme of 2003. Noise makes them
+/// fire at about 8 Hz; weights are balanced, so that the rate stays.
+NetworkSpec sparse(uint64_t seed) {
+  NetworkSpec s;
+  s.mode = neuron::Mode::published_2003, s.dt = 1, s.seed = seed;
+  neuron::PopulationSpec p;
+  p.name = "cells", p.size = 10000, p.v0 = -65, p.u0 = -13;
+  neuron::Process noise;
+  noise.deviation = 6.5;
+  p.processes.push_back(noise);
+  s.populations.push_back(p);
+  neuron::ConnectSpec c;
+  c.name = "cells_cells", c.sources = c.targets = p.size, c.same = true, c.dt = 1, c.seed = seed;
+  c.rule.kind = neuron::Rule::Kind::out_degree, c.rule.degree = 1000, c.rule.self = false;
+  c.weight = {neuron::Draw::Kind::uniform, -0.05, 0.05};
+  c.delay = {neuron::Draw::Kind::integers, 1, 5};
+  s.projections.push_back({c.name, 0, 0, {}, neuron::connect(c)});
+  return s;
+}
+
+void bench(const BenchNetworks& o) {
+  o.common.start();
+  Json rows = Json::array();
+  o.common.say("{:<28} {:>9} {:>10} {:>12} {:>14} {:>8}", "network, 1 s biological, f64", "best s", "median s",
+               "events", "events/s", "Hz");
+  const auto row = [&](const char* name, const std::function<NetworkSpec()>& make) {
+    std::vector<double> seconds;
+    int64_t events = 0, spikes = 0, neurons = 0;
+    for (int64_t i = 0; i < o.repeats; ++i) {
+      Network network(make());
+      std::vector<neuron::NetworkSpike> list;
+      list.reserve(1 << 17);
+      const Stopwatch watch;
+      network.run(1000, &list);
+      seconds.push_back(watch.wall());
+      events = network.deliveries(), spikes = network.spikes_of(0), neurons = network.spec().populations[0].size;
+    }
+    std::sort(seconds.begin(), seconds.end());
+    const double best = seconds[0], median = seconds[seconds.size() / 2];
+    const double rate = static_cast<double>(spikes) / static_cast<double>(neurons);
+    o.common.say("{:<28} {:>9.4f} {:>10.4f} {:>12} {:>14.3g} {:>8.2f}", name, best, median, events,
+                 static_cast<double>(events) / median, rate);
+    rows.push_back({{"name", name},
+                    {"best_seconds", best},
+                    {"seconds", median},
+                    {"synaptic_events", events},
+                    {"synaptic_events_per_second", static_cast<double>(events) / median},
+                    {"rate_hz", rate}});
+  };
+  row("cortical1000", [&] { return neuron::network("cortical1000", {.seed = o.common.seed.value_or(1)}).spec; });
+  const NetworkSpec large = sparse(o.common.seed.value_or(1));
+  row("10,000 x 1,000 synapses", [&] { return large; });
+  o.common.say("events/s is of the median");
+  o.common.print({{"rows", rows}});
+}
+
+}  // namespace
+
+void add_bench_networks(CLI::App& bench_command) {
+  auto options = std::make_shared<BenchNetworks>();
+  auto* command =
+      bench_command.add_subcommand("networks", "Networks of neurons: loop time and synaptic events a second");
+  options->common.add_to(*command);
+  command->add_option("--repeats", options->repeats, "Runs of each")->check(CLI::PositiveNumber)->capture_default_str();
+  command->callback([options] { bench(*options); });
+}
+
+}  // namespace ranvier::cli
