@@ -8,6 +8,7 @@ constexpr int64_t strip_columns = 512, strip_batch = 256;  // what one shard com
 constexpr int64_t few = 4;                                 // rows up to which symmetry pays
 constexpr int64_t square_tile = 256;                       // receivers and senders of a symmetric tile
 constexpr int64_t area_shards = 16;
+constexpr int64_t pair_matrix_most = 4096;  // units, as the op has it
 
 // ---- many rows: y (batch, receivers) += x (batch, senders) tile (senders, receivers) ----
 
@@ -138,21 +139,13 @@ void pair_apply(const PairDims& d, const T* x, const T* positions, T* y, void* w
 
 template <class T>
 void pair_matrix(const PairDims& d, const T* positions, T* kappa) {
-  // (n, axes) is read with a stride: the matrix is for layers of few units, where nothing here takes time.
+  T turned[3 * pair_matrix_most];  // on the stack: 96 KB of f64 at most
+  turn_positions(d, positions, turned);
+  const int64_t shards = shard_count(d.n * d.n, 16384);
   dispatch_law<T>(d.law, [&](const auto& law) {
-    parallel_for(shard_count(d.n * d.n, 16384), [&](int64_t shard) {
-      const int64_t shards = shard_count(d.n * d.n, 16384);
-      for (int64_t i = shard_begin(d.n, shards, shard); i < shard_begin(d.n, shards, shard + 1); ++i) {
-        for (int64_t j = 0; j < d.n; ++j) {
-          T t = 0, slope = 0;
-          for (int64_t a = 0; a < d.axes; ++a) {
-            const T difference = positions[i * d.axes + a] - positions[j * d.axes + a];
-            t = fused(difference, difference, t);
-          }
-          kappa[i * d.n + j] = law.template value<false>(t, slope);
-        }
-        kappa[i * d.n + i] = 0;
-      }
+    parallel_for(shards, [&](int64_t shard) {
+      const int64_t first = shard_begin(d.n, shards, shard), last = shard_begin(d.n, shards, shard + 1);
+      fill_tile<false>(law, d, turned, 0, d.n, d.n, first, last - first, kappa + first * d.n);
     });
   });
 }
