@@ -17,6 +17,9 @@ struct NeuronOptions {
   std::optional<double> dt, duration, rtol, atol;
   std::string out;
   std::string file, resume;  ///< of a network: its TOML, a state to go on from
+  std::optional<int64_t> n;  ///< of a population
+  std::optional<double> noise_sd;
+  double noise_dt = 1;  ///< ms
   bool solver_given = false, mode_given = false;
 
   /// The flags of a neuron and its stimulus.
@@ -43,6 +46,8 @@ std::vector<double> positive_list(const std::string& text, const char* flag);
 /// True where FILE or --preset names a network.
 bool is_network(const NeuronOptions& options);
 void run_network(const NeuronOptions& options);
+/// --n neurons of one preset.
+void run_population(const NeuronOptions& options);
 
 // The parts of `simulate` that have a file of their own.
 void add_simulate_compare(CLI::App& simulate);

@@ -215,6 +215,9 @@ void add_simulate(CLI::App& app) {
   options->add_neuron(*command);
   options->add_method(*command);
   command->add_option("file", options->file, "A network as TOML; or --preset cortical1000, polychronous2006");
+  command->add_option("--n", options->n, "A population of so many neurons of the preset");
+  command->add_option("--noise-sd", options->noise_sd, "Normal noise of each neuron of a population");
+  command->add_option("--noise-dt-ms", options->noise_dt, "How long it is held, ms")->capture_default_str();
   command->add_option("--resume", options->resume, "A network's state to go on from: FOLDER/network.state");
   add_simulate_compare(*command);
   add_simulate_stability(*command);
@@ -222,7 +225,7 @@ void add_simulate(CLI::App& app) {
   command->callback([options, command] {
     if (!command->get_subcommands().empty()) return;
     options->solver_given = command->count("--solver") > 0, options->mode_given = command->count("--mode") > 0;
-    is_network(*options) ? run_network(*options) : run(*options);
+    is_network(*options) ? run_network(*options) : options->n ? run_population(*options) : run(*options);
   });
 }
 
