@@ -9,7 +9,7 @@ std::vector<const OpDef*> all_ops() {
   using namespace catalogue;
   std::vector<const OpDef*> all;
   for (const auto& family : {core(), elementwise(), reduce(), matmul(), conv2d(), pool(), norm(), loss(), index(),
-                             random(), augment(), optim(), muon(), feed(), mlp_jet()})
+                             random(), augment(), optim(), muon(), feed(), mlp_jet(), coupling()})
     all.insert(all.end(), family.begin(), family.end());
   return all;
 }

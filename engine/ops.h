@@ -10,6 +10,7 @@
 #include "engine/graph.h"
 #include "engine/state.h"
 #include "kernels/augment/augment.h"
+#include "kernels/coupling/law.h"
 #include "kernels/norm/norm.h"
 #include "kernels/optim/loss_scale.h"
 
@@ -217,6 +218,18 @@ Tensor residual_rows(const Jet& jet, std::span<const Tensor> residuals, Where wh
 /// k-th derivative is k! times coefficient k.
 std::vector<Tensor> mlp_taylor(const std::vector<Tensor>& x, Tensor theta, const MlpShape& shape,
                                Where where = Where::current());
+
+// ---- Pairs of units (ops/coupling.cpp) -----------------------------------------------------------------------------
+
+using kernels::CouplingLaw;
+/// y[b, i] = sum over j != i of kappa(d_ij) x[b, j]: x (batch, units), positions (units, 1 to 3 axes), kappa the law of
+/// their distance. No units x units array is made: weights are computed where they are used. Differentiable in x and
+/// positions, any number of times; second derivatives with respect to positions use the dense form, which is refused
+/// above 4,096 units. Units in one place need a softened law where it decays, else their gradient is not finite. f32
+/// and f64; on CUDA f32, and bf16 or f16 x beside f32 positions.
+Tensor pair_apply(Tensor x, Tensor positions, const CouplingLaw& law, Where where = Where::current());
+/// kappa itself, (units, units) with a zero diagonal, for at most 4,096 units.
+Tensor pair_matrix(Tensor positions, const CouplingLaw& law, Where where = Where::current());
 
 // ---- Optimizers (ops/optim.cpp): one op for all tensors of a rule
 // ------------------------------------------------------

@@ -3,9 +3,14 @@
 
 #include <cmath>
 
+#include "models/coupling.h"
+
 namespace ranvier::models {
 
-Tensor conv(Tensor x, int64_t channels, int64_t filter, std::string_view name, ConvOptions options, Where where) {
+namespace {
+
+Tensor bare_conv(Tensor x, int64_t channels, int64_t filter, std::string_view name, const ConvOptions& options,
+                 const Where& where) {
   Graph& graph = *x.graph;
   const Scope scope(graph, name);
   if (x.shape().rank() != 4) fail_at(where, "conv '{}': x must be (N, H, W, C), got {}", name, to_string(x.type()));
@@ -18,7 +23,7 @@ Tensor conv(Tensor x, int64_t channels, int64_t filter, std::string_view name, C
   return add(y, cast(parameter(graph, "bias", {channels}, init::uniform(bound), where), x.dtype(), where), where);
 }
 
-Tensor linear(Tensor x, int64_t out, std::string_view name, bool bias, Init init, Where where) {
+Tensor bare_linear(Tensor x, int64_t out, std::string_view name, bool bias, const Init& init, const Where& where) {
   Graph& graph = *x.graph;
   const Scope scope(graph, name);
   if (x.shape().rank() != 2) fail_at(where, "linear '{}': x must be (N, features), got {}", name, to_string(x.type()));
@@ -30,7 +35,7 @@ Tensor linear(Tensor x, int64_t out, std::string_view name, bool bias, Init init
   return add(y, cast(parameter(graph, "bias", {out}, init::uniform(bound), where), x.dtype(), where), where);
 }
 
-Tensor norm(Tensor x, std::string_view name, NormOptions options, Where where) {
+Tensor bare_norm(Tensor x, std::string_view name, const NormOptions& options, const Where& where) {
   Graph& graph = *x.graph;
   const Scope scope(graph, name);
   const int64_t c = x.shape()[-1];
@@ -50,6 +55,20 @@ Tensor norm(Tensor x, std::string_view name, NormOptions options, Where where) {
   assign(graph, "buffers", mean_name, keep * running_mean + options.momentum * result.mean, where);
   assign(graph, "buffers", var_name, keep * running_var + (options.momentum * unbiased) * result.variance, where);
   return result.y;
+}
+
+}  // namespace
+
+Tensor conv(Tensor x, int64_t channels, int64_t filter, std::string_view name, ConvOptions options, Where where) {
+  return coupling_site(bare_conv(x, channels, filter, name, options, where), name, "conv");
+}
+
+Tensor linear(Tensor x, int64_t out, std::string_view name, bool bias, Init init, Where where) {
+  return coupling_site(bare_linear(x, out, name, bias, init, where), name, "linear");
+}
+
+Tensor norm(Tensor x, std::string_view name, NormOptions options, Where where) {
+  return coupling_site(bare_norm(x, name, options, where), name, "norm");
 }
 
 }  // namespace ranvier::models

@@ -72,9 +72,36 @@ TrainFunction train_function(const Recipe& recipe, const std::array<float, 3>& m
       x = random_translate(x, recipe.translate, recipe.reflect ? Border::reflect : Border::zero, "translate");
     x = normalize(x, {mean.begin(), mean.end()}, {std.begin(), std.end()});
     if (recipe.cutout > 0) x = random_cutout(x, recipe.cutout, "cutout");
+    Coupling coupling(recipe.coupling);
     const Tensor logits = recipe.net(x);
     const Tensor losses = softmax_cross_entropy(logits, batch.labels, {recipe.label_smoothing});
-    return {recipe.summed_loss ? sum(losses) : ranvier::mean(losses), logits};
+    Tensor loss = recipe.summed_loss ? sum(losses) : ranvier::mean(losses);
+    if (const std::optional<Tensor> penalty = coupling.penalty()) {  // as large a share of a summed loss as of a mean
+      const double scale = recipe.summed_loss ? static_cast<double>(logits.shape()[0]) : 1.0;
+      loss = loss + *penalty * scale;
+    }
+    return {loss, logits};
+  };
+}
+
+Recipe with_coupling(Recipe recipe, CouplingOptions coupling) {
+  coupling.check();
+  if (coupling.form == CouplingForm::none || coupling.strength == 0) return recipe;
+  if (coupling.learned)  // geometry has a scale of its own, and decay would pull it to equal sizes and m = 1/2
+    recipe.optimizer.rules.insert(recipe.optimizer.rules.begin(),
+                                  {"\\.coupling\\.", optim::AdamW{.lr = optim::linear(3e-3), .weight_decay = 0}});
+  recipe.coupling = std::move(coupling);
+  return recipe;
+}
+
+std::function<std::vector<Tensor>(Graph&)> statistics_function(const Recipe& recipe, const BatchType& type,
+                                                               const std::array<float, 3>& mean,
+                                                               const std::array<float, 3>& std) {
+  return [=](Graph& graph) {
+    Shape shape = {type.size};
+    for (int axis = 0; axis < type.image.rank(); ++axis) shape.push_back(type.image[axis]);
+    const Tensor images = input(graph, "images", {DType::u8, shape});
+    return std::vector{recipe.net(normalize(images, {mean.begin(), mean.end()}, {std.begin(), std.end()}))};
   };
 }
 
@@ -82,7 +109,12 @@ EvalFunction eval_function(const Recipe& recipe, const std::array<float, 3>& mea
                            bool augmented) {
   return [=](Tensor images) {
     const Tensor x = normalize(images, {mean.begin(), mean.end()}, {std.begin(), std.end()});
-    return augmented ? six_views(recipe.net, x) : recipe.net(x);
+    const bool coupled = recipe.coupling.always && changes_activations(recipe.coupling.form);
+    const Classifier net = [&](Tensor images_of_view) {
+      const Coupling coupling(coupled ? recipe.coupling : CouplingOptions{});
+      return recipe.net(images_of_view);
+    };
+    return augmented ? six_views(net, x) : net(x);
   };
 }
 

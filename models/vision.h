@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/session.h"
+#include "models/coupling.h"
 #include "models/layers.h"
 
 namespace ranvier::models {
@@ -79,7 +80,11 @@ struct Recipe {
   bool reflect = false;           ///< what a shift uncovers: mirrored border, else zero
   int64_t cutout = 0;             ///< side of a square set to the mean
   bool whiten = false;            ///< needs set_whitening before training
+  CouplingOptions coupling;       ///< needs refresh_coupling before training
 };
+
+/// The recipe with a coupling: checks it, and gives learned geometry an optimizer rule of its own. Throws Error.
+Recipe with_coupling(Recipe recipe, CouplingOptions coupling);
 
 /// The recipe of a model by name: "tiny", "speednet" or "resnet18"; throws Error on another name. `batch` 0 takes the
 /// recipe's own.
@@ -87,6 +92,11 @@ Recipe recipe(std::string_view model, int64_t classes = 10, int64_t batch = 0);
 
 /// The training function of a recipe: normalise, augment, network, loss.
 TrainFunction train_function(const Recipe& recipe, const std::array<float, 3>& mean, const std::array<float, 3>& std);
+/// A forward pass in training mode without coupling, which brings the running statistics of batch norm to what the
+/// uncoupled network has; for a coupling of activations that acts in training only.
+std::function<std::vector<Tensor>(Graph&)> statistics_function(const Recipe& recipe, const BatchType& type,
+                                                               const std::array<float, 3>& mean,
+                                                               const std::array<float, 3>& std);
 /// Images to logits, with or without test-time augmentation.
 EvalFunction eval_function(const Recipe& recipe, const std::array<float, 3>& mean, const std::array<float, 3>& std,
                            bool augmented = false);

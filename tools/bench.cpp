@@ -221,6 +221,7 @@ void add_bench(CLI::App& app) {
     command->add_option("--steps", options->steps, "Steps to time")->capture_default_str()->check(CLI::PositiveNumber);
   }
   add_bench_pinn(*bench);
+  add_bench_coupling(*bench);
 }
 
 }  // namespace ranvier::cli

@@ -71,6 +71,8 @@ void add_bench(CLI::App&);
 void add_simulate(CLI::App&);
 void add_pinn(CLI::App&);
 void add_study(CLI::App&);
+void add_coupling(CLI::App&);
 void add_bench_pinn(CLI::App& bench);
+void add_bench_coupling(CLI::App& bench);
 
 }  // namespace ranvier::cli

@@ -190,6 +190,28 @@ const std::vector<Key>& train_keys() {
       {"flip", "Random mirror images (true or false)", &Config::flip},
       {"translate", "Random shift by up to so many pixels", &Config::translate},
       {"cutout", "Side of a square set to the mean in every image", &Config::cutout},
+      {"coupling",
+       "Coupling of a layer's units: energy, covariance or epistatic-penalty (on the loss), ephaptic or epistatic (on "
+       "activations)",
+       &Config::coupling},
+      {"sites", "Layers after which units are coupled: conv2,conv3 (with their norm and pool) or paths as block2.norm",
+       &Config::sites},
+      {"strength", "Strength of the coupling; below 0 it makes neighbours alike", &Config::strength},
+      {"coupling_law", "screened-power or gaussian", &Config::coupling_law},
+      {"coupling_length", "Length of the law; positions have variance 1", &Config::coupling_length},
+      {"coupling_decay", "Length of the law's exponential (inf: none)", &Config::coupling_decay},
+      {"coupling_power", "Power of the law beyond its length", &Config::coupling_power},
+      {"coupling_softening", "Added to every distance, in quadrature", &Config::coupling_softening},
+      {"coupling_alpha", "Exponent of the receiver's size", &Config::coupling_alpha},
+      {"coupling_beta", "Exponent of the sender's size", &Config::coupling_beta},
+      {"coupling_chi", "How much myelin insulates", &Config::coupling_chi},
+      {"coupling_mu0", "What full myelin leaves of the coupling, from 0 to 1", &Config::coupling_mu0},
+      {"coupling_size_spread", "Standard deviation of the logarithm of size", &Config::coupling_size_spread},
+      {"coupling_myelin", "Myelin of the median unit, in [0, 1)", &Config::coupling_myelin},
+      {"coupling_axes", "2: units on a sheet, 3: in a cube", &Config::coupling_axes},
+      {"coupling_factors", "Which factors there are: distance,size,myelin", &Config::coupling_factors},
+      {"coupling_geometry", "fixed or learned", &Config::coupling_geometry},
+      {"coupling_active", "training or always (forms on activations)", &Config::coupling_active},
       {"eval_every", "Epochs between evaluations on the test images", &Config::eval_every},
       {"checkpoint_every", "Epochs between checkpoints", &Config::checkpoint_every},
   };
@@ -280,6 +302,58 @@ std::string to_toml(const Config& config) {
   return text.str() + config.rules_toml;
 }
 
+namespace {
+
+std::vector<std::string> list_of(const std::string& text) {
+  std::vector<std::string> items;
+  std::istringstream stream(text);
+  for (std::string item; std::getline(stream, item, ',');)
+    if (!item.empty()) items.push_back(item);
+  return items;
+}
+
+/// Position of the value among those that a key may have; the first one where it is empty.
+size_t choice(const char* key, const std::string& value, const std::vector<std::string>& known) {
+  if (value.empty()) return 0;
+  const auto at = std::find(known.begin(), known.end(), value);
+  require(at != known.end(), key, value, fmt::format("one of {}", fmt::join(known, ", ")).c_str());
+  return static_cast<size_t>(at - known.begin());
+}
+
+}  // namespace
+
+models::CouplingOptions resolved_coupling(const Config& c) {
+  models::CouplingOptions o;
+  o.form = c.coupling.empty() ? models::CouplingForm::none : models::coupling_form(c.coupling);
+  if (o.form == models::CouplingForm::none) {  // a key that does nothing is a mistake
+    for (const auto& [key, set] : {std::pair{"sites", !c.sites.empty()}, {"strength", c.strength.has_value()}})
+      if (set) throw UsageError(fmt::format("{} is given, but no coupling", key));
+  }
+  o.sites = list_of(c.sites);
+  o.law.kind = choice("coupling_law", c.coupling_law, {"screened-power", "gaussian"})
+                   ? kernels::CouplingLaw::gaussian
+                   : kernels::CouplingLaw::screened_power;
+  o.learned = choice("coupling_geometry", c.coupling_geometry, {"fixed", "learned"}) == 1;
+  o.always = choice("coupling_active", c.coupling_active, {"training", "always"}) == 1;
+  const auto take = [](const auto& from, auto& to) {
+    if (from) to = *from;
+  };
+  take(c.strength, o.strength), take(c.coupling_length, o.law.length), take(c.coupling_decay, o.law.decay);
+  take(c.coupling_power, o.law.power), take(c.coupling_softening, o.law.softening);
+  take(c.coupling_alpha, o.alpha), take(c.coupling_beta, o.beta), take(c.coupling_chi, o.chi);
+  take(c.coupling_mu0, o.mu0), take(c.coupling_size_spread, o.size_spread), take(c.coupling_myelin, o.mean_myelin);
+  take(c.coupling_axes, o.axes);
+  if (!c.coupling_factors.empty()) {
+    o.distance = o.size = o.myelin = false;
+    for (const std::string& factor : list_of(c.coupling_factors)) {
+      const size_t which = choice("coupling_factors", factor, {"distance", "size", "myelin"});
+      (which == 0 ? o.distance : which == 1 ? o.size : o.myelin) = true;
+    }
+  }
+  o.check();
+  return o;
+}
+
 models::Recipe resolved_recipe(const Config& c, int64_t classes) {
   const auto text = [](auto v) { return fmt::format("{}", v); };
   require(c.batch >= 0 && c.batch <= 1'000'000, "batch", text(c.batch), "from 1 to 1000000");
@@ -314,7 +388,7 @@ models::Recipe resolved_recipe(const Config& c, int64_t classes) {
     recipe.flip = *c.flip && !recipe.alternating_flip, recipe.alternating_flip = *c.flip && recipe.alternating_flip;
   if (c.translate) recipe.translate = *c.translate;
   if (c.cutout) recipe.cutout = *c.cutout;
-  return recipe;
+  return models::with_coupling(std::move(recipe), resolved_coupling(c));
 }
 
 }  // namespace ranvier::cli

@@ -17,6 +17,10 @@ struct TrainConfig {
   std::optional<double> lr, momentum, weight_decay, label_smoothing, clip_norm, ema_decay;
   std::optional<int64_t> accumulate, translate, cutout;
   std::optional<bool> flip;
+  std::string coupling, sites, coupling_law, coupling_factors, coupling_geometry, coupling_active;
+  std::optional<double> strength, coupling_length, coupling_decay, coupling_power, coupling_softening, coupling_alpha,
+      coupling_beta, coupling_chi, coupling_mu0, coupling_size_spread, coupling_myelin;
+  std::optional<int64_t> coupling_axes;
   std::vector<optim::Rule> rules;  ///< [[optimizer]] tables, in order; empty: the recipe's
   std::string rules_toml;          ///< their text, for the resolved file
 };
@@ -43,5 +47,8 @@ std::string flag_of(const Key& key);
 std::string to_toml(const TrainConfig& config);
 /// The model's recipe with the configuration's changes; throws with the key's name on a value out of range.
 models::Recipe resolved_recipe(const TrainConfig& config, int64_t classes);
+
+/// Its coupling alone.
+models::CouplingOptions resolved_coupling(const TrainConfig& config);
 
 }  // namespace ranvier::cli

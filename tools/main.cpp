@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   cli::add_simulate(app);
   cli::add_pinn(app);
   cli::add_study(app);
+  cli::add_coupling(app);
   try {
     app.parse(argc, argv);
     return finish(0);

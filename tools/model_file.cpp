@@ -36,6 +36,11 @@ ModelFile open_model(const std::string& path, const Common& common) {
                                    file.like.mean[c], file.like.std[c], c));
   try {
     file.recipe = models::recipe(field("model"), static_cast<int64_t>(classes));
+    if (const auto config = metadata.find("config"); config != metadata.end()) {  // a coupling may act in evaluation
+      TrainConfig trained;
+      parse_config(config->second, path, trained);
+      file.recipe.coupling = resolved_coupling(trained);
+    }
   } catch (const Error& error) {
     throw UsageError(fmt::format("{}: {}", path, error.what()));
   }

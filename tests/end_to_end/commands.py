@@ -8,7 +8,7 @@ from common import CLASSES, RECORD, TINY_RUN, Case, png, write_batches, write_im
 
 COMMANDS = [["info"], ["train"], ["eval"], ["predict"], ["data", "info"], ["data", "fetch"], ["data", "import"],
             ["data", "sample"], ["bench", "ops"], ["bench", "plan"], ["bench", "train"], ["simulate"], ["simulate", "compare"],
-            ["simulate", "stability"], ["simulate", "patterns"]]
+            ["simulate", "stability"], ["simulate", "patterns"], ["coupling", "show"], ["bench", "coupling"]]
 
 
 class Help(Case):

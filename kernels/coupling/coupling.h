@@ -1,0 +1,67 @@
+// Sums over pairs of units whose weights follow from their distance: the matrix of weights is never stored.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/common/stream.h"
+#include "kernels/coupling/law.h"
+
+namespace ranvier::kernels {
+
+/// `batch` rows of values at `n` units, which lie in `axes` (1 to 3) dimensions.
+struct PairDims {
+  int64_t batch = 0, n = 0, axes = 0;
+  CouplingLaw law;
+
+  double pairs() const { return static_cast<double>(n) * static_cast<double>(n > 0 ? n - 1 : 0); }
+};
+
+// positions p (n, axes); x, g, y (batch, n). kappa is the law of PairDims, its diagonal is left out.
+//   pair_apply      y[b, i] = sum_{j != i} kappa(p_i, p_j) x[b, j]                        (its own adjoint)
+//   pair_positions  dp_i = sum_{j != i} W_ij (p_i - p_j), W_ij = (S_ij + S_ji) kappa f, S_ij = sum_b g[b, i] x[b, j]
+//   pair_matrix     kappa (n, n) with a zero diagonal
+// pair_positions is the gradient of sum_bi g[b, i] y[b, i] with respect to the positions. Sizes, myelin and exponents
+// need no pair loop: they are factors of x and y.
+
+namespace reference {
+template <class T>
+void pair_apply(const PairDims& dims, const T* x, const T* positions, T* y);
+template <class T>
+void pair_positions(const PairDims& dims, const T* g, const T* x, const T* positions, T* dp);
+template <class T>
+void pair_matrix(const PairDims& dims, const T* positions, T* kappa);
+}  // namespace reference
+
+namespace cpu {
+/// Workspace in bytes: blocks of weights and of operands, nothing that grows as n^2.
+template <class T>
+size_t pair_apply_workspace(const PairDims& dims);
+template <class T>
+size_t pair_positions_workspace(const PairDims& dims);
+/// Weights are made a block at a time in the first-level cache and multiplied there; bit-equal for any number of
+/// threads. Up to four rows every weight is made once for both of its pairs.
+template <class T>
+void pair_apply(const PairDims& dims, const T* x, const T* positions, T* y, void* workspace);
+template <class T>
+void pair_positions(const PairDims& dims, const T* g, const T* x, const T* positions, T* dp, void* workspace);
+template <class T>
+void pair_matrix(const PairDims& dims, const T* positions, T* kappa);
+}  // namespace cpu
+
+#if defined(RANVIER_HAS_CUDA)
+namespace cuda {
+/// f32 and bf16 values (positions f32); bytes of partial sums.
+template <class T>
+size_t pair_apply_workspace(const PairDims& dims);
+template <class T>
+void pair_apply(const PairDims& dims, const T* x, const float* positions, T* y, void* workspace, CudaStream stream);
+template <class T>
+size_t pair_positions_workspace(const PairDims& dims);
+template <class T>
+void pair_positions(const PairDims& dims, const T* g, const T* x, const float* positions, float* dp, void* workspace,
+                    CudaStream stream);
+void pair_matrix(const PairDims& dims, const float* positions, float* kappa, CudaStream stream);
+}  // namespace cuda
+#endif
+
+}  // namespace ranvier::kernels

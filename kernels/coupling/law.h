@@ -1,0 +1,150 @@
+// The distance law of the coupling, on host and device: what is left in the pair loop when size and myelin are pulled
+// out of it.
+#pragma once
+#include <cstdint>
+
+#include "kernels/common/math.h"
+
+namespace ranvier::kernels {
+
+/// kappa of the distance d, d^2 = |p_i - p_j|^2 + softening^2.
+///   screened_power: (1 + d^2 / length^2)^(-power / 2) exp(-d / decay)
+///   gaussian:       exp(-d^2 / (2 length^2))
+/// power 0 leaves the screened exponential, decay = infinity the inverse power (length much smaller than every distance
+/// gives (length / d)^power), length = decay = infinity a constant. power is a real number of 0 or more.
+struct CouplingLaw {
+  enum Kind : int64_t { screened_power, gaussian };
+  int64_t kind = screened_power;
+  double length = 0.5, decay = 1, power = 3, softening = 0.05;
+
+  /// kappa^2 is a law of the same family.
+  CouplingLaw squared() const {
+    CouplingLaw law = *this;
+    if (kind == gaussian)
+      law.length *= 0.70710678118654752440;
+    else
+      law.power *= 2, law.decay *= 0.5;
+    return law;
+  }
+};
+
+/// How (1 + d^2 / length^2)^(-power / 2) is computed: whole powers up to 3 by products, others by exp and log, which is
+/// decided once a launch and not once a pair.
+constexpr int general_power = -1;
+
+// What a pair costs: on a device each of these is one special-function instruction (relative error about 2^-21, far
+// below the sums' own), elsewhere the vectorised polynomials of math.h.
+namespace pair_math {
+
+/// exp of a number from -86 (f32) or -700 (f64) to 0.
+template <class T>
+RANVIER_HD_INLINE T exp(T x) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == 4) return __expf(x);
+#endif
+  return math::exp_normal_range(x);
+}
+/// log of a number of 1 or more.
+template <class T>
+RANVIER_HD_INLINE T log(T x) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == 4) return __logf(x);
+#endif
+  return math::log_normal_range(x);
+}
+template <class T>
+RANVIER_HD_INLINE T inverse(T x) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == 4) return __fdividef(1.0f, x);
+#endif
+  return T(1) / x;
+}
+template <class T>
+RANVIER_HD_INLINE T inverse_root(T x) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == 4) return rsqrtf(x);
+#endif
+  return T(1) / root(x);
+}
+/// Beyond it exp leaves the normal range; the law stays at that tiny value instead of 0.
+template <class T>
+RANVIER_HD_INLINE T in_range(T exponent) {
+  return math::at_least(exponent, sizeof(T) == 4 ? T(-86) : T(-700));
+}
+
+}  // namespace pair_math
+
+/// The screened power in numbers of type T; `decays` false where decay is infinite, which saves the root and the exp.
+template <class T, int whole_power, bool decays>
+struct ScreenedPower {
+  T softening2, inverse_length2, half_power, power, inverse_decay;
+
+  explicit ScreenedPower(const CouplingLaw& law)
+      : softening2(static_cast<T>(law.softening * law.softening)),
+        inverse_length2(static_cast<T>(1 / (law.length * law.length))),
+        half_power(static_cast<T>(law.power / 2)),
+        power(static_cast<T>(law.power)),
+        inverse_decay(static_cast<T>(1 / law.decay)) {}
+
+  /// kappa at t = |p_i - p_j|^2; `slope` is f = 2 (d kappa / d t) / kappa, the factor of (p_i - p_j) in the gradient
+  /// of ln kappa with respect to p_i. Of coincident units without softening it is -infinity where the law decays.
+  template <bool with_slope>
+  RANVIER_HD_INLINE T value(T t, T& slope) const {
+    const T d2 = t + softening2, q = fused(d2, inverse_length2, T(1));
+    T kappa = T(1), exponent = T(0), inverse_d = T(0);
+    if constexpr (whole_power == general_power) {
+      exponent = -half_power * pair_math::log(q);
+    } else if constexpr (whole_power > 0) {
+      const T part = whole_power == 2 ? pair_math::inverse(q) : pair_math::inverse_root(q);
+      kappa = whole_power == 3 ? part * part * part : part;
+    }
+    if constexpr (decays) {
+      inverse_d = pair_math::inverse_root(d2);
+      const T d = d2 > T(0) ? d2 * inverse_d : d2;
+      exponent = fused(-d, inverse_decay, exponent);
+    }
+    if constexpr (decays || whole_power == general_power) kappa *= pair_math::exp(pair_math::in_range(exponent));
+    if constexpr (with_slope) {
+      slope = -power * inverse_length2 * pair_math::inverse(q);
+      if constexpr (decays) slope = fused(-inverse_decay, inverse_d, slope);
+    }
+    return kappa;
+  }
+};
+
+/// The gaussian in numbers of type T.
+template <class T>
+struct Gaussian {
+  T softening2, inverse_length2;
+
+  explicit Gaussian(const CouplingLaw& law)
+      : softening2(static_cast<T>(law.softening * law.softening)),
+        inverse_length2(static_cast<T>(1 / (law.length * law.length))) {}
+
+  template <bool with_slope>
+  RANVIER_HD_INLINE T value(T t, T& slope) const {
+    if constexpr (with_slope) slope = -inverse_length2;
+    const T exponent = T(-0.5) * ((t + softening2) * inverse_length2);
+    return pair_math::exp(pair_math::in_range(exponent));
+  }
+};
+
+/// Calls `body(law)` with the instance that a law needs in type T.
+template <class T, class Body>
+void dispatch_law(const CouplingLaw& law, Body&& body) {
+  if (law.kind == CouplingLaw::gaussian) return body(Gaussian<T>(law));
+  const bool decays = 1 / law.decay > 0;
+  const auto with = [&]<int power>() {
+    if (decays)
+      body(ScreenedPower<T, power, true>(law));
+    else
+      body(ScreenedPower<T, power, false>(law));
+  };
+  if (law.power == 0 || 1 / law.length == 0) return with.template operator()<0>();
+  if (law.power == 1) return with.template operator()<1>();
+  if (law.power == 2) return with.template operator()<2>();
+  if (law.power == 3) return with.template operator()<3>();
+  with.template operator()<general_power>();
+}
+
+}  // namespace ranvier::kernels

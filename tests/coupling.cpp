@@ -1,0 +1,161 @@
+// Sums over pairs: every variant against the f64 dense form, gradients of both orders, identities that hold to
+// rounding, the limits of the law.
+#include <omp.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "tests/case.h"
+
+namespace ranvier::test {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+std::vector<CouplingLaw> laws() {
+  return {{},
+          {CouplingLaw::gaussian, 0.7, infinity, 0, 0.1},
+          {CouplingLaw::screened_power, 0.4, infinity, 1, 0.02},
+          {CouplingLaw::screened_power, 0.4, infinity, 2.5, 0.02},
+          {CouplingLaw::screened_power, 0.9, 0.7, 0, 0.05},
+          {CouplingLaw::screened_power, 0.3, 2, 2, 0.05},
+          {CouplingLaw::screened_power, 0.3, 2, 1, 0.05},
+          {CouplingLaw::screened_power, 0.6, 1.5, 4.5, 0.1},
+          {CouplingLaw::screened_power, infinity, infinity, 2, 0}};
+}
+
+OpCase pair_case(int64_t batch, int64_t units, int64_t axes, const CouplingLaw& law) {
+  OpCase test{fmt::format("pairs batch {} units {} axes {} kind {} power {} decay {}", batch, units, axes, law.kind,
+                          law.power, law.decay),
+              {{{batch, units}}, {{units, axes}, {-1.5, 1.5}}},
+              {},
+              false,
+              1e-5};
+  test.build = [law](std::vector<Tensor> in) {
+    const double scale = 1.0 / static_cast<double>(in[1].shape()[0]);  // results of order 1, whatever the size
+    const Tensor y = pair_apply(in[0], in[1], law) * scale;
+    std::vector<Tensor> results = {y};
+    for (const Tensor& g : grad(sum(y * in[0] + y) * scale, in)) results.push_back(g);
+    return results;
+  };
+  return test;
+}
+
+TEST(Coupling, Variants) {
+  for (const CouplingLaw& law : laws())
+    for (int64_t axes : {1, 2, 3}) check_variants(pair_case(axes == 2 ? 7 : 3, 37, axes, law));
+  const CouplingLaw law;
+  for (auto [batch, units] : {std::pair<int64_t, int64_t>{1, 1}, {0, 5}, {1, 2}, {5, 33}, {70, 64}, {2, 129}})
+    check_variants(pair_case(batch, units, 2, law));
+  OpCase matrix = op_case("matrix", {{{37, 3}}}, [](std::vector<Tensor> in) { return pair_matrix(in[0], {}); });
+  check_variants(matrix);
+}
+
+/// Tensor cores with 16-bit values, several pieces of the sum, tiles and tails; positions stay in f32.
+TEST(Coupling, SixteenBitsAndPieces) {
+  if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device";
+  for (const CouplingLaw& law : {laws()[0], laws()[1], laws()[3]})
+    for (auto [batch, units] : {std::pair<int64_t, int64_t>{1, 300}, {6, 70}, {20, 300}, {70, 129}, {9, 5}}) {
+      OpCase test = pair_case(batch, units, 2, law);
+      test.operands[1].wide = true;
+      test.cuda = mixed_cuda_types;
+      test.build = [law](std::vector<Tensor> in) {
+        const double scale = 1.0 / static_cast<double>(in[1].shape()[0]);
+        const Tensor y = pair_apply(in[0], in[1], law) * scale;
+        std::vector<Tensor> results = {y};
+        for (const Tensor& g : grad(sum(cast(y, in[1].dtype())), in)) results.push_back(g);
+        return results;
+      };
+      check_variants(test);
+    }
+}
+
+TEST(Coupling, GradientsOfBothOrders) {
+  for (const CouplingLaw& law : laws())
+    for (int order = 1; order <= 2; ++order) {
+      OpCase test = pair_case(3, 9, 2, law);
+      test.build = [law](std::vector<Tensor> in) {
+        return std::vector{pair_apply(in[0], in[1], law), sin(pair_apply(in[0] * in[0], in[1], law))};
+      };
+      check_gradients(test, order, order == 1 ? 1e-6 : 4e-6);
+    }
+  OpCase matrix = op_case("matrix", {{{6, 2}}}, [](std::vector<Tensor> in) { return pair_matrix(in[0], {}); });
+  for (int order = 1; order <= 2; ++order) check_gradients(matrix, order, 4e-6);
+}
+
+double relative_l2(const std::vector<double>& a, const std::vector<double>& b) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) difference += (a[i] - b[i]) * (a[i] - b[i]), size += b[i] * b[i];
+  return std::sqrt(difference / std::max(size, 1e-300));
+}
+
+/// Relative L2 distance of the fused f32 results from the dense f64 ones on equal inputs; gradients in f64.
+TEST(Coupling, AgainstTheDenseOracle) {
+  if (checks_cuda_only()) return;
+  for (const CouplingLaw& law : {laws()[0], laws()[1], laws()[3]})
+    for (auto [batch, units] : {std::pair<int64_t, int64_t>{1, 700}, {3, 1030}, {33, 600}, {300, 100}}) {
+      const OpCase test = pair_case(batch, units, 2, law);
+      const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .decompose = true});
+      const auto single = evaluate(test, DType::f32, {}), twice = evaluate(test, DType::f64, {});
+      for (size_t k = 0; k < oracle.size(); ++k) {
+        EXPECT_TRUE(relative_l2(single[k], oracle[k]) <= 1e-5)
+            << test.name << " result " << k << ": " << relative_l2(single[k], oracle[k]);
+        EXPECT_TRUE(relative_l2(twice[k], oracle[k]) <= 1e-10)
+            << test.name << " result " << k << ": " << relative_l2(twice[k], oracle[k]);
+      }
+    }
+}
+
+TEST(Coupling, AnyNumberOfThreads) {
+  if (checks_cuda_only()) return;
+  for (int64_t batch : {2, 9, 260}) {
+    const OpCase test = pair_case(batch, 1100, 2, {});
+    const int before = omp_get_max_threads();
+    omp_set_num_threads(1);
+    const auto one = evaluate(test, DType::f32, {});
+    omp_set_num_threads(3);
+    EXPECT_EQ(evaluate(test, DType::f32, {}), one) << test.name;
+    omp_set_num_threads(before);
+  }
+}
+
+/// Pushing all units or turning the sheet changes nothing: the gradient's sum and its moment vanish.
+TEST(Coupling, GradientOfPositionsHasNoForceAndNoTorque) {
+  for (const Device device : devices()) {
+    State state(device);
+    Graph graph(state);
+    const int64_t n = 300;
+    const Tensor x = input(graph, "x", {DType::f32, {4, n}}), p = input(graph, "p", {DType::f32, {n, 2}});
+    const Tensor dp = grad(sum(square(pair_apply(x, p, {}))), p);
+    Program program = compile(graph, std::vector{dp}, {.device = device});
+    const auto positions = draw({{n, 2}, {-1, 1}}, 5);
+    set(program, "x", DType::f32, draw({{4, n}}, 4));
+    set(program, "p", DType::f32, positions);
+    program.run();
+    const auto g = get(program, 0);
+    double force[2] = {}, torque = 0, size = 0;
+    for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
+      for (size_t a = 0; a < 2; ++a) force[a] += g[2 * i + a], size += std::abs(g[2 * i + a]);
+      torque += positions[2 * i] * g[2 * i + 1] - positions[2 * i + 1] * g[2 * i];
+    }
+    for (double part : {force[0], force[1], torque})
+      EXPECT_TRUE(std::abs(part) <= 1e-5 * size) << part << " of " << size;
+  }
+}
+
+TEST(Coupling, BadInput) {
+  State state;
+  Graph graph(state);
+  const Tensor x = input(graph, "x", {DType::f32, {2, 5}}), p = input(graph, "p", {DType::f32, {5, 2}});
+  EXPECT_ERROR(pair_apply(x, p, {CouplingLaw::gaussian, -0.5}), "length -0.5");
+  EXPECT_ERROR(pair_apply(x, p, {CouplingLaw::gaussian, NAN}), "length nan");
+  EXPECT_ERROR(pair_apply(x, p, {CouplingLaw::screened_power, 1, 0}), "decay 0");
+  EXPECT_ERROR(pair_apply(x, p, {CouplingLaw::screened_power, 1, 1, -2}), "power -2");
+  EXPECT_ERROR(pair_apply(x, p, {CouplingLaw::screened_power, 1, 1, 2, -1}), "softening -1");
+  EXPECT_ERROR(pair_apply(x, input(graph, "q", {DType::f32, {4, 2}}), {}), "4 positions");
+  EXPECT_ERROR(pair_apply(x, input(graph, "r", {DType::f32, {5, 4}}), {}), "1 to 3 axes");
+  EXPECT_ERROR(pair_matrix(input(graph, "s", {DType::f32, {5000, 2}}), {}), "5000 units");
+}
+
+}  // namespace
+}  // namespace ranvier::test
