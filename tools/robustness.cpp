@@ -36,7 +36,7 @@ Robustness::Robustness(const Common& common, Session& session, const models::Rec
       options_(std::move(options)),
       slab_(slab),
       subset_(data::limited(data, options_.images, options_.subset_seed)),
-      evaluator_(session, recipe, data, false, slab),
+      evaluator_(session, recipe, data, false, slab, std::min<int64_t>(250, subset_.size())),
       model_(session, recipe.net, data.mean, data.std, data.height, data.width,
              static_cast<int64_t>(data.classes.size()), bindings_of(slab)),
       progress_(common) {
