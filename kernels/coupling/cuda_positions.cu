@@ -23,10 +23,12 @@ __device__ void load_panel(Panel& panel, Values g, Values x, int64_t n, int64_t 
   }
 }
 
-/// Thread (column, row) of 16 x 16 has receivers column + 16 k and senders row + 16 k, k < 4.
+/// Two blocks a multiprocessor leave 128 registers a thread: with fewer it would spill. Thread (column, row) of 16 x 16
+/// has receivers column + 16 k and senders row + 16 k, k < 4.
 template <class Law>
-__global__ void __launch_bounds__(threads) positions_kernel(Law law, int64_t n, int axes, int64_t batch, int64_t split,
-                                                            Values g, Values x, const float* positions, float* parts) {
+__global__ void __launch_bounds__(threads, 2)
+    positions_kernel(Law law, int64_t n, int axes, int64_t batch, int64_t split, Values g, Values x,
+                     const float* positions, float* parts) {
   RANVIER_SHARED(Panel, receivers, [1]);
   RANVIER_SHARED(Panel, senders, [1]);
   RANVIER_SHARED(float, rows, [16][side][3]);

@@ -80,7 +80,7 @@ __device__ float weight(const Law& law, const Position& p, const Position& q, bo
 }
 
 template <class T, class Law>
-__global__ void __launch_bounds__(tensor_threads)
+__global__ void __launch_bounds__(tensor_threads, 3)  // 140 registers: at four blocks a multiprocessor it would spill
     tensor_kernel(Law law, int64_t n, int axes, int64_t batch, int64_t split, const T* x, const float* positions,
                   float* parts) {
   RANVIER_SHARED(T, values, [block_rows * tensor_senders]);
