@@ -179,29 +179,34 @@ class Study {
   Trained train(const Arm& arm, double strength, int64_t seed, const data::Dataset& data, int64_t epochs,
                 int64_t most = 0) {
     const auto classes = static_cast<int64_t>(data.classes.size());
-    Trained trained{nullptr, recipe_of(config_, arm, strength, classes)};
-    models::Recipe& recipe = trained.recipe;
-    SessionOptions session = session_options_;
-    session.seed = static_cast<uint64_t>(seed);
-    trained.session = std::make_unique<Session>(device_, session);
+    const ArmTraining way = arm_training(arm, strength, config_.model, config_.batch, classes,
+                                         static_cast<uint64_t>(seed), data.mean, data.std);
+    Trained trained{nullptr, way.recipe};
+    const models::Recipe& recipe = trained.recipe;
+    SessionOptions options = session_options_;
+    options.seed = static_cast<uint64_t>(seed);
+    trained.session = std::make_unique<Session>(device_, options);
+    Session& session = *trained.session;
+    const BatchType type{recipe.batch, {data.height, data.width, 3}};
     const int64_t batches = data.size() / recipe.batch, total = batches * epochs;
-    TrainStep step =
-        trained.session->train_step({recipe.batch, {data.height, data.width, 3}},
-                                    models::train_function(recipe, data.mean, data.std), recipe.optimizer, total);
-    trained.session->state().materialise();
+    TrainStep step = session.train_step(type, way.function, recipe.optimizer, total);
+    session.state().materialise();
     if (recipe.whiten) {
       const data::Dataset sample = data::limited(data, 5000, 0);
-      models::set_whitening(trained.session->state(),
+      models::set_whitening(session.state(),
                             models::whitening(sample.images, sample.height, sample.width, sample.mean, sample.std));
     }
+    if (way.begin) way.begin(session);
     data::Batch batch;
     double seconds = 0;
     int64_t done = 0;
     for (int64_t epoch = 0; epoch < epochs; ++epoch) {
-      const data::Batches order = data::Batches::training(data.size(), recipe.batch, epoch, session.seed);
+      const data::Batches order = data::Batches::training(data.size(), recipe.batch, epoch, options.seed);
+      if (epoch > 0 && way.refresh_each_epoch) models::refresh_coupling(session, recipe.coupling);
       for (int64_t b = 0; b < batches && (most == 0 || done < most); ++b, ++done) {
         order.load(data, b, batch);
         const Stopwatch watch;
+        if (way.before) way.before(session, done);
         step(batch, epoch);
         if (done >= 5) seconds += watch.wall();  // the first ones warm up
         if (!step.finite()) throw std::runtime_error(fmt::format("{}: the loss is {}", label_, step.loss()));
@@ -209,8 +214,23 @@ class Study {
         check_interruption();
       }
     }
+    if (way.restatistics) restatistics(session, recipe, type, data, epochs - 1);
     trained.ms_per_step = 1000 * seconds / static_cast<double>(std::max<int64_t>(done - 5, 1));
     return trained;
+  }
+
+  /// Activations were coupled in training and are not in evaluation: batch norm's running statistics are taken anew.
+  static void restatistics(Session& session, const models::Recipe& recipe, const BatchType& type,
+                           const data::Dataset& data, int64_t epoch) {
+    Program statistics = session.compile(models::statistics_function(recipe, type, data.mean, data.std), true);
+    const data::Batches order = data::Batches::training(data.size(), recipe.batch, epoch, session.options().seed);
+    data::Batch batch;
+    constexpr int64_t enough = 100;  // with a momentum of 0.1 nothing is left of the old ones
+    for (int64_t b = 0; b < std::min(order.size(), enough); ++b) {
+      order.load(data, b, batch);
+      statistics.set<uint8_t>("images", batch.images);
+      statistics.run();
+    }
   }
 
   RobustnessOptions robustness(std::vector<std::string> attacks) const {

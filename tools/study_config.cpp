@@ -7,7 +7,6 @@
 #include <set>
 
 #include "data/files.h"
-#include "engine/ops.h"
 #include "models/robust/paired.h"
 #include "tools/robustness.h"
 
@@ -68,8 +67,6 @@ class Reader {
   std::set<std::string> seen_;
 };
 
-constexpr std::array kinds = {"none", "dropout", "weight_decay", "cutout", "label_smoothing"};
-
 Arm read_arm(const toml::table& table, const std::string& file) {
   Reader reader(table, file);
   Arm arm;
@@ -77,36 +74,15 @@ Arm read_arm(const toml::table& table, const std::string& file) {
   reader.read("kind", arm.kind);
   reader.read("strengths", arm.strengths);
   reader.read("sites", arm.sites);
+  reader.read("geometry", arm.geometry);
+  reader.read("factors", arm.factors);
+  reader.read("sign", arm.sign);
   reader.no_others();
   return arm;
 }
 
 void require(bool holds, const std::string& file, const std::string& message) {
   if (!holds) throw UsageError(fmt::format("{}: {}", file, message));
-}
-
-void check_arm(const StudyConfig& c, const Arm& arm, const std::string& file) {
-  require(!arm.name.empty(), file, "an arm has no name");
-  require(std::count_if(c.arms.begin(), c.arms.end(), [&](const Arm& a) { return a.name == arm.name; }) == 1, file,
-          fmt::format("two arms are called '{}'", arm.name));
-  require(std::find(kinds.begin(), kinds.end(), arm.kind) != kinds.end(), file,
-          fmt::format("arm '{}': this build has no kind '{}'; it has {}", arm.name, arm.kind, fmt::join(kinds, ", ")));
-  require(arm.kind == "none" || !arm.strengths.empty(), file, fmt::format("arm '{}': strengths is empty", arm.name));
-  require(arm.kind != "none" || arm.strengths.empty(), file,
-          fmt::format("arm '{}': kind none has no strengths", arm.name));
-  for (double s : arm.strengths) {
-    const bool whole = arm.kind == "cutout";
-    const double limit = whole ? 32 : arm.kind == "weight_decay" ? 1e3 : 1;
-    require(std::isfinite(s) && s > 0 && s < limit && (!whole || s == std::floor(s)), file,
-            fmt::format("arm '{}': strength {} must be {} above 0 and below {}", arm.name, s,
-                        whole ? "a whole number" : "a number", limit));
-  }
-  const std::string prefix = c.model == "speednet" ? "group" : "block";
-  for (const std::string& site : arm.sites)
-    require(site == prefix + "1" || site == prefix + "2" || site == prefix + "3", file,
-            fmt::format("arm '{}': {} has no site '{}'; it has {}1, {}2 and {}3", arm.name, c.model, site, prefix,
-                        prefix, prefix));
-  require(arm.kind != "dropout" || !arm.sites.empty(), file, fmt::format("arm '{}': sites is empty", arm.name));
 }
 
 void check_power(const StudyConfig& c, const std::string& file) {
@@ -138,7 +114,11 @@ void check(const StudyConfig& c, const std::string& file) {
   at_least("tuning.seed", c.tuning_seed, 0);
   require(c.low_data >= 0 && c.low_data < 1, file, fmt::format("low_data = {}: must be from 0 to below 1", c.low_data));
   at_least("number of arms", static_cast<int64_t>(c.arms.size()), 2);
-  for (const Arm& arm : c.arms) check_arm(c, arm, file);
+  for (const Arm& arm : c.arms) {
+    check_arm(arm, c.model, file);
+    require(std::count_if(c.arms.begin(), c.arms.end(), [&](const Arm& a) { return a.name == arm.name; }) == 1, file,
+            fmt::format("two arms are called '{}'", arm.name));
+  }
   const std::set<int64_t> distinct(c.seeds.begin(), c.seeds.end());
   require(distinct.size() == c.seeds.size(), file, "seeds: a seed comes twice");
   require(distinct.empty() || *distinct.begin() >= 0, file, "seeds: a seed is negative");
@@ -213,31 +193,6 @@ StudyConfig parse_study(std::string_view text, const std::string& file) {
 StudyConfig read_study(const std::string& path) {
   const std::vector<uint8_t> bytes = data::read_file(path, 1 << 20);
   return parse_study({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
-}
-
-models::Recipe recipe_of(const StudyConfig& config, const Arm& arm, double strength, int64_t classes) {
-  models::Recipe recipe = models::recipe(config.model, classes, config.batch);
-  recipe.epochs = config.epochs;
-  if (arm.kind == "dropout") {
-    const models::AtSite drop = [sites = arm.sites, strength](Tensor x, std::string_view site) {
-      const bool here = std::find(sites.begin(), sites.end(), site) != sites.end();
-      return here ? dropout(x, strength) : x;
-    };
-    if (config.model == "speednet")
-      recipe.net = models::Speednet{.classes = classes, .at_site = drop};
-    else
-      recipe.net = models::Tiny{.classes = classes, .at_site = drop};
-  }
-  if (arm.kind == "cutout") recipe.cutout = static_cast<int64_t>(strength);
-  if (arm.kind == "label_smoothing") recipe.label_smoothing = strength;
-  if (arm.kind == "weight_decay")
-    for (optim::Rule& rule : recipe.optimizer.rules)
-      std::visit(
-          [&](auto& method) {
-            if constexpr (requires { method.weight_decay; }) method.weight_decay = strength;
-          },
-          rule.method);
-  return recipe;
 }
 
 }  // namespace ranvier::cli

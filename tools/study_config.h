@@ -4,17 +4,10 @@
 #include <string_view>
 #include <vector>
 
-#include "models/vision.h"
 #include "tools/cli.h"
+#include "tools/study_arms.h"
 
 namespace ranvier::cli {
-
-/// One way to train.
-struct Arm {
-  std::string name, kind = "none";
-  std::vector<double> strengths;   ///< tried by the tuning; one needs none, none for kind "none"
-  std::vector<std::string> sites;  ///< where dropout acts
-};
 
 struct StudyConfig {
   std::string model = "tiny", claim;
@@ -42,8 +35,5 @@ struct StudyConfig {
 /// whose smallest attainable Holm-adjusted p exceeds 0.05.
 StudyConfig read_study(const std::string& path);
 StudyConfig parse_study(std::string_view text, const std::string& name);
-
-/// The recipe of an arm at a strength.
-models::Recipe recipe_of(const StudyConfig& config, const Arm& arm, double strength, int64_t classes);
 
 }  // namespace ranvier::cli

@@ -113,17 +113,36 @@ class Study(Case):
         (self.folder / "s" / "runs.jsonl").write_text("{}\n" + "\n".join(runs) + "\n")
         self.refused(*self.command, saying=["runs.jsonl:1", "damaged"])
 
+    def test_couplings(self):
+        head = DESIGN.split("[[arm]]")[0].replace('"dropout"', '"full"').replace("low_data = 0.3", "low_data = 0")
+        head = head.replace("images = 12", "images = 4").replace('["square"]', "[]")
+        head = head.replace("[1, 2, 3, 4, 5, 6]", "[1, 2, 3, 4, 5, 6, 7, 8]")
+        text = head + '[[arm]]\nname = "none"\n'
+        for name, more in [("full", ""), ("reshuffled", 'geometry = "reshuffled"'),
+                           ("spectrum", 'geometry = "spectrum"')]:
+            text += (f'[[arm]]\nname = "{name}"\nkind = "energy"\nsites = ["block2", "block3"]\n'
+                     f'strengths = [5.0]\n{more}\n')
+        (self.folder / "study.toml").write_text(text)
+        rows = self.json(*self.command, timeout=600)["rows"]
+        found = {row["arm"]: row["values"] for row in rows if row["metric"] == "nll"}
+        self.assertEqual(len(found["full"]), 8)
+        for a in found:  # every arm trained a network of its own
+            self.assertEqual([b for b in found if found[b] == found[a]], [a])
+
     def test_bad_designs(self):
         for old, new, saying in [
             ("[1, 2, 3, 4, 5, 6]", "[1, 2, 3, 4, 5]", ["5 seeds and 1 comparisons", "0.062", "6 seeds are enough"]),
             ("[1, 2, 3, 4, 5, 6]", "[1, 2, 3, 4, 5, 5]", ["a seed comes twice"]),
             ("epochs = 1", "epochs = 0", ["epochs = 0"]),
-            ('kind = "dropout"', 'kind = "magic"', ["arm 'dropout'", "no kind 'magic'"]),
+            ('kind = "dropout"', 'kind = "magic"', ["arm 'dropout'", "no kind 'magic'", "energy"]),
             ("[0.1, 0.5]", "[0.1, nan]", ["arm 'dropout'", "nan"]),
             ("[0.1, 0.5]", "[1.0]", ["strength 1"]),
             ('["block3"]', '["conv9"]', ["no site 'conv9'", "block1"]),
             ('treatment = "dropout"', 'treatment = "full"', ["treatment = 'full'"]),
             ('["none"]', '["dropout"]', ["falsifier 'dropout'"]),
+            ('sites = ["block3"]', 'geometry = "learned"\nsites = ["block3"]', ["geometry means nothing"]),
+            ('kind = "dropout"', 'kind = "covariance"\ngeometry = "spectrum"', ["spectrum needs kind energy"]),
+            ('kind = "dropout"', 'kind = "energy"\nfactors = ["charge"]', ["factor 'charge'"]),
             ("low_data", "low_date", ["study.toml:10", "low_date"]),
             ("low_data = 0.3", "low_data = 0.01", ["low_data = 0.01", "batch of 16"]),
             ("held_out = 40", "held_out = 4000", ["held_out = 4000", "160"]),
