@@ -1,4 +1,5 @@
-// Random draws on the host for what is no traced step (attacks, perturbed weights): pure functions of their key.
+// Random draws on the host for what is no traced step (attacks, perturbed weights, who connects to whom): pure
+// functions of their key.
 #pragma once
 #include <cstdint>
 #include <string_view>
@@ -15,6 +16,11 @@ class Draws {
 
   /// U[0, 1).
   float uniform(uint64_t step, uint64_t element) const { return kernels::philox::uniform(key(step), element); }
+  /// U[0, 1) with 53 bits: a sequence of its own beside `uniform`.
+  double uniform53(uint64_t step, uint64_t element) const {
+    const auto words = kernels::philox::block_words(key(step), static_cast<uint32_t>(element));
+    return kernels::philox::uniform53_of(words.word[0], words.word[1]);
+  }
   /// N(0, 1).
   float normal(uint64_t step, uint64_t element) const { return kernels::philox::normal(key(step), element); }
   /// Uniform on 0 ... range - 1.

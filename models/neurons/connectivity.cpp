@@ -5,37 +5,20 @@
 #include <cmath>
 #include <numeric>
 
-#include "kernels/common/parallel.h"
-#include "kernels/common/philox.h"
+#include "engine/draws.h"
+#include "engine/row_loop.h"
 #include "models/neurons/presets.h"
 
 namespace ranvier::neuron {
 namespace {
-
-namespace philox = kernels::philox;
 
 constexpr std::pair<Rule::Kind, std::string_view> rules[] = {
     {Rule::Kind::all_to_all, "all_to_all"},   {Rule::Kind::one_to_one, "one_to_one"},
     {Rule::Kind::probability, "probability"}, {Rule::Kind::in_degree, "in_degree"},
     {Rule::Kind::out_degree, "out_degree"},   {Rule::Kind::sheet, "sheet"}};
 
-/// The draws of one projection.
-class Streams {
- public:
-  explicit Streams(const ConnectSpec& s) : seed_(s.seed), name_(s.name) {}
-  uint64_t of(std::string_view what) const { return philox::stream_hash("connect/" + name_ + "/" + std::string(what)); }
-  double uniform(uint64_t stream, uint64_t row, uint64_t element) const {
-    const auto words = philox::block_words({seed_, stream, row}, static_cast<uint32_t>(element));
-    return philox::uniform53_of(words.word[0], words.word[1]);
-  }
-  float normal(uint64_t stream, uint64_t row, uint64_t element) const {
-    return philox::normal({seed_, stream, row}, element);
-  }
-
- private:
-  uint64_t seed_;
-  std::string name_;
-};
+/// Draws of one projection: a row of `what` has a sequence of its own.
+Draws draws_of(const ConnectSpec& s, const std::string& what) { return {s.seed, "connect/" + s.name + "/" + what}; }
 
 struct Point {
   double x, y;
@@ -55,18 +38,18 @@ double distance(const ConnectSpec& s, int64_t source, int64_t target) {
   return std::sqrt(dx * dx + dy * dy);
 }
 
-double value_of(const Draw& d, const ConnectSpec& s, const Streams& streams, uint64_t stream, int64_t source,
-                int64_t target, uint64_t number) {
+double value_of(const Draw& d, const ConnectSpec& s, const Draws& draws, int64_t source, int64_t target,
+                uint64_t number) {
   const auto row = static_cast<uint64_t>(source);
   switch (d.kind) {
     case Draw::Kind::constant:
       return d.a;
     case Draw::Kind::uniform:
-      return d.a + (d.b - d.a) * streams.uniform(stream, row, number);
+      return d.a + (d.b - d.a) * draws.uniform53(row, number);
     case Draw::Kind::normal:
-      return std::clamp(d.a + d.b * static_cast<double>(streams.normal(stream, row, number)), d.low, d.high);
+      return std::clamp(d.a + d.b * static_cast<double>(draws.normal(row, number)), d.low, d.high);
     case Draw::Kind::integers:
-      return d.a + std::floor((d.b - d.a + 1) * streams.uniform(stream, row, number));
+      return d.a + std::floor((d.b - d.a + 1) * draws.uniform53(row, number));
     case Draw::Kind::distance:
       return d.a + distance(s, source, target) / d.b;
   }
@@ -74,17 +57,17 @@ double value_of(const Draw& d, const ConnectSpec& s, const Streams& streams, uin
 }
 
 /// Distinct numbers below n, `count` of them and not `without`, in ascending order.
-std::vector<uint32_t> sample(const Streams& streams, uint64_t stream, int64_t row, int64_t n, int64_t count,
-                             int64_t without, std::vector<uint8_t>& taken) {
+std::vector<uint32_t> sample(const Draws& draws, int64_t row, int64_t n, int64_t count, int64_t without,
+                             std::vector<uint8_t>& taken) {
   const int64_t others = without >= 0 ? n - 1 : n;
   const bool complement = count > others / 2;  // draw those that are left out
-  const int64_t draws = complement ? others - count : count;
+  const int64_t picks = complement ? others - count : count;
   taken.assign(static_cast<size_t>(n), 0);
   if (without >= 0) taken[without] = 2;
   uint64_t element = 0;
-  for (int64_t i = 0; i < draws;) {
+  for (int64_t i = 0; i < picks;) {
     const auto candidate =
-        static_cast<size_t>(streams.uniform(stream, static_cast<uint64_t>(row), element++) * static_cast<double>(n));
+        static_cast<size_t>(draws.uniform53(static_cast<uint64_t>(row), element++) * static_cast<double>(n));
     if (taken[candidate]) continue;
     taken[candidate] = 1, ++i;
   }
@@ -96,22 +79,21 @@ std::vector<uint32_t> sample(const Streams& streams, uint64_t stream, int64_t ro
 }
 
 /// Targets of one source.
-std::vector<uint32_t> row_of(const ConnectSpec& s, const Streams& streams, int64_t source,
-                             std::vector<uint8_t>& taken) {
+std::vector<uint32_t> row_of(const ConnectSpec& s, int64_t source, std::vector<uint8_t>& taken) {
   const Rule& r = s.rule;
-  const uint64_t stream = streams.of("pairs");
+  const Draws draws = draws_of(s, "pairs");
   const int64_t without = s.same && !r.self ? source : -1;
   std::vector<uint32_t> row;
   if (r.kind == Rule::Kind::one_to_one) {
     row.push_back(static_cast<uint32_t>(source));
   } else if (r.kind == Rule::Kind::out_degree) {
-    row = sample(streams, stream, source, s.targets, r.degree, without, taken);
+    row = sample(draws, source, s.targets, r.degree, without, taken);
   } else if (r.kind == Rule::Kind::probability && r.p < 1) {
     // The gaps between hits are geometric, so that a sparse row costs its synapses and not its pairs.
     const double scale = r.p > 0 ? 1 / kernels::math::log1p(-r.p) : 0;
     uint64_t element = 0;
     for (double at = -1; r.p > 0;) {
-      const double u = 1 - streams.uniform(stream, static_cast<uint64_t>(source), element++);
+      const double u = 1 - draws.uniform53(static_cast<uint64_t>(source), element++);
       at += 1 + std::floor(kernels::math::log(u) * scale);
       if (!(at < static_cast<double>(s.targets))) break;
       if (static_cast<int64_t>(at) != without) row.push_back(static_cast<uint32_t>(at));
@@ -123,7 +105,7 @@ std::vector<uint32_t> row_of(const ConnectSpec& s, const Streams& streams, int64
         const double d = distance(s, source, t);
         if (d > r.cutoff) continue;
         const double p = r.p * kernels::math::exp(-0.5 * (d / r.sigma) * (d / r.sigma));
-        if (!(streams.uniform(stream, static_cast<uint64_t>(source), static_cast<uint64_t>(t)) < p)) continue;
+        if (!(draws.uniform53(static_cast<uint64_t>(source), static_cast<uint64_t>(t)) < p)) continue;
       }
       row.push_back(static_cast<uint32_t>(t));
     }
@@ -132,21 +114,18 @@ std::vector<uint32_t> row_of(const ConnectSpec& s, const Streams& streams, int64
 }
 
 /// Rows of every source; in_degree is drawn by targets and turned round.
-std::vector<std::vector<uint32_t>> rows_of(const ConnectSpec& s, const Streams& streams) {
+std::vector<std::vector<uint32_t>> rows_of(const ConnectSpec& s) {
   std::vector<std::vector<uint32_t>> rows(static_cast<size_t>(s.sources));
   const bool by_target = s.rule.kind == Rule::Kind::in_degree;
   const int64_t count = by_target ? s.targets : s.sources;
   std::vector<std::vector<uint32_t>> drawn(by_target ? static_cast<size_t>(count) : 0);
-  const int64_t shards = kernels::shard_count(count, 64);
-  kernels::parallel_for(shards, [&](int64_t shard) {
+  for_rows(count, 64, [&](int64_t begin, int64_t end) {
     std::vector<uint8_t> taken;
-    for (int64_t i = kernels::shard_begin(count, shards, shard); i < kernels::shard_begin(count, shards, shard + 1);
-         ++i)
+    for (int64_t i = begin; i < end; ++i)
       if (by_target)
-        drawn[i] =
-            sample(streams, streams.of("pairs"), i, s.sources, s.rule.degree, s.same && !s.rule.self ? i : -1, taken);
+        drawn[i] = sample(draws_of(s, "pairs"), i, s.sources, s.rule.degree, s.same && !s.rule.self ? i : -1, taken);
       else
-        rows[i] = row_of(s, streams, i, taken);
+        rows[i] = row_of(s, i, taken);
   });
   for (int64_t t = 0; by_target && t < count; ++t) {
     for (uint32_t source : drawn[t]) rows[source].push_back(static_cast<uint32_t>(t));
@@ -254,13 +233,11 @@ uint64_t expected_synapses(const ConnectSpec& s) {
 
 Connections connect(const ConnectSpec& s) {
   check(s);
-  const Streams streams(s);
-  const uint64_t weight_stream = streams.of("weight"), delay_stream = streams.of("delay");
+  const Draws weights = draws_of(s, "weight"), delays = draws_of(s, "delay");
   const bool whole = s.rule.kind == Rule::Kind::all_to_all && (!s.same || s.rule.self);
   const bool one_delay = s.delay.kind == Draw::Kind::constant;
   const std::string where = "projection " + s.name;
-  auto rows =
-      whole && one_delay ? std::vector<std::vector<uint32_t>>(static_cast<size_t>(s.sources)) : rows_of(s, streams);
+  auto rows = whole && one_delay ? std::vector<std::vector<uint32_t>>(static_cast<size_t>(s.sources)) : rows_of(s);
   Connections c;
   c.offset.assign(1, 0);
   for (const auto& row : rows)
@@ -276,23 +253,21 @@ Connections connect(const ConnectSpec& s) {
         s.delay.kind == Draw::Kind::normal ? std::max(s.delay.low, s.delay.a - 6 * s.delay.b) : s.delay.a;
     steps_of(least, s.dt, where);
   }
-  const int64_t shards = kernels::shard_count(s.sources, 64);
-  kernels::parallel_for(shards, [&](int64_t shard) {
+  for_rows(s.sources, 64, [&](int64_t from_row, int64_t to_row) {
     std::vector<uint32_t> order;
     std::vector<uint16_t> steps;
-    for (int64_t i = kernels::shard_begin(s.sources, shards, shard);
-         i < kernels::shard_begin(s.sources, shards, shard + 1); ++i) {
+    for (int64_t i = from_row; i < to_row; ++i) {
       const uint64_t begin = c.offset[i], count = c.offset[i + 1] - begin;
       const auto target = [&](uint64_t k) { return rows[i].empty() ? static_cast<uint32_t>(k) : rows[i][k]; };
       order.resize(count), steps.assign(count, c.same_delay);
       std::iota(order.begin(), order.end(), 0u);
       for (uint64_t k = 0; !one_delay && k < count; ++k)
-        steps[k] = steps_of(value_of(s.delay, s, streams, delay_stream, i, target(k), k), s.dt, where);
+        steps[k] = steps_of(value_of(s.delay, s, delays, i, target(k), k), s.dt, where);
       if (!one_delay)
         std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return steps[a] < steps[b]; });
       for (uint64_t k = 0; k < count; ++k) {
         const uint32_t from = order[k];
-        c.weight[begin + k] = static_cast<float>(value_of(s.weight, s, streams, weight_stream, i, target(from), from));
+        c.weight[begin + k] = static_cast<float>(value_of(s.weight, s, weights, i, target(from), from));
         if (!c.target.empty()) c.target[begin + k] = target(from);
         if (!one_delay) c.delay[begin + k] = steps[from];
       }

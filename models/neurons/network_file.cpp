@@ -8,7 +8,7 @@
 #endif
 
 #include "engine/atomic_file.h"
-#include "kernels/common/philox.h"
+#include "engine/draws.h"
 #include "models/neurons/connectivity.h"
 #include "models/neurons/current.h"
 #include "models/neurons/networks.h"
@@ -109,14 +109,12 @@ void read_population(Keys keys, NamedNetwork& n) {
       const Draw d = parse_draw(*text, where);
       if (d.kind != Draw::Kind::uniform && d.kind != Draw::Kind::normal)
         fail("{}: is neither uniform nor normal", where);
-      const uint64_t stream = kernels::philox::stream_hash("network/" + p.name + "/" + name);
+      const Draws draws(n.spec.seed, "network/" + p.name + "/" + name);
       for (int64_t i = 0; i < p.size; ++i) {
         const auto e = static_cast<uint64_t>(i);
-        const kernels::philox::Key key_of{n.spec.seed, stream, 0};
-        p.each[name].push_back(
-            d.kind == Draw::Kind::uniform
-                ? d.a + (d.b - d.a) * static_cast<double>(kernels::philox::uniform(key_of, e))
-                : std::clamp(d.a + d.b * static_cast<double>(kernels::philox::normal(key_of, e)), d.low, d.high));
+        p.each[name].push_back(d.kind == Draw::Kind::uniform
+                                   ? d.a + (d.b - d.a) * static_cast<double>(draws.uniform(0, e))
+                                   : std::clamp(d.a + d.b * static_cast<double>(draws.normal(0, e)), d.low, d.high));
       }
     }
   keys.finish();

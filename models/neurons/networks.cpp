@@ -3,14 +3,12 @@
 
 #include <cmath>
 
-#include "kernels/common/philox.h"
+#include "engine/draws.h"
 #include "models/neurons/connectivity.h"
 #include "models/neurons/presets.h"
 
 namespace ranvier::neuron {
 namespace {
-
-namespace philox = kernels::philox;
 
 NetworkSpec start(const NetworkOverrides& o, double dt) {
   NetworkSpec s;
@@ -30,8 +28,7 @@ PopulationSpec population(const char* name, int64_t size, double a, double b, do
 
 /// r of neuron i: uniform, 53 bits.
 double share(uint64_t seed, const char* stream, int64_t i) {
-  const auto words = philox::block_words({seed, philox::stream_hash(stream), 0}, static_cast<uint32_t>(i));
-  return philox::uniform53_of(words.word[0], words.word[1]);
+  return Draws(seed, stream).uniform53(0, static_cast<uint64_t>(i));
 }
 
 void add(NetworkSpec& s, ConnectSpec c, int source, int target, const SynapseModel& synapse = {},
