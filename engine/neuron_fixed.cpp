@@ -70,7 +70,7 @@ class Fixed {
                   iz::Field<T, iz::Ramp<T>>{rates_, {p0, static_cast<T>(cursor.slope() / protocol_.parameters.C)}},
                   length, begin);
         begin = stop;
-        if (cursor.advance(begin, slack)) history_.valid = false;
+        if (cursor.advance(begin, slack) || split) history_.valid = false;  // a slope is of a whole step before
       }
       recorder_.state(end, y_.v, y_.u, protocol_.dt);
       recorder_.stop();

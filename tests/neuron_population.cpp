@@ -151,7 +151,7 @@ TEST(Population, StepsAreSplitAtEdges) {
   PopulationSpec spec = mixed(20, false);
   spec.precision = Precision::f64;
   spec.current = Stimulus({{0, 2}, {10.03, 9}, {10.07, 4}, {33.33, 4, 0.1}, {80.01, 8}});
-  for (const Solver solver : {Solver::rk4, Solver::midpoint}) {
+  for (const Solver solver : {Solver::rk4, Solver::midpoint, Solver::ab2}) {
     spec.solver = solver;
     expect_same_as_alone(spec, 1500, 13, 1e-12);
   }
