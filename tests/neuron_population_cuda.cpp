@@ -174,7 +174,9 @@ TEST_F(PopulationCuda, StatesGoFromOneDeviceToTheOther) {
   Population host(spec), device(on_device(spec));
   host.advance(300), device.advance(300);
   const std::vector<std::byte> state = device.state();
-  EXPECT_TRUE(state == host.state());
+  const std::vector<std::byte> on_host = host.state();
+  ASSERT_EQ(state.size(), on_host.size());
+  for (size_t i = 0; i < state.size(); ++i) ASSERT_EQ(state[i], on_host[i]) << "byte " << i << " of " << state.size();
   Population resumed(spec), back(on_device(spec));
   resumed.restore(state), back.restore(host.state());
   host.advance(300), resumed.advance(300), back.advance(300);

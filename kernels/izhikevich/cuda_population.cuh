@@ -6,7 +6,7 @@
 
 // State, coefficients and counts are in registers for all steps of a call, so a call of many steps is bound by
 // arithmetic. The few lanes of a warp that reach the peak run located.h while the others wait; at 30 Hz and 0.1 ms that
-// is one step of a warp in ten. 128 threads: 16 warps a processor are there from 128 registers a thread on.
+// is one step of a warp in ten. Four blocks of 128 threads allow 128 registers a thread, which the f64 kernels need.
 
 namespace ranvier::kernels::izhikevich::cuda {
 
@@ -71,7 +71,7 @@ __device__ State<T> map_neuron(const Method& method, const Field<T, Drive>& f, S
 }
 
 template <class Method, class Drive, bool Located, class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     advance_kernel(PopulationCall<T> call, Method method, Length<T> length, SpikeList list, bool again) {
   const int64_t neuron = int64_t{blockIdx.x} * threads + threadIdx.x;
   if (neuron >= call.n) return;
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(threads)
 }
 
 template <Map Scheme, class T>
-__global__ void __launch_bounds__(threads) printed_kernel(PopulationCall<T> call, T h, SpikeList list, bool again) {
+__global__ void __launch_bounds__(threads, 4) printed_kernel(PopulationCall<T> call, T h, SpikeList list, bool again) {
   const int64_t neuron = int64_t{blockIdx.x} * threads + threadIdx.x;
   if (neuron >= call.n) return;
   uint32_t step = first_step(list, again, neuron, call.steps);
