@@ -204,7 +204,7 @@ struct NetworkOnDevice<T>::Implementation {
     ring.worst = static_cast<Word>(ring.neurons) * static_cast<Word>(sy::most_spikes(net.stepping.resets));
     bool asked = false;
     for (const Path& path : paths) {
-      if (path.spec.source == p && path.spec.connections.count() > 0)
+      if (path.spec.source == p && path.spec.connections.offset.back() > 0)
         ring.reach = std::max<int64_t>(ring.reach, delays_of(path.spec.connections).second + 1);
       asked = asked || (path.spec.stdp && (path.spec.source == p || path.spec.target == p));
     }
