@@ -3,10 +3,8 @@
 
 #include <cmath>
 
-#include "engine/population.h"
-#include "kernels/common/philox.h"
-#include "models/neurons/presets.h"
 #include "tests/case.h"
+#include "tests/support/population.h"
 
 namespace ranvier::test {
 namespace {
@@ -20,22 +18,11 @@ using neuron::Solver;
 using neuron::SpikeEvent;
 using neuron::Stimulus;
 
-double uniform(uint64_t stream, int64_t i) {
-  return static_cast<double>(kernels::philox::uniform({8, stream, 0}, static_cast<uint64_t>(i)));
-}
-
-/// n neurons of the 2003 form; where `own`, each has its parameters and current.
+/// n neurons; where `own`, each has its parameters and current.
 PopulationSpec neurons(int64_t n, bool own) {
-  PopulationSpec spec;
-  spec.size = n, spec.dt = 0.125;
-  spec.current = Stimulus::constant(own ? 1 : 12);
-  for (int64_t i = 0; own && i < n; ++i) {
-    const double r = uniform(1, i);
-    spec.each["c"].push_back(-65 + 15 * r * r), spec.each["d"].push_back(8 - 6 * r * r);
-    spec.each["a"].push_back(0.02 + 0.08 * r), spec.each["b"].push_back(0.25 - 0.05 * r);
-    spec.each["C"].push_back(1 + 0.25 * r);
-    spec.current_each.push_back(15 * uniform(2, i));
-  }
+  PopulationSpec spec = own ? mixed(n) : PopulationSpec{.size = n, .current = Stimulus::constant(12)};
+  spec.dt = 0.125;
+  for (int64_t i = 0; own && i < n; ++i) spec.each["C"].push_back(1 + 0.25 * uniform(1, i));
   return spec;
 }
 
