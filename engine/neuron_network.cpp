@@ -7,10 +7,11 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <mutex>
 #include <set>
 
 #include "engine/atomic_file.h"
-#include "engine/neuron_network_run.h"
+#include "engine/neuron_network_device.h"
 
 namespace ranvier::neuron {
 namespace {
@@ -39,6 +40,11 @@ void check_connections(const ProjectionSpec& p, int64_t sources, int64_t targets
   if (c.delay.empty() && c.same_delay == 0) fail("projection {}: its delay is under one step", p.name);
   for (size_t i = 0; i < c.delay.size(); ++i)
     if (c.delay[i] == 0) fail("projection {}: synapse {} has a delay under one step", p.name, i);
+  for (size_t s = 0; s + 1 < c.offset.size(); ++s) {
+    if (c.offset[s] > c.offset[s + 1]) fail("projection {}: the row of neuron {} ends before it begins", p.name, s);
+    for (uint64_t i = c.offset[s] + 1; !c.delay.empty() && i < c.offset[s + 1]; ++i)
+      if (c.delay[i] < c.delay[i - 1]) fail("projection {}: the row of neuron {} is not ordered by delay", p.name, s);
+  }
   for (size_t i = 0; i < c.weight.size(); ++i) {
     if (!std::isfinite(c.weight[i])) fail("projection {}: synapse {} has weight {}", p.name, i, c.weight[i]);
     if (kernels::synapse::is_conductance(p.synapse.kind) && c.weight[i] < 0)
@@ -78,6 +84,8 @@ void check_projection(const ProjectionSpec& p, const NetworkSpec& s) {
 
 void check_network(const NetworkSpec& s) {
   check("network", "dt", s.dt, s.dt > 0);
+  if (const CudaSupport cuda = cuda_support(); s.device.backend == Backend::cuda && !cuda.usable)
+    fail("network: device cuda: {}", cuda.why);
   if (s.populations.empty()) fail("network: it has no population");
   std::set<std::string> names;
   for (const PopulationSpec& p : s.populations) {
@@ -157,15 +165,14 @@ Network::Network(NetworkSpec spec) {
   check_network(spec);
   const std::vector<Sizes> parts = sizes_of(spec);
   check_memory(parts, spec.memory_limit);
+  if (spec.device.backend == Backend::cuda) check_memory(device_sizes(spec), free_memory(spec.device));
   implementation_ = make_network(std::move(spec));
 }
 
 Network::~Network() = default;
 Network::Network(Network&&) noexcept = default;
 
-void Network::run(int64_t steps, std::vector<NetworkSpike>* spikes) {
-  for (int64_t i = 0; i < steps; ++i) implementation_->step(spikes);
-}
+void Network::run(int64_t steps, std::vector<NetworkSpike>* spikes) { implementation_->run(steps, spikes); }
 
 void Network::couple(FieldCoupling coupling) {
   check("field coupling", "tau", coupling.tau, coupling.tau > 0);
@@ -186,6 +193,7 @@ double Network::receptor_state(int population, int receptor, int64_t neuron) con
 }
 
 std::vector<float> Network::weights(int projection) const {
+  implementation_->fetch();
   const Path& path = implementation_->paths.at(projection);
   if (path.spec.stdp) return path.spec.connections.weight;
   std::vector<float> out;
@@ -262,10 +270,14 @@ void Network::load(const std::string& path) {
 void run_batch(int64_t count, int64_t steps, const std::function<NetworkSpec(int64_t)>& make,
                const std::function<void(int64_t, const Network&, std::vector<NetworkSpike>&)>& finish) {
   std::exception_ptr error;
+  std::mutex device;  // which all networks on it share
 #pragma omp parallel for schedule(dynamic)
   for (int64_t i = 0; i < count; ++i) {
     try {
-      Network network(make(i));
+      NetworkSpec spec = make(i);
+      std::unique_lock alone(device, std::defer_lock);
+      if (spec.device.backend == Backend::cuda) alone.lock();
+      Network network(std::move(spec));
       std::vector<NetworkSpike> spikes;
       network.run(steps, &spikes);
 #pragma omp critical(ranvier_network_batch)

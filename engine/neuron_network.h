@@ -78,6 +78,7 @@ struct NetworkSpec {
   std::vector<ProjectionSpec> projections;
   std::optional<Kick> kick;
   uint64_t memory_limit = 0;  ///< bytes; 0: what the machine has available
+  Device device;              ///< where it is stepped, to the same bits on each
 };
 
 /// A spike of a network.
@@ -102,7 +103,8 @@ struct FieldCoupling {
 /// A network under way.
 class Network {
  public:
-  /// Throws Error naming projection, neuron, key and value; and with the bill where memory does not suffice.
+  /// Throws Error naming projection, neuron, key and value; where the device is not there; and with the bill where
+  /// memory, the host's or the device's, does not suffice.
   explicit Network(NetworkSpec spec);
   ~Network();
   Network(Network&&) noexcept;

@@ -88,7 +88,9 @@ struct Path {
 struct Network::Implementation {
   explicit Implementation(NetworkSpec s) : spec(std::move(s)) {}
   virtual ~Implementation() = default;
-  virtual void step(std::vector<NetworkSpike>* spikes) = 0;
+  virtual void run(int64_t steps, std::vector<NetworkSpike>* spikes) = 0;
+  /// Brings what changes to the host's arrays where a device has it.
+  virtual void fetch() const = 0;
   virtual double potential(int population, int64_t neuron, bool recovery) const = 0;
   virtual double receptor_state(int population, int receptor, int64_t neuron) const = 0;
   virtual void state(StateArchive& archive) = 0;
