@@ -1,7 +1,7 @@
 // Populations: the two printed schemes, the order of spikes, and which instance runs a call.
 #include "kernels/izhikevich/population.h"
 
-#include "kernels/izhikevich/population_lanes.h"
+#include "kernels/izhikevich/population_method.h"
 #include "kernels/izhikevich/published.h"
 
 namespace ranvier::kernels::izhikevich {
@@ -63,7 +63,7 @@ void run_printed(const PopulationCall<T>& call, int64_t first, ShardResult& out)
     const int64_t at = first + p * lanes;
     k[p] = Shared ? common : printed_of<R>(call, at);
     reset[p] = Shared ? common_reset : reset_of<R>(call, at);
-    current[p] = lanes_of(call.drive, at);
+    current[p] = coefficient<R>(call.drive, at);
     if (call.current) current[p] = current[p] + R::load(call.current + at);
     y[p] = {R::load(call.v + at), R::load(call.u + at)};
   }
@@ -99,8 +99,8 @@ void run_printed(const PopulationCall<T>& call, int64_t first, ShardResult& out)
     if constexpr (!Lanewise)
       if (call.counts)
         for (int i = 0; i < lanes; ++i) call.counts[at + i] += static_cast<uint32_t>(counted[p][i]);
+    check_finite(call, at, y[p], out);
   }
-  check_finite(call, first, y, out);
 }
 
 template <Map Scheme, class T>
