@@ -351,6 +351,13 @@ class Typed : public Population::Implementation {
   void list_spikes(uint32_t steps, double offset) {
     const auto shards = static_cast<int64_t>(results_.size());
     const auto step_before = static_cast<uint32_t>(step - first_step);
+    size_t count = 0;
+    for (const iz::ShardResult& r : results_) count += r.events.size();
+    if (count < 4096 && steps == 1) {  // not worth a team
+      for (const iz::ShardResult& r : results_)
+        for (const iz::Event& e : r.events) spikes.push_back({e.neuron, step_before, e.offset + offset});
+      return;
+    }
     places_.assign(static_cast<size_t>(shards) * steps, 0);
     kernels::parallel_for(shards, [&](int64_t shard) {
       for (const iz::Event& e : results_[static_cast<size_t>(shard)].events)

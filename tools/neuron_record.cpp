@@ -201,7 +201,7 @@ Plot Recording::raster(const std::string& title) const {
   }
   plot.body = fmt::format(
       "set multiplot layout 2,1 title {} noenhanced\nset lmargin 10; set rmargin 3\nset xrange [{}:{}]\n"
-      "unset key; set ylabel 'neuron'; set yrange [0:{}]\nset size 1,0.62; set origin 0,0.33\nplot {}\n"
+      "unset key; unset xlabel; set ylabel 'neuron'; set yrange [0:{}]\nset size 1,0.62; set origin 0,0.33\nplot {}\n"
       "set key top right; set ylabel 'rate (Hz)'; set xlabel 'time (ms)'; set yrange [0:*]\n"
       "set size 1,0.34; set origin 0,0\nplot {}\nunset multiplot",
       quoted(title), begin, end, first, dots, lines);
@@ -213,7 +213,7 @@ Plot Recording::traces(const std::string& title) const {
   const size_t rows = std::min<size_t>(chosen_.size(), 5);
   Plot plot{"traces", 900, static_cast<int>(170 * (rows + 1) + 80)};
   plot.body = fmt::format(
-      "set multiplot layout {},1 title {} noenhanced\nset lmargin 10; set rmargin 3; unset key\n"
+      "set multiplot layout {},1 title {} noenhanced\nset lmargin 10; set rmargin 3; unset key; unset xlabel\n"
       "set xrange [{}:{}]\nset offsets graph 0, 0, 0.06, 0.06\n",
       rows + 1, quoted(title), shown_t_.empty() ? 0 : shown_t_.front(), shown_t_.empty() ? 1 : shown_t_.back());
   for (size_t i = 0; i < rows; ++i) {
