@@ -59,6 +59,68 @@ RecordedRun recorded(const Network& network, int64_t steps) {
   return run;
 }
 
+/// A projection whose weights change.
+struct Plastic {
+  int index;
+  std::string name;
+  double low, high;
+};
+
+std::vector<Plastic> plastic_of(const neuron::NetworkSpec& spec) {
+  std::vector<Plastic> list;
+  for (size_t i = 0; i < spec.projections.size(); ++i)
+    if (const auto& p = spec.projections[i]; p.stdp)
+      list.push_back({static_cast<int>(i), p.name, p.stdp->low, p.stdp->high});
+  return list;
+}
+
+constexpr int weight_bins = 40;
+
+/// Mean, spread, shares at the bounds and the distribution of the weights of each plastic projection.
+Json weights_of(const Network& network, const std::vector<Plastic>& plastic) {
+  Json json = Json::array();
+  for (const Plastic& p : plastic) {
+    const std::vector<float> weights = network.weights(p.index);
+    std::vector<double> bins(weight_bins, 0);
+    double sum = 0, squares = 0, low = 0, high = 0;
+    const double n = static_cast<double>(std::max<size_t>(1, weights.size())), range = p.high - p.low;
+    for (const float weight : weights) {
+      const auto w = static_cast<double>(weight);
+      sum += w, squares += w * w, low += w <= p.low + 1e-6 * range, high += w >= p.high - 1e-6 * range;
+      bins[static_cast<size_t>(std::clamp<double>(weight_bins * (w - p.low) / range, 0, weight_bins - 1))] += 1 / n;
+    }
+    json.push_back({{"projection", p.name},
+                    {"synapses", weights.size()},
+                    {"mean", sum / n},
+                    {"sd", std::sqrt(std::max(0.0, squares / n - sum / n * sum / n))},
+                    {"share_at_low", low / n},
+                    {"share_at_high", high / n},
+                    {"low", p.low},
+                    {"high", p.high},
+                    {"distribution", bins}});
+  }
+  return json;
+}
+
+Plot weights_plot(const Json& weights, const std::string& title) {
+  Plot plot{"weights", 760, 480};
+  plot.body = fmt::format(
+      "set title {} noenhanced\nset xlabel 'weight'; set ylabel 'share of synapses'\nset yrange [0:*]; set key top "
+      "left\n"
+      "plot ",
+      quoted(title));
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const Json& w = weights[i];
+    std::vector<double> x;
+    const double low = w["low"], width = (w["high"].get<double>() - low) / weight_bins;
+    for (int b = 0; b < weight_bins; ++b) x.push_back(low + (b + 0.5) * width);
+    plot.add(fmt::format("w{}", i), {x, w["distribution"].get<std::vector<double>>()});
+    plot.body += fmt::format("{}$w{} using 1:2 with histeps lw 1.6 title {} noenhanced", i ? ", " : "", i,
+                             quoted(w["projection"].get<std::string>()));
+  }
+  return plot;
+}
+
 Json summary(const NamedNetwork& named, const Network& network, const Recording& recording, double begin,
              double seconds) {
   const neuron::NetworkSpec& spec = network.spec();
@@ -77,7 +139,9 @@ Json summary(const NamedNetwork& named, const Network& network, const Recording&
   std::vector<double> rate = recording.spikes_a_bin();
   if (rate.size() > 10000) rate.erase(rate.begin(), rate.end() - 10000);
   const bool by_ms = std::abs(std::max(1.0, std::round(1 / spec.dt)) * spec.dt - 1) < 1e-9;
-  const auto power = [&](double low, double high) { return by_ms ? neuron::power_share(rate, low, high) : std::nan(""); };
+  const auto power = [&](double low, double high) {
+    return by_ms ? neuron::power_share(rate, low, high) : std::nan("");
+  };
   const int64_t steps = network.step() - static_cast<int64_t>(std::llround(begin / spec.dt));
   Json json = {{"network", named.title},
                {"solver", name(spec.solver)},
@@ -106,6 +170,10 @@ void write_output(const NeuronOptions& o, const NamedNetwork& named, const Netwo
   const std::filesystem::path folder = o.out;
   recording.finish(o.common,
                    fmt::format("{}: mode {}, h = {:g} ms", named.title, name(network.spec().mode), network.spec().dt));
+  if (!result["weights"].empty()) {
+    o.common.say("{}", draw(folder, weights_plot(result["weights"],
+                                                 fmt::format("{}: weights at {:g} ms", named.title, network.time()))));
+  }
   network.save((folder / "network.state").string());
   write_file(folder / "summary.json", result.dump(2) + "\n");
   o.common.say("written: {}/network.state, summary.json", o.out);
@@ -137,6 +205,7 @@ void run_network(const NeuronOptions& o) {
   o.common.start();
   if (!o.out.empty()) create_output(o.out, "summary.json");
   const auto steps = static_cast<int64_t>(std::llround(named.duration / named.spec.dt));
+  const std::vector<Plastic> plastic = plastic_of(named.spec);
   Network network(std::move(named.spec));
   if (!o.resume.empty()) network.load(o.resume);
   if (network.step() >= steps)
@@ -147,7 +216,8 @@ void run_network(const NeuronOptions& o) {
   if (!o.out.empty()) o.common.say("{}", recording.bill());
   watch_for_interruption();
   const double seconds = run_steps(o.common, network, steps, recording);
-  const Json result = summary(named, network, recording, begin, seconds);
+  Json result = summary(named, network, recording, begin, seconds);
+  result["weights"] = weights_of(network, plastic);
   o.common.say("mode {}{}, {}, h = {:g} ms", name(network.spec().mode),
                network.spec().mode == neuron::Mode::accurate || network.spec().mode == neuron::Mode::published
                    ? fmt::format(", solver {}", name(network.spec().solver))
@@ -159,6 +229,11 @@ void run_network(const NeuronOptions& o) {
   o.common.say("{:.4g} synaptic events, {:.3g} a second; power of the rate in 5-15 Hz {:.2f}, in 30-60 Hz {:.2f}",
                static_cast<double>(network.deliveries()), result["synaptic_events_per_second"].get<double>(),
                result["power_5_15_hz"].get<double>(), result["power_30_60_hz"].get<double>());
+  for (const Json& w : result["weights"])
+    o.common.say("  weights of {}: mean {:.3f}, sd {:.3f}; {:.1f} % at {:g}, {:.1f} % at {:g}",
+                 w["projection"].get<std::string>(), w["mean"].get<double>(), w["sd"].get<double>(),
+                 100 * w["share_at_low"].get<double>(), w["low"].get<double>(), 100 * w["share_at_high"].get<double>(),
+                 w["high"].get<double>());
   if (!o.out.empty()) write_output(o, named, network, recording, result);
   o.common.print(result);
   const std::string how = o.out.empty() ? "without --out nothing is kept"

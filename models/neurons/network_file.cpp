@@ -97,6 +97,7 @@ void read_population(Keys keys, NamedNetwork& n) {
   noise.deviation = keys.number("noise_sd", 0), noise.interval = keys.number("noise_ms", 1);
   if (noise.deviation < 0 || !(noise.interval > 0)) fail("{}: noise_sd or noise_ms is not positive", keys.where());
   if (noise.deviation > 0) p.processes.push_back(noise);
+  check_memory({{p.name, static_cast<uint64_t>(p.size), 48}}, n.spec.memory_limit);  // before anything is drawn
   if (const toml::table* each = keys.table("each"))  // a parameter of every neuron, drawn
     for (const auto& [key, value] : *each) {
       const std::string name(key.str()), where = keys.where() + ".each." + name;
@@ -217,7 +218,8 @@ NamedNetwork read_network(const std::string& path, const NetworkOverrides& overr
   for_each_table(file, "population", path, [&](Keys keys) { read_population(std::move(keys), n); });
   std::vector<Planned> plans;
   std::vector<Sizes> parts;
-  for (const auto& p : n.spec.populations) parts.push_back({p.name, static_cast<uint64_t>(p.size), 48});
+  for (const auto& p : n.spec.populations)
+    parts.push_back({p.name, static_cast<uint64_t>(p.size), 48 + 8 * static_cast<double>(p.each.size())});
   for_each_table(file, "projection", path, [&](Keys keys) {
     plans.push_back(plan_projection(std::move(keys), n.spec, std::filesystem::path(path).parent_path()));
     const Planned& plan = plans.back();

@@ -383,7 +383,7 @@ class Populations(Case):
                 self.assertEqual(once["spike_times_ms"], again["spike_times_ms"])
 
     def test_refused_by_name(self):
-        for arguments, words in ((("--n", 0), ["--n 0"]), (("--n", 3, "--record", "3", "--out", "x"), ["no neuron 3"]),
+        for arguments, words in ((("--n", 0), ["--n 0"]), (("--n", 4000000000), ["larger than memory", "4000000000 x"]), (("--n", 3, "--record", "3", "--out", "x"), ["no neuron 3"]),
                                  (("--n", 3, "--record", "1,1", "--out", "x"), ["comes twice"]),
                                  (("--n", 3, "--record", "1"), ["no --out"]),
                                  (("--record", "1", "--out", "x"), ["--n 1"]),
@@ -497,7 +497,8 @@ degree = 5
 
     def test_bad_file(self):
         for line, words in (("speed = 1", ["projection 1", "speed"]), ("delay_ms = 0.01", ["under one step"]),
-                            ("tau_ms = 0", ["tau = 0"]), ("short_term = { U = 2 }", ["U = 2"])):
+                            ("tau_ms = 0", ["tau = 0"]), ("[[population]]\nname = 'b'\nsize = 2000000000\n"
+                                           "each = {c = 'uniform -65 -60'}", ["larger than memory", "2000000000 x"]), ("short_term = { U = 2 }", ["U = 2"])):
             with self.subTest(line):
                 (self.folder / "net.toml").write_text(self.FILE + line + "\n")
                 self.refused("simulate", "net.toml", saying=words)
