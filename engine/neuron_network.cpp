@@ -157,7 +157,7 @@ std::string check_memory(const std::vector<Sizes>& parts, uint64_t limit) {
   }
   bill = fmt::format("{:.4g} MB: {}", 1e-6 * total, bill);
   const double room = static_cast<double>(limit ? limit : available_memory());
-  if (total > room) fail("network larger than memory ({:.4g} MB available): {}", 1e-6 * room, bill);
+  if (total > room) fail("larger than memory ({:.4g} MB available): {}", 1e-6 * room, bill);
   return bill;
 }
 

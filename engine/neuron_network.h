@@ -61,7 +61,7 @@ struct ProjectionSpec {
   std::optional<StdpRule> stdp;
 };
 
-/// `current` into one neuron, drawn anew every `interval` ms from all neurons of the network.
+/// `current` for 1 ms (a pulse) into one neuron, drawn anew every `interval` ms from all neurons of the network.
 struct Kick {
   double current = 0, interval = 1;
 };

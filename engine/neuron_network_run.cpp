@@ -271,6 +271,7 @@ void Running<T>::finish_receivers(Cells<T>& c) {
     a.unit = static_cast<T>(std::ldexp(1.0, exponent - sy::weight_bits));
     r->arrived.assign(padded, 0);
     const int count = sy::states(m.kind);
+    if (m.kind == sy::Kind::pulse) a.step = {T(0), static_cast<T>(1 / spec.dt), T(0), T(0), T(0)};
     if (count > 0) r->decaying.assign(padded, T(0));
     if (count > 1) r->rising.assign(padded, T(0));
     if (count > 0) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "engine/population_device.h"
 #include "engine/population_run.h"
@@ -113,7 +114,6 @@ class Typed : public Population::Implementation {
       device_ = std::make_unique<PopulationOnDevice<T>>(spec.device, spec.size, list);
       results_.resize(1);
     }
-    cursors_.resize(results_.size());
   }
 
   void advance(int64_t steps) override {
@@ -369,21 +369,42 @@ class Typed : public Population::Implementation {
       device_->advance(call_, results_.front());
     else
       iz::advance(call_, results_);
-    const auto step_before = static_cast<uint32_t>(step - first_step);
     const iz::ShardResult* failed = nullptr;
     for (const iz::ShardResult& r : results_) {
       pieces += r.pieces;
       if (r.failure != iz::Failure::none && (!failed || r.step < failed->step)) failed = &r;
     }
-    const uint32_t end = failed ? failed->step : call_.steps;
-    std::fill(cursors_.begin(), cursors_.end(), 0);
-    for (uint32_t s = 0; s < end && call_.events; ++s)
-      for (size_t shard = 0; shard < results_.size(); ++shard) {
-        const auto& events = results_[shard].events;
-        for (size_t& i = cursors_[shard]; i < events.size() && events[i].step == s; ++i)
-          spikes.push_back({events[i].neuron, step_before + s, events[i].offset + offset});
-      }
+    if (call_.events) list_spikes(failed ? failed->step : call_.steps, offset);
     if (failed) stop_at(*failed, h);
+  }
+
+  /// Appends the shards' spikes of the first `steps` steps by step, then shard: each shard knows its places in the list
+  /// from the numbers of spikes of the others.
+  void list_spikes(uint32_t steps, double offset) {
+    const auto shards = static_cast<int64_t>(results_.size());
+    const auto step_before = static_cast<uint32_t>(step - first_step);
+    size_t count = 0;
+    for (const iz::ShardResult& r : results_) count += r.events.size();
+    if (count < 4096 && steps == 1 && call_.steps == 1) {  // not worth a team
+      for (const iz::ShardResult& r : results_)
+        for (const iz::Event& e : r.events) spikes.push_back({e.neuron, step_before, e.offset + offset});
+      return;
+    }
+    places_.assign(static_cast<size_t>(shards) * steps, 0);
+    kernels::parallel_for(shards, [&](int64_t shard) {
+      for (const iz::Event& e : results_[static_cast<size_t>(shard)].events)
+        if (e.step < steps) ++places_[static_cast<size_t>(shard) * steps + e.step];
+    });
+    size_t total = spikes.size();
+    for (size_t s = 0; s < steps; ++s)
+      for (size_t i = s; i < places_.size(); i += steps) total += std::exchange(places_[i], total);
+    spikes.resize(total);
+    kernels::parallel_for(shards, [&](int64_t shard) {
+      for (const iz::Event& e : results_[static_cast<size_t>(shard)].events)
+        if (e.step < steps)
+          spikes[places_[static_cast<size_t>(shard) * steps + e.step]++] = {e.neuron, step_before + e.step,
+                                                                            e.offset + offset};
+    });
   }
 
   [[noreturn]] void stop_at(const iz::ShardResult& r, double h) {
@@ -410,7 +431,7 @@ class Typed : public Population::Implementation {
   std::vector<std::vector<T>> columns_;
   std::array<std::vector<T>, 3> synaptic_;
   std::vector<iz::ShardResult> results_;
-  std::vector<size_t> cursors_;
+  std::vector<size_t> places_;                     ///< in `spikes`, by shard and step
   std::unique_ptr<PopulationOnDevice<T>> device_;  // null: stepped on the host
 };
 

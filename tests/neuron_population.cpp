@@ -111,6 +111,41 @@ TEST(Population, PrintedSchemesAreBitEqual) {
       }
 }
 
+TEST(Population, StepsThatNeedPiecesOrSpikeTwiceAreBitEqual) {
+  // 1 ms is beyond the pole of the implicit methods in an upstroke, and a strong current spikes twice in it.
+  for (const Solver solver : {Solver::backward_euler, Solver::linear_implicit, Solver::rk4, Solver::exponential})
+    for (const Precision precision : {Precision::f32, Precision::f64}) {
+      SCOPED_TRACE(fmt::format("{} {}", name(solver), name(precision)));
+      PopulationSpec spec = mixed(200);
+      spec.solver = solver, spec.precision = precision, spec.dt = 1;
+      for (double& current : spec.current_each) current *= 15;
+      Population population(spec);
+      population.advance(200);
+      bool twice = false;
+      for (size_t i = 1; i < population.spikes().size(); ++i)
+        twice = twice || (population.spikes()[i].neuron == population.spikes()[i - 1].neuron &&
+                          population.spikes()[i].step == population.spikes()[i - 1].step);
+      EXPECT_TRUE(twice) << "a test without two spikes in a step says nothing";
+      if (solver == Solver::backward_euler || solver == Solver::linear_implicit) {
+        EXPECT_GT(population.pieces(), 0);
+        int64_t pieces = 0;
+        for (int64_t i = 0; i < spec.size; ++i) pieces += neuron::simulate(alone(spec, i, 200)).pieces;
+        EXPECT_EQ(population.pieces(), pieces);
+      }
+      expect_same_as_alone(spec, 200, 200);
+    }
+}
+
+TEST(Population, RampsOfManyNeuronsAreBitEqual) {
+  for (const Solver solver : {Solver::backward_euler, Solver::midpoint, Solver::ab2}) {
+    SCOPED_TRACE(name(solver));
+    PopulationSpec spec = mixed(2100, false);  // more than a tile of shards
+    spec.solver = solver, spec.precision = Precision::f64, spec.dt = 0.5;
+    spec.current = Stimulus({{3.3, 0, 0.5}, {60.7, 20}});
+    expect_same_as_alone(spec, 200, 70, 1e-12);  // times of pieces are added up differently
+  }
+}
+
 TEST(Population, CrossingsOfZeroAreBitEqual) {
   for (const Mode mode : {Mode::accurate, Mode::published}) {
     PopulationSpec spec = mixed(33);

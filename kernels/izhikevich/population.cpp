@@ -1,7 +1,7 @@
 // Populations: the two printed schemes, the order of spikes, and which instance runs a call.
 #include "kernels/izhikevich/population.h"
 
-#include "kernels/izhikevich/population_lanes.h"
+#include "kernels/izhikevich/population_method.h"
 
 namespace ranvier::kernels::izhikevich {
 
@@ -91,8 +91,8 @@ void run_printed(const PopulationCall<T>& call, int64_t first, ShardResult& out)
     if constexpr (!Lanewise)
       if (call.counts)
         for (int i = 0; i < lanes; ++i) call.counts[at + i] += static_cast<uint32_t>(counted[p][i]);
+    check_finite(call, at, y[p], out);
   }
-  check_finite(call, first, y, out);
 }
 
 template <Map Scheme, class T>

@@ -17,14 +17,7 @@ struct AdamsBashforth : Midpoint {
 template <class Method>
 constexpr bool has_memory = std::is_same_v<Method, AdamsBashforth>;
 
-/// Coefficients of the lanes from `first` on (R a pack) or of one neuron (R scalar).
-template <class R, class T>
-RANVIER_HD_INLINE R coefficient(const Column<T>& column, int64_t first) {
-  if constexpr (std::is_same_v<R, T>)
-    return column.each ? column.each[first] : column.shared;
-  else
-    return column.each ? R::load(column.each + first) : R(column.shared);
-}
+/// A value of the lanes from a neuron on, or of one neuron.
 template <class R, class T>
 RANVIER_HD_INLINE R input(const T* values, int64_t first) {
   if constexpr (std::is_same_v<R, T>)
@@ -32,30 +25,31 @@ RANVIER_HD_INLINE R input(const T* values, int64_t first) {
   else
     return R::load(values + first);
 }
+/// Coefficients of the lanes from a neuron on or of chosen ones (R a pack), or of one neuron (R scalar); `at` says
+/// which.
+template <class R, class T, class At>
+RANVIER_HD_INLINE R coefficient(const Column<T>& column, At at) {
+  return column.each ? input<R>(column.each, at) : R(column.shared);
+}
 
-template <class R, class T>
-RANVIER_HD_INLINE Rates<R> rates_of(const PopulationCall<T>& call, int64_t first) {
-  Rates<R> k{coefficient<R>(call.p2, first), coefficient<R>(call.p1, first), coefficient<R>(call.w, first),
-             coefficient<R>(call.ab, first), coefficient<R>(call.ae, first), coefficient<R>(call.abv, first)};
-  if (call.conductance) k.p1 = fused(-k.w, input<R>(call.conductance, first), k.p1);
+template <class R, class T, class At>
+RANVIER_HD_INLINE Rates<R> rates_of(const PopulationCall<T>& call, At at) {
+  Rates<R> k{coefficient<R>(call.p2, at), coefficient<R>(call.p1, at), coefficient<R>(call.w, at),
+             coefficient<R>(call.ab, at), coefficient<R>(call.ae, at), coefficient<R>(call.abv, at)};
+  if (call.conductance) k.p1 = fused(-k.w, input<R>(call.conductance, at), k.p1);
   return k;
 }
-template <class R, class T>
-RANVIER_HD_INLINE Reset<R> reset_of(const PopulationCall<T>& call, int64_t first) {
-  return {coefficient<R>(call.v_peak, first), coefficient<R>(call.c, first), coefficient<R>(call.d, first)};
+template <class R, class T, class At>
+RANVIER_HD_INLINE Reset<R> reset_of(const PopulationCall<T>& call, At at) {
+  return {coefficient<R>(call.v_peak, at), coefficient<R>(call.c, at), coefficient<R>(call.d, at)};
 }
-template <class R, class T>
-RANVIER_HD_INLINE R drive_of(const PopulationCall<T>& call, R w, int64_t first) {
-  R p0 = coefficient<R>(call.drive, first);
-  if (call.current) p0 = fused(w, input<R>(call.current, first), p0);
-  if (call.reversal) p0 = fused(w, input<R>(call.reversal, first), p0);
-  return p0;
-}
-template <class Drive, class R, class T>
-RANVIER_HD_INLINE Field<R, Drive> field_of(const PopulationCall<T>& call, const Rates<R>& k, int64_t first) {
-  const R p0 = drive_of(call, k.w, first);
+template <class Drive, class R, class T, class At>
+RANVIER_HD_INLINE Field<R, Drive> field_of(const PopulationCall<T>& call, const Rates<R>& k, At at) {
+  R p0 = coefficient<R>(call.drive, at);
+  if (call.current) p0 = fused(k.w, input<R>(call.current, at), p0);
+  if (call.reversal) p0 = fused(k.w, input<R>(call.reversal, at), p0);
   if constexpr (std::is_same_v<Drive, Ramp<R>>)
-    return {k, {p0, coefficient<R>(call.slope, first)}};
+    return {k, {p0, coefficient<R>(call.slope, at)}};
   else
     return {k, {p0}};
 }

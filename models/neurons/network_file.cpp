@@ -1,13 +1,9 @@
-// Networks from TOML, and their spikes on disk.
+// Networks from TOML.
 #include <toml++/toml.h>
 #include <cmath>
 #include <filesystem>
 #include <set>
-#if defined(RANVIER_HAS_HDF5)
-#include <hdf5.h>
-#endif
 
-#include "engine/atomic_file.h"
 #include "engine/draws.h"
 #include "models/neurons/connectivity.h"
 #include "models/neurons/current.h"
@@ -101,6 +97,7 @@ void read_population(Keys keys, NamedNetwork& n) {
   noise.deviation = keys.number("noise_sd", 0), noise.interval = keys.number("noise_ms", 1);
   if (noise.deviation < 0 || !(noise.interval > 0)) fail("{}: noise_sd or noise_ms is not positive", keys.where());
   if (noise.deviation > 0) p.processes.push_back(noise);
+  check_memory({{p.name, static_cast<uint64_t>(p.size), 48}}, n.spec.memory_limit);  // before anything is drawn
   if (const toml::table* each = keys.table("each"))  // a parameter of every neuron, drawn
     for (const auto& [key, value] : *each) {
       const std::string name(key.str()), where = keys.where() + ".each." + name;
@@ -221,7 +218,8 @@ NamedNetwork read_network(const std::string& path, const NetworkOverrides& overr
   for_each_table(file, "population", path, [&](Keys keys) { read_population(std::move(keys), n); });
   std::vector<Planned> plans;
   std::vector<Sizes> parts;
-  for (const auto& p : n.spec.populations) parts.push_back({p.name, static_cast<uint64_t>(p.size), 48});
+  for (const auto& p : n.spec.populations)
+    parts.push_back({p.name, static_cast<uint64_t>(p.size), 48 + 8 * static_cast<double>(p.each.size())});
   for_each_table(file, "projection", path, [&](Keys keys) {
     plans.push_back(plan_projection(std::move(keys), n.spec, std::filesystem::path(path).parent_path()));
     const Planned& plan = plans.back();
@@ -236,67 +234,5 @@ NamedNetwork read_network(const std::string& path, const NetworkOverrides& overr
   }
   return n;
 }
-
-void write_network_spikes_csv(const std::string& path, const NetworkSpec& spec,
-                              const std::vector<NetworkSpike>& spikes) {
-  AtomicFile file(path);
-  std::string text = "population,neuron,time_ms\n";
-  for (const NetworkSpike& s : spikes) {
-    fmt::format_to(std::back_inserter(text), "{},{},{}\n", spec.populations[s.population].name, s.neuron, s.time);
-    if (text.size() > 1 << 20) file.write(std::as_bytes(std::span(text)), "the spikes"), text.clear();
-  }
-  file.write(std::as_bytes(std::span(text)), "the spikes");
-  file.commit();
-}
-
-#if defined(RANVIER_HAS_HDF5)
-bool has_hdf5() { return true; }
-
-namespace {
-void check_hdf5(hid_t id, const std::string& path) {
-  if (id < 0) fail("{}: HDF5 cannot write it", path);
-}
-
-void write_column(hid_t group, const char* name, hid_t type, const void* data, hsize_t n, const char* units,
-                  const std::string& path) {
-  const hid_t space = H5Screate_simple(1, &n, nullptr);
-  const hid_t set = H5Dcreate2(group, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-  check_hdf5(set, path);
-  if (n) check_hdf5(H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), path);
-  if (units) {
-    const hid_t text = H5Tcopy(H5T_C_S1), one = H5Screate(H5S_SCALAR);
-    H5Tset_size(text, std::string_view(units).size());
-    const hid_t attribute = H5Acreate2(set, "units", text, one, H5P_DEFAULT, H5P_DEFAULT);
-    check_hdf5(H5Awrite(attribute, text, units), path);
-    H5Aclose(attribute), H5Sclose(one), H5Tclose(text);
-  }
-  H5Dclose(set), H5Sclose(space);
-}
-}  // namespace
-
-void write_network_spikes_sonata(const std::string& path, const NetworkSpec& spec,
-                                 const std::vector<NetworkSpike>& spikes) {
-  const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-  check_hdf5(file, path);
-  const hid_t all = H5Gcreate2(file, "/spikes", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-  for (uint32_t p = 0; p < spec.populations.size(); ++p) {
-    std::vector<uint64_t> ids;
-    std::vector<double> times;
-    for (const NetworkSpike& s : spikes)
-      if (s.population == p) ids.push_back(s.neuron), times.push_back(s.time);
-    const hid_t group = H5Gcreate2(all, spec.populations[p].name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    check_hdf5(group, path);
-    write_column(group, "node_ids", H5T_NATIVE_UINT64, ids.data(), ids.size(), nullptr, path);
-    write_column(group, "timestamps", H5T_NATIVE_DOUBLE, times.data(), times.size(), "ms", path);
-    H5Gclose(group);
-  }
-  H5Gclose(all), H5Fclose(file);
-}
-#else
-bool has_hdf5() { return false; }
-void write_network_spikes_sonata(const std::string& path, const NetworkSpec&, const std::vector<NetworkSpike>&) {
-  fail("{}: this build has no HDF5 (libhdf5-dev)", path);
-}
-#endif
 
 }  // namespace ranvier::neuron

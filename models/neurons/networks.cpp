@@ -115,10 +115,14 @@ NamedNetwork network(std::string_view name, const NetworkOverrides& overrides) {
 }
 
 double power_share(const std::vector<NetworkSpike>& spikes, double duration, double low, double high) {
-  const auto bins = static_cast<int64_t>(duration);
-  std::vector<double> rate(static_cast<size_t>(bins), 0);
+  std::vector<double> rate(static_cast<size_t>(duration), 0);
   for (const NetworkSpike& s : spikes)
-    if (s.time >= 0 && s.time < static_cast<double>(bins)) rate[static_cast<size_t>(s.time)] += 1;
+    if (s.time >= 0 && s.time < static_cast<double>(rate.size())) rate[static_cast<size_t>(s.time)] += 1;
+  return power_share(rate, low, high);
+}
+
+double power_share(const std::vector<double>& rate, double low, double high) {
+  const auto bins = static_cast<int64_t>(rate.size());
   double mean = 0;
   for (double r : rate) mean += r / static_cast<double>(bins);
   double all = 0, band = 0;

@@ -35,15 +35,9 @@ NamedNetwork network(std::string_view name, const NetworkOverrides& overrides = 
 /// before any synapse is made.
 NamedNetwork read_network(const std::string& path, const NetworkOverrides& overrides = {});
 
-/// Spikes as CSV "population,neuron,time_ms", and in the SONATA layout: /spikes/NAME/{node_ids, timestamps}.
-void write_network_spikes_csv(const std::string& path, const NetworkSpec& spec,
-                              const std::vector<NetworkSpike>& spikes);
-void write_network_spikes_sonata(const std::string& path, const NetworkSpec& spec,
-                                 const std::vector<NetworkSpike>& spikes);
-/// True where the build has HDF5.
-bool has_hdf5();
-
-/// Shares of the power of the population rate (1 ms bins, mean taken off) in [low, high] Hz.
+/// Shares of the power of the population rate (spikes a ms, mean taken off) in [low, high] Hz.
+double power_share(const std::vector<double>& rate, double low, double high);
+/// The same of the spikes of so many ms.
 double power_share(const std::vector<NetworkSpike>& spikes, double duration, double low, double high);
 
 }  // namespace ranvier::neuron
