@@ -182,6 +182,31 @@ TEST_F(PopulationCuda, WrittenStates) {
   expect_same_state(host, device);
 }
 
+TEST_F(PopulationCuda, PeaksBelowZero) {
+  for (const Mode mode : {Mode::accurate, Mode::published}) {
+    PopulationSpec spec = neurons(70, true);
+    spec.parameters.v_peak = -10, spec.mode = mode;
+    expect_same(spec, 400, 400);
+  }
+}
+
+// v = 0 at a step's start is no crossing of 0 mV, v = 0 at its end is one: 0.04 v^2 + 5 v + 140 - u = 20 at v = -10.
+TEST_F(PopulationCuda, CrossingsOfZeroOnTheEdge) {
+  const struct {
+    double v, u;
+    int64_t crossings;
+  } starts[] = {{0, -13, 0}, {-10, 74, 1}};
+  for (const auto& [v, u, crossings] : starts)
+    for (const Device& where : {Device::cpu(), Device::cuda()}) {
+      PopulationSpec spec = neurons(3, false);
+      spec.current = Stimulus::constant(0), spec.v0 = v, spec.u0 = u, spec.precision = Precision::f64, spec.dt = 0.5;
+      spec.mode = Mode::published_2004, spec.spike_event = SpikeEvent::zero, spec.device = where;
+      Population population(spec);
+      population.advance(1);
+      EXPECT_EQ(population.total_spikes(), 3 * crossings) << where.description() << " from " << v;
+    }
+}
+
 TEST_F(PopulationCuda, FailuresNameTheNeuron) {
   for (const Device& where : {Device::cpu(), Device::cuda()}) {
     PopulationSpec spec = neurons(200, false);
