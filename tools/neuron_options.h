@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "models/neurons/networks.h"
 #include "models/neurons/presets.h"
 #include "tools/cli.h"
 
@@ -19,7 +20,8 @@ struct NeuronOptions {
   std::string file, resume;  ///< of a network: its TOML, a state to go on from
   std::optional<int64_t> n;  ///< of a population
   std::optional<double> noise_sd;
-  double noise_dt = 1;  ///< ms
+  std::optional<double> kappa;  ///< of a network's field
+  double noise_dt = 1;          ///< ms
   bool solver_given = false, mode_given = false;
 
   /// The flags of a neuron and its stimulus.
@@ -46,11 +48,14 @@ std::vector<double> positive_list(const std::string& text, const char* flag);
 /// True where FILE or --preset names a network.
 bool is_network(const NeuronOptions& options);
 void run_network(const NeuronOptions& options);
+/// The network of FILE or --preset with what the flags set over it.
+neuron::NamedNetwork chosen_network(const NeuronOptions& options);
 /// --n neurons of one preset.
 void run_population(const NeuronOptions& options);
 
 // The parts of `simulate` that have a file of their own.
 void add_simulate_compare(CLI::App& simulate);
+void add_simulate_field(CLI::App& simulate);
 void add_simulate_stability(CLI::App& simulate);
 void add_simulate_patterns(CLI::App& simulate);
 

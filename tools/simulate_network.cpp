@@ -115,6 +115,7 @@ Json summary(const NamedNetwork& named, const Network& network, const std::vecto
           {"mean_rate_hz", 1e3 * static_cast<double>(total) / network.time() / static_cast<double>(neurons)},
           {"populations", populations},
           {"synaptic_events", network.deliveries()},
+          {"synchrony", network.time() >= 20 ? Json(synchrony(spikes, spec, 0, network.time())) : Json()},
           {"power_5_15_hz", power_share(spikes, network.time(), 5, 15)},
           {"power_30_60_hz", power_share(spikes, network.time(), 30, 60)},
           {"seconds", seconds},
@@ -140,12 +141,19 @@ void write_output(const NeuronOptions& o, const NamedNetwork& named, const Netwo
 
 bool is_network(const NeuronOptions& o) { return !o.file.empty() || neuron::is_network(o.preset); }
 
-void run_network(const NeuronOptions& o) {
+NamedNetwork chosen_network(const NeuronOptions& o) {
   if (!o.file.empty() && !o.preset.empty()) throw UsageError("a file or --preset, not both");
   NamedNetwork named =
       o.file.empty() ? neuron::network(o.preset, overrides_of(o)) : neuron::read_network(o.file, overrides_of(o));
   if (named.title.empty()) named.title = std::filesystem::path(o.file).stem().string();
-  o.common.start();
+  if (o.kappa) set_kappa(named.spec, *o.kappa);
+  return named;
+}
+
+void run_network(const NeuronOptions& o) {
+  NamedNetwork named = chosen_network(o);
+  const Device device = o.common.start();
+  if (named.spec.field) named.spec.field->device = device;
   if (!o.out.empty()) create_output(o.out, "summary.json");
   const auto steps = static_cast<int64_t>(std::llround(named.duration / named.spec.dt));
   Network network(std::move(named.spec));
