@@ -73,7 +73,7 @@ Cell run_cell(const FieldOptions& options, double kappa, uint64_t seed, Device d
   Cell cell;
   while (network.step() < steps && !interrupted()) {
     network.run(std::min(chunk, steps - network.step()), &cell.spikes);
-    cell.peak = std::max(cell.peak, peak_potential(network));
+    if (network.time() >= options.settle) cell.peak = std::max(cell.peak, peak_potential(network));
   }
   int64_t cells = 0;
   for (const auto& p : network.spec().populations) cells += p.size;
@@ -102,7 +102,7 @@ Plot field_plot(const std::string& title, const std::vector<double>& kappas, con
         bottom, end - 400, end, kappa, name);
   };
   plot.body = fmt::format(
-      "set multiplot title {} noenhanced\nset lmargin 10; set rmargin 3; unset key\n"
+      "set multiplot title {} noenhanced\nset lmargin 10; set rmargin 3; unset key; set title ''\n"
       "set size 1,0.34; set origin 0,0.62\nset xlabel 'kappa (current per uV of the field)'\n"
       "set ylabel 'synchrony chi^2'; set xrange [0:{}]; set yrange [0:*]\n"
       "plot $sync using 1:2:3 with yerrorbars lw 1.5 pt 7 lc rgb '#d1495b', "
