@@ -184,14 +184,14 @@ void bench_channels(const BenchCouplingOptions& o, Json& rows) {
     std::string name;
     std::unique_ptr<Session> session;
     TrainStep step;
-    std::vector<double> times;
+    std::vector<double> times, processor;
   };
   std::vector<Arm> arms;
   const auto add = [&](const std::string& name, models::CouplingForm form, bool learned) {
     models::CouplingOptions coupling;
     coupling.form = form, coupling.sites = {"conv2", "conv3"}, coupling.learned = learned;
     const models::Recipe recipe = models::with_coupling(models::recipe("tiny"), coupling);
-    Arm arm{name, std::make_unique<Session>(Device::cpu(), SessionOptions{.seed = 1}), {}, {}};
+    Arm arm{name, std::make_unique<Session>(Device::cpu(), SessionOptions{.seed = 1}), {}, {}, {}};
     arm.step = arm.session->train_step({recipe.batch, {32, 32, 3}}, models::train_function(recipe, data.mean, data.std),
                                        recipe.optimizer, 1000);
     models::refresh_coupling(*arm.session, recipe.coupling);
@@ -206,16 +206,25 @@ void bench_channels(const BenchCouplingOptions& o, Json& rows) {
   data::Batch batch;
   for (int64_t s = 0; s < o.steps + 2; ++s) {
     batches.load(data, s % batches.size(), batch);
-    for (Arm& arm : arms) arm.times.push_back(seconds_of([&] { arm.step(batch); }));
+    for (Arm& arm : arms) {
+      const Stopwatch watch;
+      arm.step(batch);
+      arm.times.push_back(watch.wall()), arm.processor.push_back(watch.cpu());
+    }
   }
-  for (Arm& arm : arms) arm.times.erase(arm.times.begin(), arm.times.begin() + 2);
-  const double plain = median(arms[0].times);
+  for (Arm& arm : arms)
+    for (auto* times : {&arm.times, &arm.processor}) times->erase(times->begin(), times->begin() + 2);
+  const double plain = median(arms[0].times), plain_processor = median(arms[0].processor);
   for (const Arm& arm : arms) {
-    const double time = median(arm.times);
-    o.common.say("{:<44} {:<22} {:>10.2f} ms {:>+8.1f} %", arm.name, "sites conv2,conv3", 1e3 * time,
-                 100 * (time / plain - 1));
-    rows.push_back(
-        {{"name", arm.name}, {"variant", ""}, {"shape", ""}, {"ms", 1e3 * time}, {"added", time / plain - 1}});
+    const double added = median(arm.times) / plain - 1, processor = median(arm.processor) / plain_processor - 1;
+    o.common.say("{:<44} {:<22} {:>10.2f} ms {:>+8.1f} %, of processor time {:+.1f} %", arm.name, "sites conv2,conv3",
+                 1e3 * median(arm.times), 100 * added, 100 * processor);
+    rows.push_back({{"name", arm.name},
+                    {"variant", ""},
+                    {"shape", ""},
+                    {"ms", 1e3 * median(arm.times)},
+                    {"added", added},
+                    {"added_processor", processor}});
   }
 }
 

@@ -225,6 +225,16 @@ void decompose_positions(Vjp& v) {
 
 void decompose_matrix(Vjp& v) { v.set_output(0, dense(v.x(0), v.attrs<CouplingLaw>()).kappa); }
 
+/// The gradient in the positions by the law's own slope: without it, the whole dense form would be differentiated.
+void vjp_matrix(Vjp& v) {
+  v.in(0, [&] {
+    const Dense pairs = dense(v.x(0), v.attrs<CouplingLaw>());
+    const int64_t n = v.x(0).shape()[0];
+    const Tensor weights = (v.g() + transpose(v.g())) * v.y() * pairs.slope;
+    return sum(reshape(weights, {n, n, 1}) * pairs.difference, {1});
+  });
+}
+
 const OpDef positions_op{.name = "pair_positions",
                          .infer = infer_positions,
                          .decompose = decompose_positions,
@@ -249,6 +259,7 @@ const OpDef apply_op{.name = "pair_apply",
                      .flops = apply_flops};
 const OpDef matrix_op{.name = "pair_matrix",
                       .infer = infer_matrix,
+                      .vjp = vjp_matrix,
                       .decompose = decompose_matrix,
                       .variants = matrix_variants,
                       .flops = matrix_flops};
