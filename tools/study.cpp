@@ -14,13 +14,14 @@ namespace {
 struct StudyOptions {
   Common common;
   std::string config, data, out;
+  int64_t rehearse = 0;
 };
 
 /// A network that has been trained.
 struct Trained {
   std::unique_ptr<Session> session;
   models::Recipe recipe;
-  double ms_per_step = 0;
+  double ms_per_step = 0, loss = 0;
 };
 
 /// Images [first, first + count) of a set.
@@ -38,6 +39,7 @@ class Study {
       : common_(options.common), options_(options), config_(std::move(config)), progress_(common_) {}
 
   void run() {
+    if (options_.rehearse > 0) return rehearse();
     prepare();
     tune();
     for (int64_t seed : config_.seeds)  // all arms of a seed together: a stopped study has whole pairs
@@ -96,6 +98,24 @@ class Study {
   }
   int64_t low_count() const {
     return static_cast<int64_t>(std::llround(config_.low_data * static_cast<double>(train_.size())));
+  }
+
+  /// A few steps of every arm, so that a long study does not find its faults one by one.
+  void rehearse() {
+    device_ = common_.start();
+    session_options_ = common_.session_options(device_);
+    split_data();
+    watch_for_interruption();
+    nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+    for (const Arm& arm : config_.arms) {
+      label_ = "rehearsal of " + arm.name;
+      const double strength = arm.strengths.empty() ? 0 : arm.strengths.back();
+      const Trained trained = train(arm, strength, config_.tuning_seed, train_, 1, options_.rehearse);
+      const int64_t count = trained.session->parameter_count();
+      progress_.finish(fmt::format("{:<28} {:>10} parameters  loss {:.6f}", arm.name, count, trained.loss));
+      rows.push_back({{"arm", arm.name}, {"strength", strength}, {"parameters", count}, {"loss", trained.loss}});
+    }
+    common_.print({{"steps", options_.rehearse}, {"rows", rows}});
   }
 
   // ---- How long it will take
@@ -214,6 +234,7 @@ class Study {
         check_interruption();
       }
     }
+    trained.loss = step.mean_loss();
     if (way.restatistics) restatistics(session, recipe, type, data, epochs - 1);
     trained.ms_per_step = 1000 * seconds / static_cast<double>(std::max<int64_t>(done - 5, 1));
     return trained;
@@ -345,6 +366,7 @@ void add_study(CLI::App& app) {
   command->add_option("config", options->config, "TOML file")->required();
   command->add_option("--data", options->data, "Image folder, binary batches or the official archive");
   command->add_option("--out", options->out, "Folder of the runs and the report (default: runs/NAME of the file)");
+  command->add_option("--rehearse", options->rehearse, "Only so many steps of every arm; nothing is kept");
   command->callback([options] { run(*options); });
 }
 
