@@ -5,7 +5,7 @@
 #include "kernels/common/parallel.h"
 #include "kernels/izhikevich/located.h"
 #include "kernels/izhikevich/pack.h"
-#include "kernels/izhikevich/population.h"
+#include "kernels/izhikevich/population_fields.h"
 
 // A block is four packs: enough chains of dependent fma in flight for two ports. Its state, drive and counts are in
 // registers for all steps of a call; shared coefficients are too, others come from the first-level cache.
@@ -15,65 +15,6 @@ namespace ranvier::kernels::izhikevich {
 constexpr int packs = 4;
 template <class T>
 constexpr int block_width = packs* Pack<T>::lanes;
-
-/// Adams-Bashforth 2: one-step methods have no memory, this one has the slope of the step before.
-struct AdamsBashforth : Midpoint {
-  static constexpr int evaluations = 1;
-};
-template <class Method>
-constexpr bool has_memory = std::is_same_v<Method, AdamsBashforth>;
-
-template <class T>
-RANVIER_HD_INLINE Pack<T> lanes_of(const Column<T>& column, int64_t first) {
-  return column.each ? Pack<T>::load(column.each + first) : Pack<T>(column.shared);
-}
-template <class T>
-RANVIER_HD_INLINE T value_of(const Column<T>& column, int64_t neuron) {
-  return column.each ? column.each[neuron] : column.shared;
-}
-
-/// Coefficients of the lanes from `first` on (R a pack) or of one neuron (R scalar).
-template <class R, class T>
-RANVIER_HD_INLINE R coefficient(const Column<T>& column, int64_t first) {
-  if constexpr (std::is_same_v<R, T>)
-    return value_of(column, first);
-  else
-    return lanes_of(column, first);
-}
-template <class R, class T>
-RANVIER_HD_INLINE R input(const T* values, int64_t first) {
-  if constexpr (std::is_same_v<R, T>)
-    return values[first];
-  else
-    return R::load(values + first);
-}
-
-template <class R, class T>
-RANVIER_HD_INLINE Rates<R> rates_of(const PopulationCall<T>& call, int64_t first) {
-  Rates<R> k{coefficient<R>(call.p2, first), coefficient<R>(call.p1, first), coefficient<R>(call.w, first),
-             coefficient<R>(call.ab, first), coefficient<R>(call.ae, first), coefficient<R>(call.abv, first)};
-  if (call.conductance) k.p1 = fused(-k.w, input<R>(call.conductance, first), k.p1);
-  return k;
-}
-template <class R, class T>
-RANVIER_HD_INLINE Reset<R> reset_of(const PopulationCall<T>& call, int64_t first) {
-  return {coefficient<R>(call.v_peak, first), coefficient<R>(call.c, first), coefficient<R>(call.d, first)};
-}
-template <class R, class T>
-RANVIER_HD_INLINE R drive_of(const PopulationCall<T>& call, R w, int64_t first) {
-  R p0 = coefficient<R>(call.drive, first);
-  if (call.current) p0 = fused(w, input<R>(call.current, first), p0);
-  if (call.reversal) p0 = fused(w, input<R>(call.reversal, first), p0);
-  return p0;
-}
-template <class Drive, class R, class T>
-RANVIER_HD_INLINE Field<R, Drive> field_of(const PopulationCall<T>& call, const Rates<R>& k, int64_t first) {
-  const R p0 = drive_of(call, k.w, first);
-  if constexpr (std::is_same_v<Drive, Ramp<R>>)
-    return {k, {p0, coefficient<R>(call.slope, first)}};
-  else
-    return {k, {p0}};
-}
 
 /// A step of the lanes without their reset; `before` is the memory of Adams-Bashforth.
 template <class Method, class Drive, class T>
@@ -100,82 +41,38 @@ struct Outliers {
   alignas(64) T v[block_width<T>], u[block_width<T>], v1[block_width<T>], u1[block_width<T>], slope_v[block_width<T>];
 };
 
-/// Hears of the spikes in a located step.
-template <class T, class Method>
-struct SpikeObserver {
-  std::vector<Event>* events;
-  uint32_t* count;
-  const Method& method;
-  uint32_t neuron, step;
-  bool zero;
-
-  void add(double offset) {
-    if (events) events->push_back({neuron, step, offset});
-    if (count) ++*count;
-  }
-  template <class F>
-  void piece(const F& f, State<T> from, State<T> to, T offset, T length) {
-    if (!(zero && from.v < T(0) && to.v >= T(0))) return;
-    int maps = 0;
-    const T share = crossing(method, f, from, to, length, T(0), maps);
-    add(static_cast<double>(offset) + static_cast<double>(share) * static_cast<double>(length));
-  }
-  void spike(T offset, State<T>) {
-    if (!zero) add(static_cast<double>(offset));
-  }
-};
-
 inline void fail_at(ShardResult& out, Failure failure, int64_t neuron, uint32_t step) {
   if (out.failure != Failure::none) return;
   out.failure = failure, out.neuron = static_cast<uint32_t>(neuron), out.step = step;
 }
 
+/// Lists and counts the spikes of one neuron's step.
+struct ListedSpikes {
+  std::vector<Event>* events;
+  uint32_t* count;
+  uint32_t neuron, step;
+
+  void add(double offset) {
+    if (events) events->push_back({neuron, step, offset});
+    if (count) ++*count;
+  }
+};
+
 /// Finishes one lane's step that reached the peak (or 0 mV, or has no solution). Everything here is scalar.
 template <class Method, class Drive, bool Located, class T>
 void finish_lane(const PopulationCall<T>& call, const Method& method, int64_t neuron, uint32_t step, int lane,
                  Outliers<T>& lanes, ShardResult& out) {
-  const Reset<T> reset = reset_of<T>(call, neuron);
   const Field<T, Drive> f = field_of<Drive>(call, rates_of<T>(call, neuron), neuron);
-  const Length<T> length = Length<T>::whole(call.h);
-  const State<T> y{lanes.v[lane], lanes.u[lane]};
-  State<T> y1{lanes.v1[lane], lanes.u1[lane]};
-  const bool rose = call.zero && y.v < T(0) && y1.v >= T(0);
-  uint32_t* count = call.counts ? call.counts + neuron : nullptr;
-  std::vector<Event>* events = call.events ? &out.events : nullptr;
-  const auto index = static_cast<uint32_t>(neuron);
-  Ending ending = Ending::done;
-  bool jumped = false;
-  if constexpr (Located) {
-    if (y1.v < reset.v_peak && !rose) return;
-    const auto resolve = [&](const auto& map) {
-      SpikeObserver<T, std::decay_t<decltype(map)>> observer{events, count, map, index, step, call.zero};
-      const Outcome<T> outcome = locate(map, f, reset, y, y1, length.h, observer);
-      y1 = outcome.y, ending = outcome.ending, jumped = outcome.events > 0;
-      out.pieces += outcome.pieces;
-    };
-    if constexpr (has_memory<Method>) {  // events are located with midpoint, of the same order
-      y1 = Midpoint{}(f, y, length);
-      resolve(Midpoint{});
-    } else {
-      resolve(method);
-    }
-  } else {
-    if (Method::may_fail && is_nan(y1.v)) {
-      const Outcome<T> outcome = subdivide(method, f, reset, y, length.h);
-      y1 = outcome.y, ending = outcome.ending;
-      out.pieces += outcome.pieces;
-    }
-    const bool crossed = y.v < T(0) && y1.v >= T(0);
-    y1 = grid_reset(reset, y1, jumped);
-    if (call.zero ? crossed : jumped) {
-      if (events) events->push_back({index, step, call.h});
-      if (count) ++*count;
-    }
-  }
-  if (jumped && has_memory<Method>) lanes.slope_v[lane] = from_bits(decltype(to_bits(T())){} - 1);  // a NaN
-  if (ending == Ending::runaway) fail_at(out, Failure::runaway, neuron, step);
-  if (ending == Ending::unsolvable) fail_at(out, Failure::unsolvable, neuron, step);
-  lanes.v1[lane] = y1.v, lanes.u1[lane] = y1.u;
+  ListedSpikes spikes{call.events ? &out.events : nullptr, call.counts ? call.counts + neuron : nullptr,
+                      static_cast<uint32_t>(neuron), step};
+  const Finish<T> end =
+      finish_step<Located>(method, f, reset_of<T>(call, neuron), Length<T>::whole(call.h), call.h, call.zero,
+                           State<T>{lanes.v[lane], lanes.u[lane]}, State<T>{lanes.v1[lane], lanes.u1[lane]}, spikes);
+  out.pieces += end.pieces;
+  if (end.jumped && has_memory<Method>) lanes.slope_v[lane] = no_slope<T>();
+  if (end.ending == Ending::runaway) fail_at(out, Failure::runaway, neuron, step);
+  if (end.ending == Ending::unsolvable) fail_at(out, Failure::unsolvable, neuron, step);
+  lanes.v1[lane] = end.y.v, lanes.u1[lane] = end.y.u;
 }
 
 /// The lanes of a block whose bits are set.
@@ -260,8 +157,7 @@ void run_block(const PopulationCall<T>& call, const Method& method, int64_t firs
         PackMask<T> fired;
         y[p] = grid_reset(reset[p], y1[p], fired);
         counted[p] -= fired.x;
-        if constexpr (has_memory<Method>)
-          before[p].v = select(fired, R(from_bits(decltype(to_bits(T())){} - 1)), before[p].v);
+        if constexpr (has_memory<Method>) before[p].v = select(fired, R(no_slope<T>()), before[p].v);
       }
     }
   }
