@@ -191,8 +191,10 @@ OpCase form_case(CouplingForm form, int64_t rows, int64_t units) {
     u.receive = u.receive * mu, u.send = u.send * mu;
     if (!changes_activations(form)) return std::vector{coupling_penalty(in[0], u, form)};
     // the scale is a constant: its own gradient is not meant to flow, and differences would see it
-    return std::vector{coupled_activations(in[0], u, form, 0.4, full(*in[0].graph, {in[0].dtype(), {}}, 0.8))};
+    return std::vector{coupled_activations(in[0], u, form, 0.4, full(*in[0].graph, {in[1].dtype(), {}}, 0.8))};
   };
+  for (size_t operand = 1; operand < 4; ++operand) test.operands[operand].wide = true;
+  if (changes_activations(form)) test.cuda = mixed_cuda_types;
   return test;
 }
 
@@ -219,7 +221,8 @@ TEST(CouplingForms, GradientsOfBothOrders) {
 
 TEST(CouplingForms, Variants) {
   for (CouplingForm form : penalties) check_variants(form_case(form, 11, 7));
-  for (CouplingForm form : {CouplingForm::ephaptic, CouplingForm::epistatic}) check_variants(form_case(form, 11, 7));
+  for (CouplingForm form : {CouplingForm::ephaptic, CouplingForm::epistatic})
+    for (int64_t rows : {11, 5}) check_variants(form_case(form, rows, 7));  // K in one piece, and the fused sums
 }
 
 /// The energy by way of correlations (many rows) and by pairs (many units) is one number; each form is its formula.
