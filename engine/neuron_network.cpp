@@ -93,6 +93,12 @@ void check_network(const NetworkSpec& s) {
     if (!names.insert(p.name).second) fail("network: two populations are called {}", p.name);
   }
   for (const ProjectionSpec& p : s.projections) check_projection(p, s);
+  if (s.field) {
+    std::vector<std::string> all;
+    std::vector<int64_t> sizes;
+    for (const PopulationSpec& p : s.populations) all.push_back(p.name), sizes.push_back(p.size);
+    check_field(*s.field, all, sizes);
+  }
   if (s.kick)
     check("kick", "current", s.kick->current, true), check("kick", "interval", s.kick->interval, s.kick->interval > 0);
 }
@@ -104,6 +110,9 @@ std::vector<Sizes> sizes_of(const NetworkSpec& s) {
   for (const PopulationSpec& p : s.populations)
     parts.push_back({p.name, static_cast<uint64_t>(p.size),
                      element * (2 + static_cast<double>(p.each.size())) + 16.0 + (p.processes.empty() ? 0 : 4)});
+  if (s.field)
+    for (size_t p = 0; p < s.field->cells.size(); ++p)
+      parts.push_back({"field of " + s.populations[p].name, s.field->cells[p].diameters.size(), Field::bytes_a_cell});
   for (const ProjectionSpec& p : s.projections) {
     const Connections& c = p.connections;
     const double list = (c.target.empty() ? 0 : 4) + (c.delay.empty() ? 0 : 2);
@@ -174,18 +183,16 @@ Network::Network(Network&&) noexcept = default;
 
 void Network::run(int64_t steps, std::vector<NetworkSpike>* spikes) { implementation_->run(steps, spikes); }
 
-void Network::couple(FieldCoupling coupling) {
-  check("field coupling", "tau", coupling.tau, coupling.tau > 0);
-  if (coupling.interval < 1) fail("field coupling: interval = {} steps is not allowed", coupling.interval);
-  implementation_->coupling = std::move(coupling);
-}
-
 const NetworkSpec& Network::spec() const { return implementation_->spec; }
 int64_t Network::step() const { return implementation_->n; }
 int64_t Network::spikes_of(int population) const { return implementation_->counts.at(population); }
 int64_t Network::deliveries() const { return implementation_->deliveries; }
 double Network::v(int population, int64_t neuron) const {
   return implementation_->potential(population, neuron, false);
+}
+double Network::field(int population, int64_t neuron) const {
+  const Field* field = implementation_->field.get();
+  return field && field->holds(population) ? field->potential(population, neuron) : 0;
 }
 double Network::u(int population, int64_t neuron) const { return implementation_->potential(population, neuron, true); }
 double Network::receptor_state(int population, int receptor, int64_t neuron) const {
@@ -215,10 +222,11 @@ std::string Network::bill() const {
 }
 
 std::string Network::Implementation::fingerprint() const {
-  std::string text = fmt::format("ranvier network 1; solver {} mode {} {} dt {} seed {}", name(spec.solver),
+  std::string text = fmt::format("ranvier network 2; solver {} mode {} {} dt {} seed {}", name(spec.solver),
                                  name(spec.mode), name(spec.precision), spec.dt, spec.seed);
   for (const auto& p : spec.populations) text += fmt::format("; {} {}", p.name, p.size);
   for (const auto& p : paths) text += fmt::format("; {} {}", p.spec.name, p.spec.connections.offset.back());
+  if (field) text += fmt::format("; a field of {} cells", field->state().size() / 2);
   return text + "\n";
 }
 

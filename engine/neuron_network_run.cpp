@@ -98,7 +98,7 @@ struct Cells {
   std::vector<T> v, u, base;
   std::vector<std::vector<T>> columns;  ///< k, then v_peak c d
   std::vector<double> capacity, q0;     ///< of p0 = (q0 + I) / C
-  std::vector<float> noise, field, trace;
+  std::vector<float> noise, field;
   std::vector<std::unique_ptr<Receiver<T>>> receivers;
   std::vector<sy::ReceptorArrays<T>> arrays;
   sy::Tick<T> tick;
@@ -140,7 +140,8 @@ class Running final : public Network::Implementation {
   bool stimulate(Cells<T>& c);
   void make_noise(Cells<T>& c);
   void kick();
-  void exchange();
+  void start_field();
+  void feel();
   void advance(Cells<T>& c);
   [[noreturn]] void fail_neuron(const Cells<T>& c, int64_t neuron, bool runaway) const;
   void send(int p, std::vector<NetworkSpike>* spikes);
@@ -173,6 +174,7 @@ Running<T>::Running(NetworkSpec s) : Implementation(std::move(s)) {
     for (auto& c : cells_) c.kick = receiver(c, {}, std::abs(spec.kick->current), false);
   }
   for (auto& c : cells_) finish_receivers(c);
+  if (spec.field) start_field();
   for (Path& path : paths)
     path.prepare(cells_[path.spec.source].spec.size, cells_[path.spec.target].spec.size, spec,
                  1 / static_cast<double>(cells_[path.spec.target].arrays[path.receptor].unit));
@@ -333,19 +335,22 @@ void Running<T>::kick() {
 }
 
 template <class T>
-void Running<T>::exchange() {
-  if (!coupling.exchange) return;
-  if (n % coupling.interval == 0) {
-    FieldCoupling::Exchange e{static_cast<double>(n) * spec.dt, {}, {}};
-    for (auto& c : cells_) {
-      const auto size = static_cast<size_t>(c.spec.size);
-      if (c.field.empty()) c.field.assign(c.padded, 0), c.trace.assign(c.padded, 0), c.tick.field = c.field.data();
-      e.trace.emplace_back(c.trace.data(), size), e.current.emplace_back(c.field.data(), size);
-    }
-    coupling.exchange(e);
+void Running<T>::start_field() {
+  field = std::make_unique<Field>(*spec.field, spec.dt);
+  for (int p = 0; p < static_cast<int>(cells_.size()); ++p) {
+    Cells<T>& c = cells_[p];
+    if (!field->holds(p)) continue;
+    c.field.assign(static_cast<size_t>(c.padded), 0);
+    c.tick.field = c.field.data();
   }
-  const auto factor = static_cast<float>(kernels::math::exp(-spec.dt / coupling.tau));
-  for (auto& c : cells_) sy::cpu::decay(c.padded, factor, c.trace.data(), c.trace.data());
+}
+
+/// Currents of the field over the step.
+template <class T>
+void Running<T>::feel() {
+  if (!field) return;
+  for (int p = 0; p < static_cast<int>(cells_.size()); ++p)
+    if (field->holds(p)) field->currents(p, std::span(cells_[p].field).first(static_cast<size_t>(cells_[p].spec.size)));
 }
 
 template <class T>
@@ -383,7 +388,7 @@ void Running<T>::send(int p, std::vector<NetworkSpike>* out) {
   for (const sy::Spike& s : c.spikes) {
     const double time = begin + s.offset;
     if (out) out->push_back({time, static_cast<uint32_t>(p), s.neuron});
-    if (!c.trace.empty()) c.trace[s.neuron] += 1.0f;
+    if (field) field->spike(p, s.neuron, spec.dt - s.offset);
     const int64_t wait = printed(spec.mode) || !(s.offset > 0) ? 0 : 1;
     for (Path& path : paths)
       if (path.spec.source == p) path.send(s.neuron, n, wait, time);
@@ -398,9 +403,10 @@ void Running<T>::step(std::vector<NetworkSpike>* out) {
     deliveries += path.deliver(n, c.spec.size, r.arrived, r.scratch);
   }
   kick();
-  exchange();
+  feel();
   for (auto& c : cells_) stimulate(c), make_noise(c), advance(c);
   for (int p = 0; p < static_cast<int>(cells_.size()); ++p) send(p, out);
+  if (field) field->advance();
   for (Path& path : paths)
     if (path.spec.stdp)
       path.learn(n, printed(spec.mode) ? 0 : 1, cells_[path.spec.source].spikes, cells_[path.spec.target].spikes);
@@ -410,7 +416,7 @@ void Running<T>::step(std::vector<NetworkSpike>* out) {
 /// Batches of steps under one stimulus.
 template <class T>
 void Running<T>::run_on_device(int64_t steps, std::vector<NetworkSpike>* out) {
-  if (coupling.exchange) fail("network: a field coupling is stepped on the CPU: --device cpu");
+  if (field) fail("network: the cells of a field are stepped on the CPU: --device cpu");
   for (const int64_t end = n + steps; n < end;) {
     int64_t until = n + 1;
     for (size_t p = 0; p < cells_.size(); ++p)
@@ -439,10 +445,9 @@ void Running<T>::state(StateArchive& archive) {
   archive.fixed(counts);
   for (auto& c : cells_) {
     archive.fixed(c.v), archive.fixed(c.u), archive.fixed(c.noise);
-    archive.list(c.field), archive.list(c.trace);
-    if (archive.loading) c.tick.field = c.field.empty() ? nullptr : c.field.data();
     for (auto& r : c.receivers) archive.fixed(r->decaying), archive.fixed(r->rising);
   }
+  if (field) archive.fixed(field->state());
   for (Path& path : paths) path.state(archive);
   if (archive.loading && device_) device_->changed();
 }

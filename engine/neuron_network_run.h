@@ -99,7 +99,7 @@ struct Network::Implementation {
 
   NetworkSpec spec;  ///< without the projections, which `paths` hold
   std::vector<Path> paths;
-  FieldCoupling coupling;
+  std::unique_ptr<Field> field;
   int64_t n = 0, deliveries = 0;
   std::vector<int64_t> counts;  ///< spikes of populations
 };

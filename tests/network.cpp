@@ -341,23 +341,6 @@ TEST(Network, ResumesWithTheSameBits) {
   }
 }
 
-TEST(Network, FieldCouplingReadsAndWrites) {
-  NetworkSpec s;
-  s.populations = {cells("a", 3, 10), cells("b", 2)};
-  Network off(s), zero(s), on(s);
-  zero.couple({5, 1, [](const FieldCoupling::Exchange&) {}});
-  on.couple({5, 10, [](const FieldCoupling::Exchange& e) {
-               float sum = 0;
-               for (float q : e.trace[0]) sum += q;
-               for (float& current : e.current[1]) current = 3 * sum;
-             }});
-  off.run(1000), zero.run(1000), on.run(1000);
-  EXPECT_EQ(off.v(0, 0), zero.v(0, 0));
-  EXPECT_EQ(off.v(0, 0), on.v(0, 0));
-  EXPECT_EQ(off.spikes_of(1), 0);
-  EXPECT_GT(on.spikes_of(1), 0);
-}
-
 TEST(Network, ListsFromCsv) {
   ConnectSpec c;
   c.name = "list", c.sources = 3, c.targets = 4, c.dt = 0.5;
