@@ -117,7 +117,7 @@ void run_population(const NeuronOptions& o) {
   const neuron::Preset preset = o.chosen();
   neuron::PopulationSpec spec = population_spec(o, preset, *o.n);
   const int64_t steps = whole_steps(duration_of(o, preset), spec.dt);
-  o.common.start();
+  spec.device = o.common.start();
   // With the counts of the record. The description's own columns are there already.
   neuron::check_memory({{spec.name, static_cast<uint64_t>(spec.size),
                          8 + static_cast<double>(neuron::bytes_of(spec)) / static_cast<double>(spec.size)}},
