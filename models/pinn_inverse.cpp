@@ -17,6 +17,8 @@ namespace {
 
 using optimize::Qr;
 
+constexpr int64_t likelihood_iterations = 60;  // a search that finds its way needs 5 to 20
+
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2), values.end());
   return values[values.size() / 2];
@@ -46,7 +48,7 @@ class Inverse {
     Likelihood likelihood(*program_, pieces_, shared_, count);
     Likelihood::Result exact;
     if (going)
-      exact = likelihood.run(options_.iterations, [&](int64_t iteration, double misfit) {
+      exact = likelihood.run(likelihood_iterations, [&](int64_t iteration, double misfit) {
         return going = !progress || progress(result.iterations + iteration, misfit);
       });
     report(exact, result);
@@ -301,19 +303,20 @@ class Inverse {
   void report(const Likelihood::Result& exact, InverseResult& result) const {
     const bool followed = !exact.covariance.empty();
     const auto count = names_.size();
-    result.iterations += exact.iterations;
-    result.noise_mv =
-        noise_ * std::sqrt(exact.misfit / static_cast<double>(exact.samples - static_cast<int64_t>(count)));
-    result.physics_loss = exact.equations, result.misfit = exact.misfit, result.samples = exact.samples;
+    const double none = std::numeric_limits<double>::quiet_NaN();
+    const auto freedom = static_cast<double>(exact.samples - static_cast<int64_t>(count));
+    result.iterations += exact.iterations, result.samples = exact.samples;
+    result.noise_mv = followed ? noise_ * std::sqrt(exact.misfit / freedom) : none;
+    result.misfit = followed ? exact.misfit : std::numeric_limits<double>::infinity();
+    result.physics_loss = followed ? exact.equations : none;
     if (!exact.converged)
-      result.failure = followed ? fmt::format("the search did not settle in {} iterations", options_.iterations)
+      result.failure = followed ? fmt::format("the search did not settle in {} iterations", exact.iterations)
                                 : "the equations cannot be followed from the first estimates on: other starting values "
                                   "of the parameters, or other known ones, may help";
     const ThetaForm form(neuron_, options_.A_mv);
     for (size_t k = 0; k < count; ++k) {
       double value = followed ? exact.shared[k] : shared_[k];
-      double error = followed ? result.noise_mv * std::sqrt(exact.covariance[k * count + k])
-                              : std::numeric_limits<double>::quiet_NaN();
+      double error = followed ? result.noise_mv * std::sqrt(exact.covariance[k * count + k]) : none;
       if (names_[k] == "c") {  // its unknown is phi at c
         error *= options_.A_mv / (std::cos(value) * std::cos(value));
         value = form.v(value);

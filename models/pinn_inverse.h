@@ -25,7 +25,7 @@ struct Estimate {
 
 struct InverseOptions {
   std::vector<std::string> unknown = {"a", "b", "c", "d"};  ///< any of a b c d C k
-  int64_t hidden = 10, points = 48;
+  int64_t hidden = 12, points = 64;
   double A_mv = 20;
   /// Standard deviation that a scaled residual of the equations may have at the end of the joint search; it falls there
   /// in stages from ten times as much: weaker still, and the parameters would wander off with the networks.
@@ -43,9 +43,9 @@ struct InverseResult {
   double misfit = 0;              ///< sum of squared differences over recording_noise_mv^2
   int64_t spikes = 0, samples = 0, iterations = 0;
   std::string failure;  ///< empty, or why these are no estimates of highest likelihood
-  /// Whether what is left is the recording's own noise (to 5 %): if not, a known parameter or the current is wrong, and
-  /// intervals say nothing.
-  bool describes() const { return noise_mv <= 1.05 * recording_noise_mv; }
+  /// Whether what is left is the recording's own noise (to 5 % and 5 uV): if not, a known parameter or the current is
+  /// wrong, and intervals say nothing.
+  bool describes() const { return noise_mv <= 1.05 * recording_noise_mv + 0.005; }
 };
 
 /// Estimates the unknown parameters; `guess` holds the known ones, where the unknown start, and the state at the first

@@ -16,8 +16,8 @@ using optimize::Qr;
 namespace {
 
 constexpr double wanted = 1e-12;  // mean squared residual of a piece's equations that ends its search
-constexpr double enough = 1e-10;  // and the most that counts as solved: some 1e-3 mV, far below any recording's noise
-constexpr double close = 0.1;     // standard errors from the maximum at which a search ends
+constexpr double enough = 1e-11;  // and the most that counts as solved: some 1e-3 mV, far below any recording's noise
+constexpr double close = 0.05;    // standard errors from the maximum at which a search ends
 
 /// (R'R)^-1 of a triangle: rows of R^-T by forward substitution, and their products.
 std::vector<double> inverse_square(Qr& r, int64_t n) {
@@ -98,21 +98,22 @@ bool Likelihood::solve(Piece& piece, std::vector<double>& shared) {
   const double guess = start.back();
   optimize::Options options{.max_iterations = 300, .wanted_value = wanted};
   options.stall_share = 0.3, options.patience = 20, options.max_trials = 12;
-  optimize::Result best;
-  best.value = std::numeric_limits<double>::infinity();
-  // units that the noise has drawn together cannot be told apart again: then from new ones
-  for (int attempt = 0; attempt < 4 && !(best.value <= enough); ++attempt) {
+  // Units that the noise has drawn together cannot be told apart again, and a network can hide a jump between training
+  // points: then from new units.
+  for (int attempt = 0; attempt < 4; ++attempt) {
     if (attempt) {
       start = spread_units(program_.shape(), random_);
       if (end >= 0) start.push_back(guess);
     }
-    optimize::Result result = optimize::levenberg_marquardt(f, rows, start, options);
-    if (result.value < best.value) best = std::move(result);
+    const optimize::Result result = optimize::levenberg_marquardt(f, rows, start, options);
+    if (!(result.value <= enough)) continue;
+    put(result.x);
+    const double fresh = program_.fresh_loss(piece, shared, random_);
+    if (!(fresh <= enough && piece.value(end_, shared) > piece.value(start_, shared))) continue;
+    worst_ = std::max(worst_, fresh);
+    return true;
   }
-  if (!std::isfinite(best.value)) return false;
-  put(best.x);
-  worst_ = std::max(worst_, best.value);
-  return best.value <= enough && piece.value(end_, shared) > piece.value(start_, shared);
+  return false;
 }
 
 /// Moves every piece to the parameters `at`, starting from the tangent at the accepted ones.

@@ -9,6 +9,8 @@
 
 namespace ranvier::pinn {
 
+constexpr int64_t fresh_factor = 10;  // new points for each training point
+
 /// A trace of one piece. phi = phi0 + spike (phi_peak - phi0) s + m N_1, m = s or s (1 - s);  u = u0 + scale s N_2.
 struct PieceProgram::Trace {
   struct Path {
@@ -70,8 +72,7 @@ struct PieceProgram::Trace {
     }
   };
 
-  Part equations() {
-    const int64_t points = of.options_.points;
+  Part equations(int64_t points) {
     const double A = of.options_.A_mv,
                  root2 = (neuron.q1 * neuron.q1 - 4 * neuron.q2 * neuron.q0) / (4 * neuron.q2 * neuron.q2);  // h^2
     const Tensor s = column("s", points);
@@ -121,16 +122,20 @@ PieceProgram::PieceProgram(const Neuron& n, const InverseOptions& o, int64_t sam
   state_.set_parameter_type(DType::f64);
   {
     Trace t(n, *this);
-    const Tensor equations = t.equations().values(), data = t.data(noise).values(), links = t.links().values();
+    const Tensor equations = t.equations(o.points).values(), data = t.data(noise).values(), links = t.links().values();
     value_ = compile(t.graph, std::vector{concat({equations, data, links}, 0)});
   }
   {
     Trace t(n, *this);
-    equations_ = compile(t.graph, std::vector{t.equations().values()});
+    equations_ = compile(t.graph, std::vector{t.equations(o.points).values()});
   }
   {
     Trace t(n, *this);
-    equation_rows_ = compile(t.graph, std::vector{t.equations().block(parameters())});
+    fresh_ = compile(t.graph, std::vector{mean(square(t.equations(fresh_factor * o.points).values()))});
+  }
+  {
+    Trace t(n, *this);
+    equation_rows_ = compile(t.graph, std::vector{t.equations(o.points).block(parameters())});
   }
   Trace t(n, *this);
   const Tensor data = t.data(noise).block(parameters()), links = t.links().block(parameters());
@@ -138,26 +143,36 @@ PieceProgram::PieceProgram(const Neuron& n, const InverseOptions& o, int64_t sam
 }
 
 std::vector<double> PieceProgram::residuals(const Piece& piece, const std::vector<double>& shared, double precision) {
-  set(value_, piece, shared, precision, true, true);
+  set(value_, piece, shared, precision), set_data(value_, piece);
+  value_.set<double>("s", chebyshev(options_.points));
   value_.run();
   return value_.get<double>(0);
 }
 
 std::vector<double> PieceProgram::equations(const Piece& piece, const std::vector<double>& shared) {
-  set(equations_, piece, shared, 1, true, false);
+  set(equations_, piece, shared, 1);
+  equations_.set<double>("s", chebyshev(options_.points));
   equations_.run();
   return equations_.get<double>(0);
 }
 
+double PieceProgram::fresh_loss(const Piece& piece, const std::vector<double>& shared, std::mt19937_64& random) {
+  set(fresh_, piece, shared, 1);
+  fresh_.set<double>("s", chebyshev_sample(fresh_factor * options_.points, random));
+  fresh_.run();
+  return fresh_.scalar(0);
+}
+
 std::vector<double> PieceProgram::equation_block(const Piece& piece, const std::vector<double>& shared,
                                                  double precision) {
-  set(equation_rows_, piece, shared, precision, true, false);
+  set(equation_rows_, piece, shared, precision);
+  equation_rows_.set<double>("s", chebyshev(options_.points));
   equation_rows_.run();
   return equation_rows_.get<double>(0);
 }
 
 std::vector<double> PieceProgram::data_block(const Piece& piece, const std::vector<double>& shared, double precision) {
-  set(data_rows_, piece, shared, precision, false, true);
+  set(data_rows_, piece, shared, precision), set_data(data_rows_, piece);
   data_rows_.run();
   return data_rows_.get<double>(0);
 }
@@ -175,24 +190,23 @@ Point PieceProgram::end(const Piece& piece, const std::vector<double>& shared) c
   return {phi, piece.value(u0_, shared) + u_scale_ * y.value[1]};
 }
 
-void PieceProgram::set(Program& program, const Piece& piece, const std::vector<double>& shared, double precision,
-                       bool points, bool data) {
+void PieceProgram::set(Program& program, const Piece& piece, const std::vector<double>& shared, double precision) {
   const auto scalar = [&](const std::string& name, double value) { program.set<double>(name, std::span(&value, 1)); };
   for (int64_t k = 0; k < locals; ++k) scalar(fmt::format("local{}", k), piece.value(static_cast<Local>(k), shared));
   scalar("precision", precision), scalar("spike", piece.spike), scalar("current", piece.current);
-  if (points) program.set<double>("s", chebyshev(options_.points));
-  if (data) {
-    scalar("link", !piece.last);
-    const auto count = static_cast<size_t>(samples_);
-    const double middle = 0.5 * (piece.known[start_] + piece.known[end_]);
-    std::vector<double> t(count, middle), v(count, 0.0), mask(count, 0.0);
-    std::copy(piece.t.begin(), piece.t.end(), t.begin());
-    std::copy(piece.v.begin(), piece.v.end(), v.begin());
-    std::fill_n(mask.begin(), piece.t.size(), 1.0);
-    program.set<double>("t", t), program.set<double>("v", v), program.set<double>("mask", mask);
-  }
   state_.materialise();
   state_.set<double>("parameters", "theta", piece.theta);
+}
+
+void PieceProgram::set_data(Program& program, const Piece& piece) {
+  const double link = !piece.last, middle = 0.5 * (piece.known[start_] + piece.known[end_]);
+  const auto count = static_cast<size_t>(samples_);
+  std::vector<double> t(count, middle), v(count, 0.0), mask(count, 0.0);
+  std::copy(piece.t.begin(), piece.t.end(), t.begin());
+  std::copy(piece.v.begin(), piece.v.end(), v.begin());
+  std::fill_n(mask.begin(), piece.t.size(), 1.0);
+  program.set<double>("t", t), program.set<double>("v", v), program.set<double>("mask", mask);
+  program.set<double>("link", std::span(&link, 1));
 }
 
 }  // namespace ranvier::pinn

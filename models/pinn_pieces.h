@@ -1,6 +1,7 @@
 // The inverse problem's parts: pieces of a recording with a network each, and the compiled residuals of one.
 #pragma once
 #include <cstdint>
+#include <random>
 #include <vector>
 
 #include "models/pinn_inverse.h"
@@ -45,6 +46,8 @@ class PieceProgram {
   std::vector<double> residuals(const Piece&, const std::vector<double>& shared, double precision);
   /// Of the equations alone.
   std::vector<double> equations(const Piece&, const std::vector<double>& shared);
+  /// Mean squared residual of the equations at ten times as many new points.
+  double fresh_loss(const Piece&, const std::vector<double>& shared, std::mt19937_64& random);
   /// Row-major, rows() x width(), and its parts: equation_rows() of equations; samples and links.
   std::vector<double> block(const Piece&, const std::vector<double>& shared, double precision);
   std::vector<double> equation_block(const Piece&, const std::vector<double>& shared, double precision);
@@ -54,14 +57,15 @@ class PieceProgram {
 
  private:
   struct Trace;
-  void set(Program&, const Piece&, const std::vector<double>& shared, double precision, bool points, bool data);
+  void set(Program&, const Piece&, const std::vector<double>& shared, double precision);
+  void set_data(Program&, const Piece&);
 
   InverseOptions options_;
   MlpShape shape_;
   int64_t samples_;
   double phi_peak_, u_scale_;
   State state_;
-  Program value_, equations_, equation_rows_, data_rows_;
+  Program value_, equations_, fresh_, equation_rows_, data_rows_;
 };
 
 }  // namespace ranvier::pinn
