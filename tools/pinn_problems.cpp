@@ -22,14 +22,20 @@ void infer(const InferOptions& o) {
   guess.set(o.params);
   const pinn::Current current = pinn::Current::parse(o.current.empty() ? default_current(o.neuron) : o.current);
   const Reference trace = read_reference(o.trace);
-  if (trace.v_mv.empty()) throw UsageError(fmt::format("{}: there are no columns t_ms and v_mv", o.trace));
+  if (trace.v_mv.empty()) throw UsageError(fmt::format("{}: there are no samples in columns t_ms and v_mv", o.trace));
+  const pinn::Recording recording{trace.t_ms, trace.v_mv};
+  try {
+    recording.check();
+  } catch (const Error& e) {
+    throw UsageError(fmt::format("{}: {}", o.trace, e.what()));
+  }
   pinn::InverseOptions options;
   options.unknown = o.unknown, options.seed = o.common.seed.value_or(0);
   watch_for_interruption();
   Progress progress(o.common);
   const Stopwatch watch;
   const pinn::InverseResult result =
-      pinn::infer({trace.t_ms, trace.v_mv}, guess, current, options, [&](int64_t iteration, double misfit) {
+      pinn::infer(recording, guess, current, options, [&](int64_t iteration, double misfit) {
         progress.update(fmt::format("iteration {:>4}  misfit {:.6g}", iteration, misfit));
         return !interrupted();
       });
