@@ -133,6 +133,7 @@ void report(const PinnOptions& o, const Problem& p, const pinn::Solution& soluti
 void run_windows(const PinnOptions& o) {
   const Problem p = problem_of(o);
   const std::filesystem::path folder = run_folder(o.out, o.neuron);
+  create({folder});  // what cannot be written is better known before the work
   watch_for_interruption();
   o.common.say("{}: current {}, {} ms, quality {}; no data, only the equations", p.neuron.name, p.spec, o.duration_ms,
                o.quality);
@@ -144,7 +145,6 @@ void run_windows(const PinnOptions& o) {
         return !interrupted();
       });
   const double seconds = watch.wall(), cpu = watch.cpu();
-  create({folder});
   solution.save((folder / "model.safetensors").string());
   const std::string pictures = solution.segments.empty()
                                    ? "no window was met: there is nothing to draw"
@@ -233,7 +233,6 @@ BaselineResult run_baseline(const PinnOptions& o, const Problem& p, const std::s
   std::string text = "t_ms,v_mv,u\n", loss = "step,loss\n";
   for (double t = 0; t <= o.duration_ms; t += o.sample_ms) text += fmt::format("{},{},{}\n", t, at(t).v, at(t).u);
   for (size_t i = 0; i < training.history().size(); ++i) loss += fmt::format("{},{:.6e}\n", i, training.history()[i]);
-  create({*folder});
   write_file(*folder / "solution.csv", text);
   write_file(*folder / "loss.csv", loss);
   return r;
@@ -263,6 +262,7 @@ void run(const PinnOptions& o) {
   if (o.design == "windows") return run_windows(o);
   const Problem p = problem_of(o);
   const std::filesystem::path folder = run_folder(o.out, o.neuron + "-" + o.design);
+  create({folder});
   watch_for_interruption();
   o.common.print(baseline_json(o.design, run_baseline(o, p, o.design, o.effort, &folder)));
   if (interrupted()) throw Exit{130};
