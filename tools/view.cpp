@@ -1,10 +1,13 @@
-// `ranvier view`: serves the live neuron, the live population and every run to a browser.
+// `ranvier view`: serves the live neuron, the live population and every run to a browser; `ranvier report`: runs as a
+// file.
 #include <thread>
 
 #include "tools/cli.h"
 #if defined(RANVIER_HAS_VIEW)
+#include "tools/run.h"
 #include "tools/view/app.h"
 #include "tools/view/gate.h"
+#include "tools/view/report.h"
 #endif
 
 namespace ranvier::cli {
@@ -15,6 +18,12 @@ struct ViewOptions {
   std::string address = "127.0.0.1", runs = "runs";
   std::vector<std::string> hosts;
   int port = 8080;
+};
+
+struct ReportOptions {
+  Common common;
+  std::vector<std::string> runs;
+  std::string out = "report.html";
 };
 
 #if defined(RANVIER_HAS_VIEW)
@@ -41,20 +50,39 @@ void run(const ViewOptions& options) {
   throw Exit{130};
 }
 
-#else
-
-void run(const ViewOptions&) {
-  throw UsageError(
-      "this build has no viewer: it needs libboost-dev, libjs-three and libjs-dygraphs (tools/dependencies build), "
-      "then "
-      "cmake again");
+void report(const ReportOptions& options) {
+  const std::vector<std::filesystem::path> folders(options.runs.begin(), options.runs.end());
+  const std::string html = view::report_html(folders);
+  write_file(options.out, html);
+  options.common.say("{}: {} run{}, {:.0f} KB, needs nothing else", options.out, folders.size(),
+                     folders.size() == 1 ? "" : "s", 1e-3 * static_cast<double>(html.size()));
+  options.common.print({{"out", options.out}, {"runs", options.runs}, {"bytes", html.size()}});
 }
 
+#else
+
+[[noreturn]] void missing() {
+  throw UsageError(
+      "this build has no viewer: it needs libboost-dev, libjs-three and libjs-dygraphs, then cmake again");
+}
+void run(const ViewOptions&) { missing(); }
+void report(const ReportOptions&) { missing(); }
+
 #endif
+
+void add_report(CLI::App& app) {
+  auto options = std::make_shared<ReportOptions>();
+  auto* command = app.add_subcommand("report", "Writes runs as one HTML file to send to a colleague");
+  command->add_flag("--json", options->common.json, "One JSON object on standard output");
+  command->add_option("runs", options->runs, "Run folders")->required();
+  command->add_option("--out", options->out, "The file")->capture_default_str();
+  command->callback([options] { report(*options); });
+}
 
 }  // namespace
 
 void add_view(CLI::App& app) {
+  add_report(app);
   auto options = std::make_shared<ViewOptions>();
   auto* command = app.add_subcommand("view", "Shows a live neuron, a live population and every run in a browser");
   options->common.add_to(*command);

@@ -262,5 +262,176 @@ class Neuron(Page):
         self.no_errors()
 
 
+class Population(Page):
+    def open(self, **options):
+        super().open(**options)
+        self.js("location.hash = 'population'")
+        self.wait("a population frame", "return Ranvier.population.frame() !== null && Ranvier.population.drawnRate() > 0")
+
+    def test_sliders_and_regimes(self):
+        self.open()
+        table = self.js("return Ranvier.link.controls")
+        for regime in table["population.preset"]["choices"]:
+            self.choose("population.preset", regime)
+            before = self.js("return Ranvier.population.frame().parts[0].spikeCount")
+            self.wait("spikes", "return Ranvier.population.frame().parts[0].spikeCount > arguments[0]", before)
+        for name in ("neurons", "input", "synapses", "inhibition", "window", "speed"):
+            for share, end in ((1, "high"), (0, "low")):
+                self.slide("population." + name, share)
+                self.assertEqual(self.value("population." + name), table["population." + name][end])
+        self.assertTrue(self.js("return document.querySelector('input[data-name=\"population.ephaptic\"]').disabled"))
+        self.js("document.getElementById('population-step').click()")
+        self.settled()
+        self.assertEqual(self.value("population.run"), "pause")
+        self.no_errors()
+
+    def test_look(self):
+        self.open()
+        for regime in self.js("return Ranvier.link.controls")["population.preset"]["choices"]:
+            self.choose("population.preset", regime)
+            self.wait("two thirds of a window", "return Ranvier.population.frame().time > 700", seconds=60)
+            self.picture(f"population-{regime}")
+        self.scheme("dark")
+        self.picture("population-dark")
+        self.size(360, 800)
+        time.sleep(0.3)
+        self.assertLessEqual(self.js("return document.documentElement.scrollWidth"), 360)
+        self.picture("population-360")
+        self.no_errors()
+
+
+DESIGN = """
+model = "tiny"
+epochs = 1
+batch = 16
+held_out = 40
+seeds = [1, 2, 3, 4, 5, 6]
+images = 4
+strong_images = 2
+square_queries = 2
+low_data = 0
+strong_attacks = []
+treatment = "dropout"
+falsifier = ["none"]
+[tuning]
+epochs = 1
+[[arm]]
+name = "none"
+[[arm]]
+name = "dropout"
+kind = "dropout"
+sites = ["block3"]
+strengths = [0.5]
+"""
+
+
+class Runs(Page):
+    def make(self):
+        """Real run folders, as the commands write them."""
+        write_batches(self.folder / "data")
+        cpu = ["--device", "cpu"]
+        for seed in (1, 2):
+            self.ok("train", "--model", "tiny", "--epochs", 2, "--batch", 16, "--data", "data", "--seed", seed,
+                    "--out", f"runs/tiny-{seed}", *cpu)
+        self.ok("pinn", "--neuron", "rs2003", "--duration-ms", 40, "--out", "runs/pinn")
+        self.ok("simulate", "--preset", "ch2007", "--out", "runs/chattering")
+        if not SANITIZED:
+            (self.folder / "study.toml").write_text(DESIGN)
+            self.ok("study", "coupling", "study.toml", "--data", "data", "--out", "runs/study", *cpu, timeout=600)
+
+    def choose_runs(self, *names):
+        self.js("Ranvier.runs.choose(arguments[0])", list(names))
+        for name in names:
+            self.wait(f"run {name}", "return document.querySelector(`article[data-run='${arguments[0]}']`) !== null", name)
+        time.sleep(0.3)  # charts are drawn in the next animation frame
+
+    def text(self):
+        return self.js("return document.getElementById('run-content').textContent")
+
+    def test_every_kind_of_run(self):
+        self.make()
+        self.open()
+        self.js("location.hash = 'runs'")
+        self.wait("the list", "return document.querySelectorAll('#run-list input').length >= 4")
+        self.choose_runs("tiny-1")
+        for words in ("Training loss", "Confusion matrix", "First-layer filters", "images it gets wrong".capitalize()):
+            self.assertIn(words, self.text())
+        self.assertGreater(self.js("return document.querySelectorAll('.chart canvas').length"), 0)
+        evaluation = json.loads((self.folder / "runs/tiny-1/evaluation.json").read_text())
+        self.assertEqual(self.js("return document.querySelectorAll('.mistakes > figure').length"), len(evaluation["mistakes"]))
+        self.picture("runs-training")
+        with (self.folder / "runs/tiny-1/metrics.jsonl").open("a") as file:  # a run that goes on, caught in mid-line
+            file.write('{"step": 99, "epoch": 3, "train_lo')
+        self.wait("the torn line to be said", "return document.getElementById('run-content').textContent.includes('half-written')")
+        self.choose_runs("tiny-1", "tiny-2")
+        self.assertIn("Side by side", self.text())
+        self.picture("runs-overlaid")
+        self.choose_runs("pinn")
+        for tab in ("Overview", "Training", "Accuracy", "Neuronal", "Performance"):
+            self.js("[...document.querySelectorAll('[role=tab]')].find((b) => b.textContent === arguments[0]).click()", tab)
+            time.sleep(0.3)
+            self.picture(f"runs-pinn-{tab.lower()}")
+        summary = json.loads((self.folder / "runs/pinn/summary.json").read_text())
+        self.js("document.querySelector('[role=tab]').click()")
+        self.assertIn(f"{summary['spikes']}spikes found", self.text())
+        self.choose_runs("chattering")
+        self.picture("runs-simulation")
+        if not SANITIZED:
+            self.choose_runs("study")
+            self.assertIn("The claim", self.text())
+            self.picture("runs-study")
+        self.size(360, 800)
+        self.choose_runs("tiny-2")
+        self.assertLessEqual(self.js("return document.documentElement.scrollWidth"), 360)
+        self.picture("runs-360")
+        self.no_errors()
+        self.ok("report", "runs/tiny-1", "runs/pinn", "--out", "report.html")
+        self.browser.get((self.folder / "report.html").as_uri())
+        self.wait("the report", "return document.querySelectorAll('article').length === 2")
+        time.sleep(0.5)
+        self.assertGreater(self.js("return document.querySelectorAll('.chart canvas').length"), 0)
+        self.picture("report")
+        self.assertEqual([e for e in self.browser.get_log("browser") if e["level"] == "SEVERE"], [])
+
+
+class Commands(Viewer):
+    """Without a browser."""
+
+    def test_interruption_and_port(self):
+        process = self.start()
+        self.refused("view", "--port", self.port, saying=["cannot listen", str(self.port), "--port"])
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(20), 130)
+        self.assertIn(b"ended:", process.stderr.read())
+
+    def test_token_elsewhere(self):
+        self.start("--address", "0.0.0.0")
+        token = re.search(r"token=([0-9a-f]{32})", self.place["url"]).group(1)
+        self.assertEqual(self.get("/")[0], 403)
+        self.assertEqual(self.get("/?token=" + token)[0], 303)
+        self.assertEqual(self.get("/", {"Cookie": "ranvier_token=" + token})[0], 200)
+
+    def test_damaged_folders_and_requests(self):
+        folder = self.folder / "runs" / "torn"
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": 2}\n{"epo')
+        self.start("--runs", "runs")
+        status, text, _ = self.get("/api/run?name=torn")
+        self.assertEqual(status, 200)
+        self.assertIn("half-written", text)
+        self.assertEqual(self.get("/api/run?name=../runs")[0], 404)
+        self.assertEqual(self.get("/", {"Host": "evil.example"})[0], 403)
+        for raw in (b"\0\1\2\r\n\r\n", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: " + b"x" * 100_000):
+            with socket.create_connection(("127.0.0.1", self.port), timeout=20) as stranger:
+                stranger.sendall(raw)
+        self.assertEqual(self.get("/api/runs")[0], 200)
+
+    def test_bad_usage(self):
+        self.refused("view", "--port", 70000, saying="--port 70000")
+        self.refused("view", "--address", "nowhere", saying="nowhere")
+        self.refused("report", "absent", "--out", "r.html", saying="absent")
+        self.refused("report", saying="runs")
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

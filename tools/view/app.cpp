@@ -5,6 +5,7 @@
 
 #include "tools/view/neuron_scene.h"
 #include "tools/view/population_scene.h"
+#include "tools/view/runs.h"
 
 namespace ranvier::view {
 namespace {
@@ -45,7 +46,7 @@ App::App(ServerOptions options) : runs_(options.runs) {
     if (const auto found = players_.find(view); found != players_.end()) found->second->watched_by(pages);
   };
   hooks.welcome = [this] { return welcome(); };
-  hooks.read = [this](const std::string& path, const std::string& query) { return read(path, query); };
+  hooks.read = [this](const Target& target) { return read(target); };
   server_ = std::make_unique<Server>(std::move(options), std::move(hooks));
   open_ = server_.get();
 }
@@ -68,7 +69,11 @@ std::vector<std::string> App::welcome() const {
   return texts;
 }
 
-ServerHooks::Body App::read(const std::string& path, const std::string&) {
+ServerHooks::Body App::read(const Target& target) {
+  constexpr const char* json = "application/json";
+  const std::string& path = target.path;
+  if (path == "/api/runs") return {json, list_runs(runs_).dump()};
+  if (path == "/api/run") return {json, read_run(run_folder_named(runs_, target.value("name"))).dump()};
   if (path == "/api/trace.csv") {
     const auto text = [](const Scene& scene) { return dynamic_cast<const NeuronScene&>(scene).trace_csv(); };
     return {"text/csv; charset=utf-8", from(*players_.at("neuron"), text)};

@@ -21,7 +21,7 @@ class App {
 
  private:
   std::string obey(uint64_t client, const Message& command);
-  ServerHooks::Body read(const std::string& path, const std::string& query);
+  ServerHooks::Body read(const Target& target);
   std::vector<std::string> welcome() const;
 
   std::filesystem::path runs_;

@@ -141,11 +141,11 @@ int64_t whole_number(const Json& object, const char* key, int64_t id) {
   return value.get<int64_t>();
 }
 
-/// At most 40 characters of a text, quoted, without control characters.
+/// At most 80 bytes of a text, quoted; what is no printable ASCII, and might be half a letter, is a question mark.
 std::string shown(std::string_view text) {
   std::string out;
-  for (const char c : text.substr(0, 40)) out += static_cast<unsigned char>(c) < ' ' || c == '\x7f' ? '?' : c;
-  return fmt::format("'{}{}'", out, text.size() > 40 ? "..." : "");
+  for (const char c : text.substr(0, 80)) out += c < ' ' || c > '~' ? '?' : c;
+  return fmt::format("'{}{}'", out, text.size() > 80 ? "..." : "");
 }
 
 void set_value(Message& message, const Json& value) {
@@ -210,7 +210,9 @@ Message parse_message(std::string_view text) {
   try {
     object = Json::parse(text);
   } catch (const std::exception& error) {
-    throw BadMessage(fmt::format("not a message: {}", shown(error.what())), 0);
+    const std::string_view what = error.what();
+    throw BadMessage(fmt::format("not a message: {}", shown(what.substr(std::min(what.size(), what.find("] ") + 2)))),
+                     0);
   }
   if (!object.is_object()) throw BadMessage("not a message: not a JSON object", 0);
   if (object.contains("id")) message.id = whole_number(object, "id", 0);

@@ -18,8 +18,6 @@
 #include <thread>
 
 #include "tools/view/assets.h"
-#include "tools/view/controls.h"
-#include "tools/view/gate.h"
 
 namespace ranvier::view {
 namespace {
@@ -280,7 +278,7 @@ class Session : public std::enable_shared_from_this<Session> {
       ServerHooks::Body body;
       std::string error;
       try {
-        body = self->owner_.hooks.read(target.path, target.query);
+        body = self->owner_.hooks.read(target);
       } catch (const std::exception& problem) {
         error = problem.what();
       }

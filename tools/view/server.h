@@ -9,6 +9,7 @@
 
 #include "tools/view/controls.h"
 #include "tools/view/frames.h"
+#include "tools/view/gate.h"
 
 namespace ranvier::view {
 
@@ -34,7 +35,7 @@ struct ServerHooks {
   struct Body {
     std::string type, text;
   };
-  std::function<Body(const std::string& path, const std::string& query)> read;
+  std::function<Body(const Target& target)> read;
 };
 
 /// Counts for tests and for the page's footer.

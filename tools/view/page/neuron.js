@@ -192,6 +192,7 @@
     const now = performance.now();
     for (let i = asked.length - 1; i >= 0; --i)
       if (asked[i].revision <= frame.revision) Ranvier.latencies.push(now - asked.splice(i, 1)[0].moment);
+    if (Ranvier.firstDrawn === undefined) Ranvier.firstDrawn = now;
     drawTrace(plots.u, "u", calm(plots.rangeU, extent("u", Infinity, -Infinity)), false);
     drawPhase();
     if (now - numbersAt > 100 || !frame.running) { numbers(); numbersAt = now; quiet = false; } else if (!quiet) {
