@@ -139,8 +139,9 @@ void Lane::add_spikes(const std::vector<double>& times) {
   spikes_ += static_cast<uint32_t>(times.size());
   for (const double t : times) {
     fresh_.spikes.push_back(t), recorded_spikes_.push_back(t);
-    if (recorded_spikes_.size() > recorded_limit) recorded_spikes_.pop_front();
   }
+  const double oldest = ring_.empty() ? 0 : ring_[ring_.size() < recorded_limit ? 0 : ring_at_].t;
+  while (!recorded_spikes_.empty() && recorded_spikes_.front() < oldest) recorded_spikes_.pop_front();
   constexpr size_t limit = 20'000;
   if (fresh_.spikes.size() > 2 * limit)
     fresh_.spikes.erase(fresh_.spikes.begin(), fresh_.spikes.end() - static_cast<std::ptrdiff_t>(limit));

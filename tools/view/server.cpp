@@ -101,10 +101,16 @@ class Page : public std::enable_shared_from_this<Page> {
   void frame(const Frame& frame) {
     uint32_t sequence;
     std::memcpy(&sequence, frame->data() + 8, sizeof sequence);
-    const bool ahead = known_ && sequence - acknowledged_ > frames_ahead;
+    const bool ahead = known_ && sequence - acknowledged_ > frames_ahead && sent_ != acknowledged_;
     const auto waiting = std::count_if(queue_.begin(), queue_.end(), [](const Out& o) { return o.frame != nullptr; });
-    if (ahead || static_cast<size_t>(waiting) >= frames_waiting) return void(++owner_.left_out);
+    if (ahead || static_cast<size_t>(waiting) >= frames_waiting) {
+      if (late_) ++owner_.left_out;
+      late_ = frame;  // goes out when the page has caught up and no newer one came: the last state is never lost
+      return;
+    }
+    if (late_) ++owner_.left_out, late_ = nullptr;
     if (!known_) acknowledged_ = sequence, known_ = true;
+    sent_ = sequence;
     push({frame, {}, {}});
     ++owner_.frames;
   }
@@ -181,8 +187,9 @@ class Page : public std::enable_shared_from_this<Page> {
     }
     if (message.kind == Message::Kind::acknowledge) {
       acknowledged_ = message.sequence, known_ = true;
+      if (Frame late = std::exchange(late_, nullptr)) frame(late);
     } else if (message.kind == Message::Kind::watch) {
-      view_ = message.view, known_ = false;
+      view_ = message.view, known_ = false, late_ = nullptr;
       owner_.count_watchers();
     } else {
       std::string answer = owner_.hooks.message(id_, message);
@@ -206,7 +213,8 @@ class Page : public std::enable_shared_from_this<Page> {
   uint64_t bytes_ = 0;
   bool writing_ = false, closing_ = false, known_ = false;
   websocket::close_reason close_later_;
-  uint32_t acknowledged_ = 0;
+  uint32_t acknowledged_ = 0, sent_ = 0;
+  Frame late_;
   std::string view_;
 };
 
@@ -382,7 +390,8 @@ Server::~Server() {
     own.acceptor.close(ignored);
     for (const auto& [id, weak] : own.pages)
       if (const auto page = weak.lock()) page->close(websocket::close_code::going_away, "the program has ended");
-    auto timer = std::make_shared<asio::steady_timer>(own.context, 300ms);
+    if (own.pages.empty()) return own.context.stop();
+    auto timer = std::make_shared<asio::steady_timer>(own.context, 300ms);  // for the goodbyes
     timer->async_wait([&own, timer](error_code) { own.context.stop(); });
   });
   own.thread.join();

@@ -60,7 +60,14 @@
 
   const extent = (key, low, high) => {
     let a = low, b = high;
-    for (const lane of lanes) for (const value of lane[key]) { if (value < a) a = value; if (value > b) b = value; }
+    const begin = frame.time - windowMs();  // a solver that is held must not stretch the axis for ever
+    for (const lane of lanes) {
+      for (let i = 0; i < lane.t.length; ++i) {
+        const value = lane[key][i];
+        if (lane.t[i] >= begin) { if (value < a) a = value; if (value > b) b = value; }
+      }
+    }
+    if (!(a < b)) [a, b] = [Math.min(a, lanes[0].last[key]) - 1, Math.max(b, lanes[0].last[key]) + 1];
     const room = 0.05 * (b - a) || 1;
     return [a - room, b + room];
   };
@@ -133,7 +140,7 @@
 
   const drawPhase = () => {
     const plot = plots.phase, colours = Ranvier.colours(), line = [colours.first, colours.second];
-    const low = Math.min(state.equation.c, ...lanes.map((lane) => lane.last.v)) - 12;
+    const low = Math.min(state.equation.c, lanes[0].last.v) - 12;
     const vRange = calm(plots.phaseV, extent("v", low, state.equation.v_peak + 5)), uRange = calm(plots.phaseU, extent("u", Infinity, -Infinity).map((x, i) => x + (i ? 10 : -10) * (state.form === "2007" ? 1 : 0.1)));
     const c = plot.begin(vRange, uRange);
     nullclines(plot, c, vRange, uRange);

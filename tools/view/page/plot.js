@@ -7,7 +7,7 @@ Ranvier.Plot = class {
     this.canvas = canvas;
     this.options = options;  // xLabel, yLabel
     this.context = canvas.getContext("2d");
-    this.margin = {left: 58, right: 10, top: 8, bottom: 34};
+    this.margin = {left: 58, right: 16, top: 8, bottom: 34};
     new ResizeObserver(() => { this.resize(); if (this.onResize) this.onResize(); }).observe(canvas);
     this.resize();
   }

@@ -95,7 +95,7 @@
   // A pulse rests at a node and then jumps; the more myelin, the shorter the whole way takes.
   const pulses = [], geometry = new THREE.SphereBufferGeometry(0.17, 12, 10);
   const way = (pulse, now) => {
-    const seconds = 2.4 - 1.9 * share, at = (now - pulse.start) / 1000 / seconds;
+    const seconds = 2.4 - 1.9 * share, at = Math.max(0, now - pulse.start) / 1000 / seconds;
     if (at >= 1.12) return null;
     if (at >= 1) return axon.getPointAt(1).lerp(tips[pulse.tip], (at - 1) / 0.12);
     const hop = at * internodes, n = Math.floor(hop), rest = 1 - 0.25 - 0.75 * (1 - share);
@@ -118,7 +118,7 @@
     renderer.setPixelRatio(Math.min(1.5, devicePixelRatio || 1));
     renderer.setSize(w, h);
     camera.aspect = w / h;
-    camera.position.z = Math.max(8.2, 6.4 / (Math.tan(camera.fov * Math.PI / 360) * camera.aspect));
+    camera.position.z = Math.max(10, 6.6 / (Math.tan(camera.fov * Math.PI / 360) * camera.aspect));
     camera.updateProjectionMatrix();
     asked = true;
   };
