@@ -183,6 +183,8 @@ Network::Network(Network&&) noexcept = default;
 
 void Network::run(int64_t steps, std::vector<NetworkSpike>* spikes) { implementation_->run(steps, spikes); }
 
+std::span<float> Network::external(int population) { return implementation_->external(population); }
+
 const NetworkSpec& Network::spec() const { return implementation_->spec; }
 int64_t Network::step() const { return implementation_->n; }
 int64_t Network::spikes_of(int population) const { return implementation_->counts.at(population); }

@@ -101,6 +101,10 @@ class Network {
   /// Runs `steps` steps; spikes are appended to `spikes` (null: only counted), by time step, population and neuron.
   void run(int64_t steps, std::vector<NetworkSpike>* spikes = nullptr);
 
+  /// A current of the caller's into each neuron of a population beside all others, 0 until written and held until it is
+  /// written again: how a program steers a network that runs. On the CPU only. Not part of `save`.
+  std::span<float> external(int population);
+
   const NetworkSpec& spec() const;
   int64_t step() const;
   double time() const { return static_cast<double>(step()) * spec().dt; }

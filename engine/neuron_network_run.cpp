@@ -98,7 +98,7 @@ struct Cells {
   std::vector<T> v, u, base;
   std::vector<std::vector<T>> columns;  ///< k, then v_peak c d
   std::vector<double> capacity, q0;     ///< of p0 = (q0 + I) / C
-  std::vector<float> noise, field;
+  std::vector<float> noise, field, external;
   std::vector<std::unique_ptr<Receiver<T>>> receivers;
   std::vector<sy::ReceptorArrays<T>> arrays;
   sy::Tick<T> tick;
@@ -128,6 +128,7 @@ class Running final : public Network::Implementation {
     const auto& list = cells_.at(p).receivers.at(r)->decaying;
     return list.empty() ? 0 : static_cast<double>(list[i]);
   }
+  std::span<float> external(int p) override;
   void state(StateArchive& archive) override;
 
  private:
@@ -345,12 +346,26 @@ void Running<T>::start_field() {
   }
 }
 
-/// Currents of the field over the step.
+template <class T>
+std::span<float> Running<T>::external(int p) {
+  if (device_) fail("network: a current of the caller's is added on the CPU: --device cpu");
+  Cells<T>& c = cells_.at(static_cast<size_t>(p));
+  c.external.resize(static_cast<size_t>(c.padded)), c.field.resize(static_cast<size_t>(c.padded));
+  c.tick.field = c.field.data();
+  return std::span(c.external).first(static_cast<size_t>(c.spec.size));
+}
+
+/// Currents of the field and of the caller over the step.
 template <class T>
 void Running<T>::feel() {
-  if (!field) return;
-  for (int p = 0; p < static_cast<int>(cells_.size()); ++p)
-    if (field->holds(p)) field->currents(p, std::span(cells_[p].field).first(static_cast<size_t>(cells_[p].spec.size)));
+  for (int p = 0; p < static_cast<int>(cells_.size()); ++p) {
+    Cells<T>& c = cells_[p];
+    const bool held = field && field->holds(p);
+    if (held) field->currents(p, std::span(c.field).first(static_cast<size_t>(c.spec.size)));
+    if (c.external.empty()) continue;
+    if (!held) std::fill(c.field.begin(), c.field.end(), 0.0f);
+    for (size_t i = 0; i < c.external.size(); ++i) c.field[i] += c.external[i];
+  }
 }
 
 template <class T>

@@ -93,6 +93,7 @@ struct Network::Implementation {
   virtual void fetch() const = 0;
   virtual double potential(int population, int64_t neuron, bool recovery) const = 0;
   virtual double receptor_state(int population, int receptor, int64_t neuron) const = 0;
+  virtual std::span<float> external(int population) = 0;
   virtual void state(StateArchive& archive) = 0;
   /// Numbers that a checkpoint must share.
   std::string fingerprint() const;

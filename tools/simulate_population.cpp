@@ -59,6 +59,7 @@ Json summary(const NeuronOptions& o, const neuron::Preset& preset, const Populat
                {"mode", name(population.spec().mode)},
                {"current", o.current_text(preset)},
                {"precision", name(population.spec().precision)},
+               {"device", population.spec().device.description()},
                {"neurons", population.size()},
                {"dt_ms", population.dt()},
                {"steps", population.step()},

@@ -65,10 +65,7 @@ void PopulationScene::rebuild() {
   const bool alike = regime_.name == "uncoupled";
   spec.populations.push_back(cells("inhibitory", alike ? "rs2003" : "fs2003", regime_.neurons - excitatory_, regime_));
   network_.emplace(std::move(spec));
-  neuron::FieldCoupling coupling;
-  coupling.tau = regime_.decay, coupling.interval = 1;
-  coupling.exchange = [this](const auto& at) { exchange(at); };
-  network_->couple(std::move(coupling));
+  trace_[0] = trace_[1] = 0;
   spikes_ = 0, failure_.clear(), fresh_.clear(), fresh_from_ = 0;
   recent_.clear(), intervals_.clear();
   recent_counts_.assign(static_cast<size_t>(regime_.neurons), 0);
@@ -77,17 +74,12 @@ void PopulationScene::rebuild() {
   busy_ = played_ = 0;
 }
 
-/// Input, and all-to-all synapses. The field between the neurons joins here.
-void PopulationScene::exchange(const neuron::FieldCoupling::Exchange& at) {
-  double mean[2] = {0, 0};
-  if (regime_.synapses > 0)
-    for (size_t p = 0; p < 2; ++p) {
-      for (const float trace : at.trace[p]) mean[p] += static_cast<double>(trace);
-      mean[p] /= static_cast<double>(at.trace[p].size());
-    }
-  const double synaptic = regime_.synapses * per_synapse * (mean[0] - regime_.inhibition * mean[1]);
+/// Input, and all-to-all synapses, for the next step. The field between the neurons joins here.
+void PopulationScene::steer() {
+  const double synaptic = regime_.synapses * per_synapse * (trace_[0] - regime_.inhibition * trace_[1]);
   const auto current = static_cast<float>(regime_.input + synaptic);
-  for (const auto& population : at.current) std::fill(population.begin(), population.end(), current);
+  for (int p = 0; p < 2; ++p) std::ranges::fill(network_->external(p), current);
+  for (double& trace : trace_) trace *= std::exp(-dt / regime_.decay);
 }
 
 void PopulationScene::restart() { rebuild(); }
@@ -101,10 +93,10 @@ void PopulationScene::advance(double time, const std::function<bool()>& enough) 
   while (failure_.empty() && network_->time() + dt <= time + 1e-9) {
     const auto start = Clock::now();
     const double from = network_->time();
-    const auto steps = static_cast<int64_t>(std::min(4.0, std::floor((time - from) / dt + 1e-9)));
     spikes.clear();
+    steer();
     try {
-      network_->run(std::max<int64_t>(1, steps), &spikes);
+      network_->run(1, &spikes);
     } catch (const Error& error) {
       failure_ = error.what();
     }
@@ -117,6 +109,7 @@ void PopulationScene::advance(double time, const std::function<bool()>& enough) 
 
 void PopulationScene::note(const std::vector<neuron::NetworkSpike>& spikes) {
   for (neuron::NetworkSpike s : spikes) {
+    trace_[s.population] += 1 / static_cast<double>(network_->spec().populations[s.population].size);
     if (s.population == 1) s.neuron += static_cast<uint32_t>(excitatory_);
     ++spikes_;
     fresh_.push_back(s);

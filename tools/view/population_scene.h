@@ -46,13 +46,14 @@ class PopulationScene : public Scene {
 
  private:
   void rebuild();
-  void exchange(const neuron::FieldCoupling::Exchange& at);
+  void steer();
   void note(const std::vector<neuron::NetworkSpike>& spikes);
   void forget_old();
 
   Regime regime_;
   double window_ = 1000;
   std::optional<neuron::Network> network_;
+  double trace_[2] = {0, 0};  ///< spikes of each population, decaying, a neuron
   int64_t excitatory_ = 0, spikes_ = 0;
   std::string failure_;
   // Since the last frame.
