@@ -62,8 +62,7 @@ void report(const ReportOptions& options) {
 #else
 
 [[noreturn]] void missing() {
-  throw UsageError(
-      "this build has no viewer: it needs libboost-dev, libjs-three and libjs-dygraphs, then cmake again");
+  throw UsageError("this build has no viewer: it needs libboost-dev, libjs-three and libjs-dygraphs, then cmake again");
 }
 void run(const ViewOptions&) { missing(); }
 void report(const ReportOptions&) { missing(); }
