@@ -383,9 +383,17 @@ TEST_F(NetworkCuda, FailuresNameTheNeuron) {
 }
 
 TEST_F(NetworkCuda, WhatItDoesNotTake) {
-  Network coupled(on_device(varied()));
-  coupled.couple({5, 1, [](const neuron::FieldCoupling::Exchange&) {}});
-  EXPECT_THAT(error_of([&] { coupled.run(1); }), HasSubstr("field coupling is stepped on the CPU"));
+  NetworkSpec spec = varied();
+  spec.field.emplace();
+  spec.field->cells.resize(spec.populations.size());
+  const auto n = static_cast<size_t>(spec.populations[0].size);
+  neuron::FieldCells& cells = spec.field->cells[0];
+  for (size_t i = 0; i < 3 * n; ++i) cells.places.push_back(0.05 * static_cast<double>(i));
+  cells.diameters.assign(n, 20), cells.g_ratio.assign(n, 0.8), cells.kappa = 0.01;
+  Network coupled(on_device(spec));
+  EXPECT_THAT(error_of([&] { coupled.run(1); }), HasSubstr("the cells of a field are stepped on the CPU"));
+  Network steered(on_device(varied()));
+  EXPECT_THAT(error_of([&] { steered.external(0); }), HasSubstr("a current of the caller's is added on the CPU"));
   NetworkSpec unordered = varied();
   std::reverse(unordered.projections[0].connections.delay.begin(), unordered.projections[0].connections.delay.end());
   EXPECT_THAT(error_of([&] { Network{unordered}; }), HasSubstr("is not ordered by delay"));
