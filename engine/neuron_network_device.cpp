@@ -64,6 +64,7 @@ using dev::Event;
 using dev::Word;
 
 constexpr int64_t longest_batch = 1024;        // steps
+constexpr int64_t recorded = 16;               // steps that are recorded once and replayed as one
 constexpr size_t most_ring_bytes = 64u << 20;  // larger rings are emptied rather than grown
 constexpr int32_t whole_weight = int32_t{1} << sy::weight_bits;
 
@@ -157,6 +158,7 @@ struct NetworkOnDevice<T>::Implementation {
   std::vector<std::vector<sy::ReceptorArrays<T>>> receptors;  // of the device
   std::vector<Word> cursors, capacities;
   Word *device_cursors = nullptr, *device_drained = nullptr;
+  Recording recording;  // of a few steps; rings that moved want another
   bool host_newer = true, cells_newer = false, paths_newer = false;
 
   bool printed() const { return spec.mode == Mode::published_2003 || spec.mode == Mode::published_2004; }
@@ -275,7 +277,7 @@ struct NetworkOnDevice<T>::Implementation {
 
   /// Rings that hold what the host has on its way at the start of step n, with room for more.
   void make_rings(int64_t n) {
-    ring_arena = Arena(device);
+    ring_arena = Arena(device), recording = {};
     const int wait = printed() ? 0 : 1;
     for (size_t p = 0; p < rings.size(); ++p) {
       std::map<std::pair<int64_t, uint32_t>, Word> places;  // the most spikes that a projection has under way, then
@@ -460,7 +462,12 @@ struct NetworkOnDevice<T>::Implementation {
     clock.n = n, clock.end = n + steps;
     copy_to_device(device, net.clock, &clock, sizeof clock);
     copy_to_device(device, device_drained, cursors.data(), cursors.size() * sizeof(Word));
-    for (int64_t k = 0; k < steps; ++k) dev::step(net, stream_of(device));
+    const auto run = [&](int64_t count) {
+      for (int64_t k = 0; k < count; ++k) dev::step(net, stream_of(device));
+    };
+    if (steps >= recorded && !recording) recording = Recording(device, [&] { run(recorded); });
+    for (int64_t k = 0; k < steps / recorded; ++k) recording.replay();
+    run(steps % recorded);
     dev::close(net, stream_of(device));
     copy_to_host(device, &clock, net.clock, sizeof clock);
     return clock;

@@ -8,6 +8,7 @@
 #include "kernels/common/philox.h"
 #include "kernels/izhikevich/pack.h"
 #include "kernels/izhikevich/steps.h"
+#include "tools/peak.h"
 #include "tools/run.h"
 
 namespace ranvier::cli {
@@ -22,6 +23,7 @@ struct Options {
   Common common;
   double seconds = 1;
   std::string only;
+  std::optional<int64_t> neurons;  ///< of each case
 };
 
 /// Vector instructions a second of all threads, in lanes.
@@ -172,11 +174,11 @@ Cost cost_of(const Case& c, const neuron::PopulationSpec& spec) {
   return c.precision == Precision::f32 ? cost_of<float>(spec) : cost_of<double>(spec);
 }
 
-neuron::PopulationSpec spec_of(const Case& c) {
+neuron::PopulationSpec spec_of(const Case& c, int64_t n) {
   neuron::PopulationSpec spec;
-  spec.size = c.n, spec.solver = c.solver, spec.mode = c.mode, spec.precision = c.precision, spec.dt = c.dt;
+  spec.size = n, spec.solver = c.solver, spec.mode = c.mode, spec.precision = c.precision, spec.dt = c.dt;
   spec.record_spikes = c.mode == Mode::accurate;
-  spec.current_each.resize(static_cast<size_t>(c.n));
+  spec.current_each.resize(static_cast<size_t>(n));
   // About 30 Hz: regular spiking from 10 to 20.
   for (size_t i = 0; i < spec.current_each.size(); ++i)
     spec.current_each[i] = 10 + static_cast<double>(kernels::philox::uniform({1, 2, 3}, i)) * 10;
@@ -190,38 +192,109 @@ struct Run {
   int64_t chunk, spikes_before = 0;
   double best = 0, busy = 0;  ///< neuron-steps/s of the fastest chunk, and the cores at work in it
 
-  explicit Run(const Case& c) : what(c), population(spec_of(c)), chunk(std::max<int64_t>(16, 100'000'000 / c.n / 4)) {
+  Run(const Case& c, neuron::PopulationSpec spec, int64_t steps) : what(c), population(std::move(spec)), chunk(steps) {
     population.advance(chunk);
     spikes_before = population.total_spikes();
   }
   void once() {
     const Stopwatch watch;
     population.advance(chunk);
-    const double wall = watch.wall(), speed = static_cast<double>(what.n * chunk) / wall;
+    const double wall = watch.wall(), speed = static_cast<double>(population.size() * chunk) / wall;
     if (speed > best) best = speed, busy = watch.cpu() / wall;
   }
   double hz() const {
     const double time = static_cast<double>(population.step() - chunk) * what.dt;
-    return 1e3 * static_cast<double>(population.total_spikes() - spikes_before) / time / static_cast<double>(what.n);
+    return 1e3 * static_cast<double>(population.total_spikes() - spikes_before) / time /
+           static_cast<double>(population.size());
   }
 };
 
+std::vector<Run> runs_of(const Options& options, Device device) {
+  const bool cuda = device.backend == Backend::cuda;
+  std::vector<Run> runs;
+  for (const Case& c : cases) {
+    if (std::string_view(c.name).find(options.only) == std::string_view::npos) continue;
+    const int64_t n = options.neurons.value_or(cuda ? std::max<int64_t>(c.n, 1'000'000) : c.n);
+    neuron::PopulationSpec spec = spec_of(c, n);
+    spec.device = device;
+    // On a GPU the steps of a launch: spikes are listed by it and ordered by the host, whose time counts too.
+    runs.emplace_back(c, std::move(spec), cuda ? 250 : std::max<int64_t>(16, 100'000'000 / n / 4));
+  }
+  if (runs.empty()) throw UsageError(fmt::format("--only {}: no case is called so", options.only));
+  return runs;
+}
+
+/// Round after round through all cases, so that what else the machine does falls on all of them.
+void time_all(std::vector<Run>& runs, double seconds) {
+  const Stopwatch total;
+  while (total.wall() < seconds * static_cast<double>(runs.size()) && !interrupted())
+    for (Run& r : runs) r.once();
+}
+
+/// A step a launch, so that the state goes through memory: GB/s of v and u read and written.
+Json memory_row(const Options& options, Device device, const Peak& peak) {
+  const Case c{"Euler, a step a launch", Solver::euler, Mode::published, Precision::f32, 128'000'000, 0.5};
+  neuron::PopulationSpec spec;
+  spec.size = options.neurons.value_or(c.n), spec.solver = c.solver, spec.mode = c.mode, spec.dt = c.dt;
+  spec.record_spikes = false, spec.current = neuron::Stimulus::constant(12), spec.device = device;
+  std::vector<Run> one;
+  one.emplace_back(c, std::move(spec), 1);
+  time_all(one, options.seconds);
+  const double gbs = 16e-9 * one[0].best;
+  options.common.say("{:<28} {:>4} {:>9} {:>6g} {:>31.2f} {:>8.0f} GB/s, {:.0f}% of a copy's {:.0f}   must 85 %",
+                     c.name, name(c.precision), one[0].population.size(), c.dt, 1e-9 * one[0].best, gbs,
+                     100 * gbs / peak.gbs, peak.gbs);
+  return {{"name", c.name},
+          {"neurons", one[0].population.size()},
+          {"neuron_steps_per_second", one[0].best},
+          {"gb_per_second", gbs},
+          {"share_of_copy", gbs / peak.gbs}};
+}
+
+void run_on_cuda(const Options& options, Device device) {
+  const Peak peak = measure_peak(device);
+  options.common.say("measured: f32 {:.0f} GFLOP/s, f64 {:.0f}, copy {:.0f} GB/s", peak.gflops, peak.gflops_f64,
+                     peak.gbs);
+  options.common.say("{:<28} {:>4} {:>9} {:>6} {:>6} {:>13} {:>16} {:>8}", "uncoupled, constant current", "", "neurons",
+                     "h (ms)", "Hz", "fma+div+sqrt", "G neuron-steps/s", "of fma");
+  std::vector<Run> runs = runs_of(options, device);
+  time_all(runs, options.seconds);
+  Json rows = Json::array();
+  for (const Run& r : runs) {
+    const Case& c = r.what;
+    const Cost cost = cost_of(c, r.population.spec());
+    const double fma = 0.5e9 * (c.precision == Precision::f32 ? peak.gflops : peak.gflops_f64);
+    const double share = r.best * cost.plain / fma;
+    options.common.say("{:<28} {:>4} {:>9} {:>6g} {:>6.1f} {:>13} {:>16.2f} {:>7.0f}%", c.name, name(c.precision),
+                       r.population.size(), c.dt, r.hz(), fmt::format("{}+{}+{}", cost.plain, cost.div, cost.sqrt),
+                       1e-9 * r.best, 100 * share);
+    rows.push_back({{"name", c.name},
+                    {"precision", name(c.precision)},
+                    {"mode", name(c.mode)},
+                    {"neurons", r.population.size()},
+                    {"dt_ms", c.dt},
+                    {"rate_hz", r.hz()},
+                    {"neuron_steps_per_second", r.best},
+                    {"share_of_fma", share}});
+  }
+  runs.clear();
+  if (options.only.empty()) rows.push_back(memory_row(options, device, peak));
+  options.common.say("best of the chunks in {:g} s each, taken in turn; of fma: the share of the measured fma rate",
+                     options.seconds);
+  options.common.print({{"device", device.description()}, {"copy_gb_per_second", peak.gbs}, {"rows", rows}});
+}
+
 void run(const Options& options) {
-  options.common.start();
+  const Device device = options.common.start();
+  if (device.backend == Backend::cuda) return run_on_cuda(options, device);
   const Rates narrow = measure<float>(), wide = measure<double>();
   options.common.say(
       "measured, lanes a second: f32 {:.0f} G fma, {:.1f} G div, {:.1f} G sqrt; f64 {:.0f}, {:.1f}, {:.1f}",
       1e-9 * narrow.fma, 1e-9 * narrow.div, 1e-9 * narrow.sqrt, 1e-9 * wide.fma, 1e-9 * wide.div, 1e-9 * wide.sqrt);
   options.common.say("{:<28} {:>4} {:>9} {:>6} {:>6} {:>13} {:>16} {:>8} {:>6} {:>6}", "uncoupled, constant current",
                      "", "neurons", "h (ms)", "Hz", "fma+div+sqrt", "G neuron-steps/s", "bound", "share", "cores");
-  // Round after round through all cases, so that what else the machine does falls on all of them.
-  std::vector<Run> runs;
-  for (const Case& c : cases)
-    if (std::string_view(c.name).find(options.only) != std::string_view::npos) runs.emplace_back(c);
-  if (runs.empty()) throw UsageError(fmt::format("--only {}: no case is called so", options.only));
-  const Stopwatch total;
-  while (total.wall() < options.seconds * static_cast<double>(runs.size()) && !interrupted())
-    for (Run& r : runs) r.once();
+  std::vector<Run> runs = runs_of(options, device);
+  time_all(runs, options.seconds);
   Json rows = Json::array();
   for (const Run& r : runs) {
     const Case& c = r.what;
@@ -234,12 +307,13 @@ void run(const Options& options) {
       if (c.within && &other.what == &cases[c.within])
         must = fmt::format("   {:.2f} x the time of {}, must 2", other.best / r.best, other.what.name);
     options.common.say("{:<28} {:>4} {:>9} {:>6g} {:>6.1f} {:>13} {:>16.2f} {:>8.2f} {:>5.0f}% {:>6.2f}{}", c.name,
-                       name(c.precision), c.n, c.dt, r.hz(), fmt::format("{}+{}+{}", cost.plain, cost.div, cost.sqrt),
-                       1e-9 * r.best, 1e-9 * bound, 100 * r.best / bound, r.busy, must);
+                       name(c.precision), r.population.size(), c.dt, r.hz(),
+                       fmt::format("{}+{}+{}", cost.plain, cost.div, cost.sqrt), 1e-9 * r.best, 1e-9 * bound,
+                       100 * r.best / bound, r.busy, must);
     rows.push_back({{"name", c.name},
                     {"precision", name(c.precision)},
                     {"mode", name(c.mode)},
-                    {"neurons", c.n},
+                    {"neurons", r.population.size()},
                     {"dt_ms", c.dt},
                     {"rate_hz", r.hz()},
                     {"neuron_steps_per_second", r.best},
@@ -266,6 +340,7 @@ void add_bench_neurons(CLI::App& bench) {
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   command->add_option("--only", options->only, "Cases whose name has this in it");
+  command->add_option("--neurons", options->neurons, "Neurons of each case")->check(CLI::PositiveNumber);
   command->callback([options] { run(*options); });
 }
 
