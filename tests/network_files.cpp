@@ -151,7 +151,7 @@ TEST(SonataSpikes, AreAppendedInPieces) {
   RecordPlan plan;
   plan.folder = folder.path.string(), plan.populations = {{"exc", 5}, {"inh", 2}}, plan.named = true, plan.memory = 100;
   {
-    Recorder recorder(plan);
+    PopulationRecorder recorder(plan);
     EXPECT_FALSE(std::filesystem::exists(folder.at("spikes.h5")));
     for (int i = 0; i < 1000; ++i) {
       recorder.spike(i % 3 == 0, static_cast<uint32_t>(i % 2), 0.25 * i);
@@ -175,7 +175,7 @@ TEST(Recorder, StaysWithinMemoryAndSaysWhatItWrote) {
   RecordPlan plan;
   plan.folder = folder.path.string(), plan.populations = {{"cells", 3}};
   plan.chosen = {{0, 1}}, plan.means = true, plan.hdf5 = false, plan.memory = 4000, plan.duration = 100;
-  Recorder recorder(plan);
+  PopulationRecorder recorder(plan);
   EXPECT_THAT(recorder.bill(), HasSubstr("at most 0.004 MB in memory"));
   for (int k = 1; k <= 1000; ++k) {
     recorder.spike(0, 2, 0.1 * k);
@@ -200,7 +200,7 @@ TEST(Recorder, KeepsWhatFitsOnTheDisk) {
   RecordPlan plan;
   plan.folder = folder.path.string(), plan.populations = {{"cells", 3}}, plan.hdf5 = false, plan.npy = false;
   plan.memory = 1000, plan.disk = 20000;
-  Recorder recorder(plan);
+  PopulationRecorder recorder(plan);
   int recorded = 0;
   do recorder.spike(0, 1, ++recorded);
   while (recorder.settle() && recorded < 100000);
@@ -211,7 +211,7 @@ TEST(Recorder, KeepsWhatFitsOnTheDisk) {
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), recorded + 1);
   EXPECT_LT(text.size(), 21000u);
   plan.folder = folder.at("none");
-  EXPECT_THAT(error_of([&] { Recorder{plan}; }), HasSubstr("none"));
+  EXPECT_THAT(error_of([&] { PopulationRecorder{plan}; }), HasSubstr("none"));
 }
 
 TEST(NumberArrays, AreReadByShapeAndRefusedByPlace) {

@@ -53,7 +53,7 @@ class Recording {
 
   RecordedRun run_;
   std::string folder_;
-  std::optional<neuron::Recorder> recorder_;
+  std::optional<neuron::PopulationRecorder> recorder_;
   std::vector<neuron::ChosenNeuron> chosen_;
   int64_t trace_steps_ = 1, rate_steps_ = 1, step_ = 0;
   bool means_ = false, full_ = false;

@@ -60,7 +60,7 @@ struct WaitingSpike {
 
 }  // namespace
 
-struct Recorder::Files {
+struct PopulationRecorder::Files {
   RecordPlan plan;
   std::optional<AtomicFile> spikes_csv;
   std::optional<SonataSpikes> spikes_h5;
@@ -119,7 +119,7 @@ struct Recorder::Files {
   void write_counts(const std::vector<std::vector<int64_t>>& counts, double time);
 };
 
-void Recorder::Files::open() {
+void PopulationRecorder::Files::open() {
   std::vector<std::string> population_names;
   for (const RecordedPopulation& p : plan.populations) population_names.push_back(p.name);
   const auto say = [&](const char* name) { names += (names.empty() ? "" : ", ") + std::string(name); };
@@ -149,7 +149,7 @@ void Recorder::Files::open() {
   }
 }
 
-void Recorder::Files::write_counts(const std::vector<std::vector<int64_t>>& counts, double time) {
+void PopulationRecorder::Files::write_counts(const std::vector<std::vector<int64_t>>& counts, double time) {
   std::optional<AtomicFile> csv, npy;
   uint64_t neurons = 0;
   for (const auto& population : counts) neurons += population.size();
@@ -172,20 +172,20 @@ void Recorder::Files::write_counts(const std::vector<std::vector<int64_t>>& coun
   if (npy) npy->commit();
 }
 
-Recorder::Recorder(RecordPlan plan) : files_(std::make_unique<Files>()) {
+PopulationRecorder::PopulationRecorder(RecordPlan plan) : files_(std::make_unique<Files>()) {
   files_->plan = std::move(plan);
   files_->open();
 }
-Recorder::~Recorder() = default;
+PopulationRecorder::~PopulationRecorder() = default;
 
-uint64_t Recorder::planned() const {
+uint64_t PopulationRecorder::planned() const {
   const RecordPlan& plan = files_->plan;
   const auto rows = [&](double interval) { return static_cast<uint64_t>(plan.duration / interval) + 1; };
   return rows(plan.trace_interval) * files_->traces.bytes_a_row() +
          rows(plan.rate_interval) * files_->rates.bytes_a_row() + files_->count_bytes();
 }
 
-std::string Recorder::bill() const {
+std::string PopulationRecorder::bill() const {
   const RecordPlan& plan = files_->plan;
   const uint64_t room = files_->room();
   return fmt::format(
@@ -195,18 +195,19 @@ std::string Recorder::bill() const {
       1e-6 * static_cast<double>(room), plan.folder, planned() > room ? ": it will not hold the whole run" : "");
 }
 
-void Recorder::spike(uint32_t population, uint32_t neuron, double time) {
+void PopulationRecorder::spike(uint32_t population, uint32_t neuron, double time) {
   files_->spikes.push_back({time, population, neuron});
 }
 
-void Recorder::trace(double t, const std::vector<std::pair<double, double>>& states) {
+void PopulationRecorder::trace(double t, const std::vector<std::pair<double, double>>& states) {
   if (!files_->traces.is_open()) return;
   auto& row = files_->traces.waiting;
   row.push_back(t);
   for (const auto& [v, u] : states) row.push_back(v), row.push_back(u);
 }
 
-void Recorder::rates(double t, const std::vector<double>& hz, const std::vector<std::pair<double, double>>& means) {
+void PopulationRecorder::rates(double t, const std::vector<double>& hz,
+                               const std::vector<std::pair<double, double>>& means) {
   if (!files_->rates.is_open()) return;
   auto& row = files_->rates.waiting;
   row.push_back(t);
@@ -216,7 +217,7 @@ void Recorder::rates(double t, const std::vector<double>& hz, const std::vector<
   }
 }
 
-bool Recorder::settle() {
+bool PopulationRecorder::settle() {
   Files& f = *files_;
   f.most_waiting = std::max(f.most_waiting, f.waiting());
   if (f.disk_bytes_waiting() + f.count_bytes() > f.room()) return false;
@@ -224,12 +225,12 @@ bool Recorder::settle() {
   return true;
 }
 
-uint64_t Recorder::waiting() const { return files_->waiting(); }
-uint64_t Recorder::most_waiting() const { return files_->most_waiting; }
-uint64_t Recorder::written() const { return files_->written; }
-std::string Recorder::files() const { return files_->names; }
+uint64_t PopulationRecorder::waiting() const { return files_->waiting(); }
+uint64_t PopulationRecorder::most_waiting() const { return files_->most_waiting; }
+uint64_t PopulationRecorder::written() const { return files_->written; }
+std::string PopulationRecorder::files() const { return files_->names; }
 
-void Recorder::finish(const std::vector<std::vector<int64_t>>& counts, double time) {
+void PopulationRecorder::finish(const std::vector<std::vector<int64_t>>& counts, double time) {
   Files& f = *files_;
   f.flush();
   if (f.spikes_csv) f.spikes_csv->commit();

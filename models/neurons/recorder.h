@@ -44,11 +44,11 @@ struct RecordPlan {
 bool has_hdf5();
 
 /// The files of a run under way.
-class Recorder {
+class PopulationRecorder {
  public:
   /// Opens them. Throws Error naming the file.
-  explicit Recorder(RecordPlan plan);
-  ~Recorder();
+  explicit PopulationRecorder(RecordPlan plan);
+  ~PopulationRecorder();
 
   /// What traces, rates and counts will take, bytes of a spike, and the room: a line for people.
   std::string bill() const;
