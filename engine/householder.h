@@ -13,6 +13,7 @@ class Qr {
   Qr(int64_t rows, int64_t columns, int64_t extra = 1)
       : rows_(rows), columns_(columns), all_(columns + extra), a_(static_cast<size_t>(rows * (columns + extra))) {}
   int64_t rows() const { return rows_; }
+  int64_t columns() const { return columns_; }
   double* column(int64_t j) { return a_.data() + j * rows_; }
   double& operator()(int64_t i, int64_t j) { return a_[static_cast<size_t>(j * rows_ + i)]; }
 

@@ -3,170 +3,26 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <optional>
 #include <random>
 
-#include "engine/grad.h"
 #include "engine/householder.h"
-#include "engine/program.h"
 #include "models/collocation.h"
-#include "models/pinn_segment.h"
+#include "models/pinn_likelihood.h"
 
 namespace ranvier::pinn {
 namespace {
 
 using optimize::Qr;
 
-/// Scalars that a piece's residuals depend on besides its network. Each is a known number or a shared unknown.
-enum Local { a_, b_, d_, C_, k_, start_, end_, phi0_, u0_, next_phi_, next_u_, locals };
-
-struct Piece {
-  int64_t source[locals];  // index of the shared unknown, -1: known
-  double known[locals];
-  bool spike = false;  // ends at phi_peak
-  bool last = false;   // nothing follows: no links
-  double current = 0;
-  std::vector<double> t, v;  // samples
-  std::vector<double> theta;
-};
+constexpr int64_t likelihood_iterations = 60;  // a search that finds its way needs 5 to 20
 
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2), values.end());
   return values[values.size() / 2];
 }
-
-/// Residuals of a piece and their Jacobian, compiled for the longest piece; shorter ones are masked.
-class PieceProgram {
- public:
-  PieceProgram(const Neuron& n, const InverseOptions& o, int64_t samples, double noise)
-      : options_(o), shape_{{1, o.hidden, 2}}, samples_(samples) {
-    state_.set_parameter_type(DType::f64);
-    Graph graph(state_);
-    const auto points = o.points, parameters = shape_.parameters();
-    const ThetaForm form(n, o.A_mv);
-    const double root2 = (n.q1 * n.q1 - 4 * n.q2 * n.q0) / (4 * n.q2 * n.q2);  // h^2
-    phi_peak_ = form.phi(n.v_peak);
-    u_scale_ = std::max(1.0, std::abs(n.d));
-    const Tensor theta = parameter(graph, "theta", {parameters}, init::constant(0));
-    std::vector<Tensor> local, at_points, at_samples;
-    for (int64_t k = 0; k < locals; ++k) {
-      local.push_back(input(graph, fmt::format("local{}", k), {DType::f64, {1}}));
-      at_points.push_back(broadcast_to(local.back(), {points}));
-      at_samples.push_back(broadcast_to(local.back(), {samples}));
-    }
-    const auto weight = [&](const char* name) { return input(graph, name, {DType::f64, {1}}); };
-    const Tensor precision = weight("precision"), spike = weight("spike"), link = weight("link"),
-                 current = weight("current");
-    // phi = phi0 + spike (phi_peak - phi0) s + m N_1, m = s or s (1 - s)
-    struct Path {
-      Tensor phi, u, dphi, du;
-    };
-    const auto path = [&](const Jet& jet, Tensor s, const std::vector<Tensor>& of, int64_t count) {
-      const auto output = [&](Tensor y, int64_t k) { return reshape(slice_axis(y, 1, k, 1), {count}); };
-      const Tensor rise = spike * (phi_peak_ - of[phi0_]), m = s * (1.0 - spike * s), dm = 1.0 - 2.0 * (spike * s);
-      const Tensor y0 = output(jet.value, 0), y1 = output(jet.value, 1), d0 = output(jet.tangent, 0),
-                   d1 = output(jet.tangent, 1);
-      return Path{of[phi0_] + rise * s + m * y0, of[u0_] + u_scale_ * (s * y1), rise + dm * y0 + m * d0,
-                  u_scale_ * (y1 + s * d1)};
-    };
-    const Tensor s = input(graph, "s", {DType::f64, {points, 1}});
-    const Jet jet = mlp_jet(s, full(graph, s.type(), 1), theta, shape_);
-    const Path p = path(jet, reshape(s, {points}), at_points, points);
-    const Tensor length = at_points[end_] - at_points[start_],
-                 inside = minimum(p.phi, full(graph, {DType::f64, {points}}, phi_peak_));
-    const Tensor sine = sin(inside), cosine = cos(inside), per_c = 1.0 / at_points[C_], k = at_points[k_];
-    const Tensor r_phi =
-        precision * (p.dphi - length * (per_c * (o.A_mv * k * square(sine) +
-                                                 (1 / o.A_mv) * (current - p.u - root2 * k) * square(cosine))));
-    const Tensor above = form.v_c - n.v_b + o.A_mv * (sine / cosine);
-    const Tensor r_u = precision * ((p.du - length * (at_points[a_] * (at_points[b_] * above - p.u))) * (1 / u_scale_));
-    // data: the network at (t - start) / (end - start), which moves with the spike times
-    const Tensor t = input(graph, "t", {DType::f64, {samples}}), v = input(graph, "v", {DType::f64, {samples}}),
-                 mask = input(graph, "mask", {DType::f64, {samples}});
-    const Tensor x = (t - at_samples[start_]) / (at_samples[end_] - at_samples[start_]);
-    const Tensor column = reshape(x, {samples, 1});
-    const Jet data = mlp_jet(column, full(graph, column.type(), 0), theta, shape_);
-    const Path q = path(data, x, at_samples, samples);
-    const Tensor safe = minimum(q.phi, full(graph, {DType::f64, {samples}}, phi_peak_ + 0.02));
-    const Tensor r_v = mask * ((form.v_c + o.A_mv * (sin(safe) / cos(safe)) - v) * (1 / noise));
-    // links to the next piece, at s = 1
-    const Tensor one = full(graph, {DType::f64, {1, 1}}, 1);
-    const Jet last = mlp_jet(one, one, theta, shape_);
-    const Path e = path(last, full(graph, {DType::f64, {1}}, 1), local, 1);
-    const Tensor l_phi = link * (precision * ((1.0 - spike) * (e.phi - local[next_phi_])));
-    const Tensor l_u = link * (precision * ((e.u + spike * local[d_] - local[next_u_]) * (1 / u_scale_)));
-    const auto block = [&](const Jet& of, std::vector<Tensor> residuals, const std::vector<Tensor>& scalars) {
-      // (rows, parameters + locals + 1): network, locals, residual
-      std::vector<Tensor> parts;
-      const Tensor rows = residual_rows(of, residuals);
-      const int64_t n = residuals[0].shape()[0];
-      for (size_t r = 0; r < residuals.size(); ++r) {
-        std::vector<Tensor> columns = {reshape(slice_axis(rows, 1, static_cast<int64_t>(r), 1), {n, parameters})};
-        for (const Tensor& g : grad(residuals[r], scalars)) columns.push_back(reshape(g, {n, 1}));
-        columns.push_back(reshape(residuals[r], {n, 1}));
-        parts.push_back(concat(columns, 1));
-      }
-      return concat(parts, 0);
-    };
-    rows_ = 2 * points + samples + 2;
-    const Tensor all = concat({r_phi, r_u, r_v, l_phi, l_u}, 0);
-    value_ = compile(graph, std::vector{all});
-    blocks_ = compile(graph, std::vector{block(jet, {r_phi, r_u}, at_points), block(data, {r_v}, at_samples),
-                                         block(last, {l_phi, l_u}, local)});
-  }
-
-  int64_t rows() const { return rows_; }
-  int64_t parameters() const { return shape_.parameters(); }
-  double phi_peak() const { return phi_peak_; }
-  const MlpShape& shape() const { return shape_; }
-  double u_scale() const { return u_scale_; }
-
-  /// Residuals: equations (2 points), data (samples), links (2).
-  std::vector<double> residuals(const Piece& piece, const std::vector<double>& shared, double precision) {
-    set(value_, piece, shared, precision);
-    value_.run();
-    return value_.get<double>(0);
-  }
-  /// [J | r], row-major, rows() x (parameters + locals + 1).
-  std::vector<double> block(const Piece& piece, const std::vector<double>& shared, double precision) {
-    set(blocks_, piece, shared, precision);
-    blocks_.run();
-    std::vector<double> all;
-    for (size_t k = 0; k < 3; ++k) {
-      const auto part = blocks_.get<double>(k);
-      all.insert(all.end(), part.begin(), part.end());
-    }
-    return all;
-  }
-
- private:
-  void set(Program& program, const Piece& piece, const std::vector<double>& shared, double precision) {
-    const auto scalar = [&](const std::string& name, double value) { program.set<double>(name, std::span(&value, 1)); };
-    for (int64_t k = 0; k < locals; ++k)
-      scalar(fmt::format("local{}", k),
-             piece.source[k] >= 0 ? shared[static_cast<size_t>(piece.source[k])] : piece.known[k]);
-    scalar("precision", precision), scalar("spike", piece.spike), scalar("link", !piece.last);
-    scalar("current", piece.current);
-    program.set<double>("s", chebyshev(options_.points));
-    const auto count = static_cast<size_t>(samples_);
-    const double middle = 0.5 * (piece.known[start_] + piece.known[end_]);
-    std::vector<double> t(count, middle), v(count, 0.0), mask(count, 0.0);
-    std::copy(piece.t.begin(), piece.t.end(), t.begin());
-    std::copy(piece.v.begin(), piece.v.end(), v.begin());
-    std::fill_n(mask.begin(), piece.t.size(), 1.0);
-    program.set<double>("t", t), program.set<double>("v", v), program.set<double>("mask", mask);
-    state_.materialise();
-    state_.set<double>("parameters", "theta", piece.theta);
-  }
-
-  InverseOptions options_;
-  MlpShape shape_;
-  int64_t samples_, rows_ = 0;
-  double phi_peak_ = 0, u_scale_ = 1;
-  State state_;
-  Program value_, blocks_;
-};
 
 /// The whole system.
 class Inverse {
@@ -178,14 +34,25 @@ class Inverse {
     int64_t longest = 1;
     for (const Piece& piece : pieces_) longest = std::max(longest, static_cast<int64_t>(piece.t.size()));
     program_ = std::make_unique<PieceProgram>(guess, o, longest, noise_);
-    for (Piece& piece : pieces_) start(piece);
+    for (Piece& piece : pieces_) piece.theta = spread_units(program_->shape(), random_);
   }
 
   InverseResult run(const std::function<bool(int64_t, double)>& progress) {
     InverseResult result;
-    for (double physics = 100 * options_.physics; physics >= options_.physics * 0.999; physics *= std::sqrt(0.1))
-      if (!minimise(1 / physics, result, progress)) break;
-    finish(result);
+    result.spikes = static_cast<int64_t>(spikes_.size()), result.recording_noise_mv = noise_;
+    bool going = true;
+    for (double physics = 10 * options_.physics; going && physics >= 0.999 * options_.physics;
+         physics *= std::sqrt(0.1))
+      going = minimise(1 / physics, result, progress);
+    const auto count = static_cast<int64_t>(names_.size());
+    Likelihood likelihood(*program_, pieces_, shared_, count);
+    Likelihood::Result exact;
+    if (going)
+      exact = likelihood.run(likelihood_iterations, [&](int64_t iteration, double misfit) {
+        return going = !progress || progress(result.iterations + iteration, misfit);
+      });
+    report(exact, result);
+    if (!going) result.failure = "interrupted: these are no estimates of highest likelihood yet";
     return result;
   }
 
@@ -249,8 +116,7 @@ class Inverse {
         start_time = piece.spike ? unknown(until) : -1;
         put(end_, start_time, until);
         for (size_t i = 0; i < recording_.t_ms.size(); ++i)
-          if (recording_.t_ms[i] > t + (start_known(t) ? -1e-9 : 0.15) &&
-              recording_.t_ms[i] < until - (piece.spike ? 0.15 : 1e-9))
+          if (recording_.t_ms[i] > t - 1e-9 && recording_.t_ms[i] < until - 1e-9)
             piece.t.push_back(recording_.t_ms[i]), piece.v.push_back(recording_.v_mv[i]);
         phi = -1, u = -1, phi_known = 0, u_known = 0;
         if (!piece.last) {
@@ -266,8 +132,6 @@ class Inverse {
       if (fires) ++spike;
     }
   }
-
-  bool start_known(double t) const { return std::find(spikes_.begin(), spikes_.end(), t) == spikes_.end(); }
 
   /// Ends of the pieces of (t, stop]: short ones on the upstroke before a spike, at most 25 ms elsewhere.
   static std::vector<double> boundaries(double t, double stop, bool fires) {
@@ -298,19 +162,6 @@ class Inverse {
     if (n < 3 || spread <= 0) return {reset_, 0};
     const double slope = (n * stv - st * sv) / spread, v = (sv - slope * st) / n;
     return {v, neuron_.q2 * v * v + neuron_.q1 * v + neuron_.q0 + current - neuron_.C * slope};
-  }
-
-  void start(Piece& piece) {
-    const auto hidden = static_cast<size_t>(options_.hidden);
-    piece.theta.assign(static_cast<size_t>(program_->parameters()), 0.0);
-    double *w = piece.theta.data(), *b = w + hidden, *v = b + hidden;
-    for (size_t k = 0; k < hidden; ++k) {
-      const double centre = (static_cast<double>(k) + uniform(random_)) / static_cast<double>(hidden);
-      w[k] = 2 + static_cast<double>(hidden) * (0.25 + 0.25 * uniform(random_));
-      b[k] = -w[k] * centre;
-    }
-    for (size_t k = 0; k < 2 * hidden; ++k)
-      v[k] = 0.1 * (2 * uniform(random_) - 1) / std::sqrt(static_cast<double>(hidden));
   }
 
   double objective(const std::vector<Piece>& pieces, const std::vector<double>& shared, double precision) {
@@ -448,37 +299,25 @@ class Inverse {
     return true;
   }
 
-  void finish(InverseResult& result) {
-    const double precision = 1 / options_.physics;
-    result.objective = objective(pieces_, shared_, precision);
-    double data = 0, physics = 0;
-    int64_t samples = 0, points = 0;
-    for (const Piece& piece : pieces_) {
-      const auto r = program_->residuals(piece, shared_, precision);
-      const auto equations = static_cast<size_t>(2 * options_.points);
-      for (size_t i = 0; i < equations; ++i) physics += r[i] * r[i] / (precision * precision), ++points;
-      for (size_t i = 0; i < piece.t.size(); ++i) data += r[equations + i] * r[equations + i], ++samples;
-    }
-    const double spread = std::sqrt(data / static_cast<double>(samples));
-    result.noise_mv = spread * noise_, result.physics_loss = physics / static_cast<double>(points);
-    result.spikes = static_cast<int64_t>(spikes_.size());
-    std::vector<Qr> factors = factor(precision), eliminated;
-    Qr system = reduce(factors, eliminated, 1e-18);
-    system.factor();
-    const auto all = static_cast<int64_t>(shared_.size());
-    for (size_t k = 0; k < names_.size(); ++k) {
-      // variance of unknown k: |R^-T e_k|^2, by forward substitution with R'
-      std::vector<double> y(static_cast<size_t>(all), 0.0);
-      double square = 0;
-      for (int64_t i = 0; i < all; ++i) {
-        double sum = i == static_cast<int64_t>(k) ? 1 : 0;
-        for (int64_t j = 0; j < i; ++j) sum -= system(j, i) * y[static_cast<size_t>(j)];
-        y[static_cast<size_t>(i)] = sum / system(i, i);
-        square += y[static_cast<size_t>(i)] * y[static_cast<size_t>(i)];
-      }
-      double value = shared_[k], error = spread * std::sqrt(square);
-      if (names_[k] == "c") {
-        const ThetaForm form(neuron_, options_.A_mv);
+  /// Estimates and intervals; without intervals where the equations could not be followed.
+  void report(const Likelihood::Result& exact, InverseResult& result) const {
+    const bool followed = !exact.covariance.empty();
+    const auto count = names_.size();
+    const double none = std::numeric_limits<double>::quiet_NaN();
+    const auto freedom = static_cast<double>(exact.samples - static_cast<int64_t>(count));
+    result.iterations += exact.iterations, result.samples = exact.samples;
+    result.noise_mv = followed ? noise_ * std::sqrt(exact.misfit / freedom) : none;
+    result.misfit = followed ? exact.misfit : std::numeric_limits<double>::infinity();
+    result.physics_loss = followed ? exact.equations : none;
+    if (!exact.converged)
+      result.failure = followed ? fmt::format("the search did not settle in {} iterations", exact.iterations)
+                                : "the equations cannot be followed from the first estimates on: other starting values "
+                                  "of the parameters, or other known ones, may help";
+    const ThetaForm form(neuron_, options_.A_mv);
+    for (size_t k = 0; k < count; ++k) {
+      double value = followed ? exact.shared[k] : shared_[k];
+      double error = followed ? result.noise_mv * std::sqrt(exact.covariance[k * count + k]) : none;
+      if (names_[k] == "c") {  // its unknown is phi at c
         error *= options_.A_mv / (std::cos(value) * std::cos(value));
         value = form.v(value);
       }
@@ -529,15 +368,17 @@ InverseResult infer(const Recording& recording, const Neuron& guess, const Curre
   std::optional<InverseResult> best;
   bool going = true;
   int64_t iterations = 0;
-  const auto watched = [&](int64_t iteration, double objective) {
-    return going = !progress || progress(iterations + iteration, objective);
+  const auto watched = [&](int64_t iteration, double misfit) {
+    return going = !progress || progress(iterations + iteration, misfit);
   };
   for (int64_t start = 0; start < std::max<int64_t>(options.starts, 1) && going; ++start) {
     InverseOptions own = options;
     own.seed = options.seed + static_cast<uint64_t>(start) * 1'000'003;
     InverseResult result = Inverse(recording, guess, current, own).run(watched);
     iterations += result.iterations;
-    if (!best || result.objective < best->objective) best = result;
+    const auto rank = [](const InverseResult& r) { return std::pair(!r.failure.empty(), r.misfit); };
+    if (!best || rank(result) < rank(*best)) best = result;
+    if (best->failure.empty() && best->describes()) break;
   }
   best->iterations = iterations;
   return *best;

@@ -105,18 +105,18 @@ SegmentSolver::SegmentSolver(const Neuron& neuron, const Options& options)
   rows_ = compile(graph, std::vector{pair(t.r_phi, t.r_u), t.jacobian()});
 }
 
-void SegmentSolver::start(Segment& segment, std::mt19937_64& random) {
-  const auto hidden = static_cast<size_t>(options_.hidden);
-  segment.theta.assign(static_cast<size_t>(shape_.parameters()), 0.0);
-  double *w = segment.theta.data(), *b = w + hidden, *v = b + hidden;
+std::vector<double> spread_units(const MlpShape& shape, std::mt19937_64& random) {
+  const auto hidden = static_cast<size_t>(shape.widths[1]), outputs = static_cast<size_t>(shape.widths[2]);
+  std::vector<double> theta(static_cast<size_t>(shape.parameters()), 0.0);
+  double *w = theta.data(), *b = w + hidden, *v = b + hidden;
   for (size_t k = 0; k < hidden; ++k) {
-    // tanh(w (s - centre)): centres spread over the segment, slopes of either sign as steep as the units allow
     const double centre = (static_cast<double>(k) + uniform(random)) / static_cast<double>(hidden);
     w[k] = 2 + static_cast<double>(hidden) * (0.25 + 0.25 * uniform(random));
     b[k] = -w[k] * centre;
   }
-  for (size_t k = 0; k < 2 * hidden; ++k)
+  for (size_t k = 0; k < outputs * hidden; ++k)
     v[k] = 0.1 * (2 * uniform(random) - 1) / std::sqrt(static_cast<double>(hidden));
+  return theta;
 }
 
 void SegmentSolver::set(Program& program, const Segment& segment, const std::vector<double>& s) {
@@ -177,7 +177,7 @@ std::vector<double> SegmentSolver::description(const Segment& s) const {
 }
 
 SegmentSolver::Fit SegmentSolver::begin(Segment& segment, std::mt19937_64& random) {
-  start(segment, random);
+  segment.theta = spread_units(shape_, random);
   Fit fit{chebyshev(options_.points), segment.theta, segment.length_ms};
   fit.unknowns.push_back(0);
   return fit;

@@ -53,7 +53,6 @@ class SegmentSolver {
 
  private:
   struct Trace;
-  void start(Segment&, std::mt19937_64& random);
   void set(Program&, const Segment&, const std::vector<double>& s);
   /// Mean squared residual at these points, and each point's own in `each` where it is given.
   double evaluate(const Segment&, Program&, const std::vector<double>& s, std::vector<double>* each = nullptr);
@@ -66,6 +65,10 @@ class SegmentSolver {
   std::unique_ptr<State> state_;
   Program train_, fresh_, residuals_, rows_;  // the last two for Levenberg-Marquardt
 };
+
+/// Where a search for a network 1-H-2 starts: tanh(w (s - centre)), centres spread over [0, 1], slopes as steep as H
+/// units need them, small random outputs.
+std::vector<double> spread_units(const MlpShape&, std::mt19937_64& random);
 
 /// Value and derivative of a network of one input on the host.
 struct NetworkPoint {

@@ -1,6 +1,7 @@
 // Networks: two neurons by hand, receptors and plasticity against closed forms, rules, repeatability, bad input.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <algorithm>
 
 #include <cmath>
 #include <filesystem>
@@ -85,6 +86,22 @@ TEST(Network, TwoNeuronsByHand) {
   ASSERT_EQ(times.size(), single.spikes.size());
   for (size_t i = 0; i < times.size(); ++i) EXPECT_NEAR(times[i], single.spikes[i], 1e-9);
   EXPECT_EQ(network.v(0, 0), single.v);
+}
+
+// The caller's current does what the same current of the description does, from the step it is written in.
+TEST(Network, IsSteeredWhileItRuns) {
+  NetworkSpec steered = pair(Mode::accurate, 0.1, "pulse", 5, 1), described = steered;
+  steered.populations[0].current = Stimulus();
+  Network a(std::move(steered)), b(std::move(described));
+  std::ranges::fill(a.external(0), 10.0f);
+  a.run(1000), b.run(1000);
+  EXPECT_GT(b.spikes_of(0), 2);
+  EXPECT_EQ(a.spikes_of(0), b.spikes_of(0));
+  EXPECT_NEAR(a.v(1, 0), b.v(1, 0), 1e-6);
+  std::ranges::fill(a.external(0), 0.0f);
+  const int64_t before = a.spikes_of(0);
+  a.run(3000);
+  EXPECT_LE(a.spikes_of(0), before + 1);
 }
 
 // A pulse is 1 ms of its weight whatever the step: v of a neuron at rest ends up where it did.
@@ -339,23 +356,6 @@ TEST(Network, ResumesWithTheSameBits) {
     std::filesystem::resize_file(path, std::filesystem::file_size(path) - 9);
     EXPECT_THAT(error_of([&] { second.load(path); }), HasSubstr("ends in the middle"));
   }
-}
-
-TEST(Network, FieldCouplingReadsAndWrites) {
-  NetworkSpec s;
-  s.populations = {cells("a", 3, 10), cells("b", 2)};
-  Network off(s), zero(s), on(s);
-  zero.couple({5, 1, [](const FieldCoupling::Exchange&) {}});
-  on.couple({5, 10, [](const FieldCoupling::Exchange& e) {
-               float sum = 0;
-               for (float q : e.trace[0]) sum += q;
-               for (float& current : e.current[1]) current = 3 * sum;
-             }});
-  off.run(1000), zero.run(1000), on.run(1000);
-  EXPECT_EQ(off.v(0, 0), zero.v(0, 0));
-  EXPECT_EQ(off.v(0, 0), on.v(0, 0));
-  EXPECT_EQ(off.spikes_of(1), 0);
-  EXPECT_GT(on.spikes_of(1), 0);
 }
 
 TEST(Network, ListsFromCsv) {

@@ -27,24 +27,46 @@ Recording recording(const Neuron& neuron, const Current& current, double duratio
   return r;
 }
 
-TEST(PinnInverse, FourParametersFromANoisyVoltage) {
+// The exact trajectory's own misfit against the least: with white noise their difference is chi-squared with as many
+// degrees of freedom as there are unknowns. A search that ends elsewhere, or equations that give way, is outside.
+TEST(PinnInverse, FourParametersOfHighestLikelihood) {
   const Neuron truth = Neuron::preset("rs2007");
   const Current current = Current::parse("step:100@20");
-  const Recording r = recording(truth, current, 200, 1);
+  constexpr double duration = 200;
+  const Recording r = recording(truth, current, duration, 1);
   EXPECT_NEAR(r.noise_mv(), 1, 0.1);
   Neuron guess = truth;
   guess.set("a=0.045,b=-1,c=-45,d=65");
-  const InverseResult result = infer(r, guess, current, {.hidden = 8, .points = 32, .iterations = 60, .starts = 2});
-  EXPECT_NEAR(result.noise_mv, 1, 0.05);
-  EXPECT_LE(result.physics_loss, 1e-7);
-  const double exact[] = {truth.a, truth.b, truth.c, truth.d};
+  const InverseResult result = infer(r, guess, current, {});
+  EXPECT_EQ(result.failure, "");
+  EXPECT_TRUE(result.describes()) << result.noise_mv << " mV left of " << result.recording_noise_mv;
+  EXPECT_LE(result.physics_loss, 1e-11);
+  const Solution exact = solve(truth, current, duration, Options::quality("fast"));
+  double least = 0;
+  int64_t samples = 0;
+  for (size_t i = 0; i < r.t_ms.size(); ++i)
+    if (r.t_ms[i] > 20 - 1e-9) {
+      const double left = (r.v_mv[i] - exact.at(r.t_ms[i]).v) / result.recording_noise_mv;
+      least += left * left, ++samples;
+    }
+  EXPECT_LE(std::abs(result.samples - samples), 1);
+  EXPECT_TRUE(least - result.misfit > -0.1 && least - result.misfit < 18.5) << least << " " << result.misfit;
+  const double values[] = {truth.a, truth.b, truth.c, truth.d};
   ASSERT_EQ(result.estimates.size(), 4u);
   for (size_t k = 0; k < 4; ++k) {
     const Estimate& e = result.estimates[k];
-    EXPECT_TRUE(std::abs(e.value - exact[k]) <= 4 * e.standard_error)
-        << e.name << " = " << e.value << " +- " << e.standard_error << ", exact " << exact[k];
-    EXPECT_LE(e.standard_error, 0.04 * std::abs(exact[k])) << e.name;
+    EXPECT_TRUE(std::abs(e.value - values[k]) <= 3.3 * e.standard_error)
+        << e.name << " = " << e.value << " +- " << e.standard_error << ", exact " << values[k];
+    EXPECT_LE(e.standard_error, 0.03 * std::abs(values[k])) << e.name;
   }
+}
+
+// A current that never was: what is left is far above the recording's noise, and that is said.
+TEST(PinnInverse, AWrongCurrentIsSeen) {
+  const Recording r = recording(Neuron::preset("rs2007"), Current::parse("step:100@20"), 200, 2);
+  const InverseResult result = infer(r, Neuron::preset("rs2007"), Current::parse("step:100@26"),
+                                     {.unknown = {"c"}, .hidden = 10, .points = 48, .iterations = 30, .starts = 1});
+  EXPECT_FALSE(result.failure.empty() && result.describes()) << result.noise_mv;
 }
 
 TEST(PinnInverse, BadRecordings) {

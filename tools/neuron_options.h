@@ -31,7 +31,8 @@ struct NeuronOptions {
   std::string file, resume;  ///< of a network: its TOML, a state to go on from
   std::optional<int64_t> n;  ///< of a population
   std::optional<double> noise_sd;
-  double noise_dt = 1;  ///< ms
+  std::optional<double> kappa;  ///< of a network's field
+  double noise_dt = 1;          ///< ms
   bool solver_given = false, mode_given = false;
   RecordOptions record;
   std::string sweep;  ///< KEY=A:B:N
@@ -62,6 +63,8 @@ bool is_network(const NeuronOptions& options);
 void run_network(const NeuronOptions& options);
 /// What the flags set over a network's file.
 neuron::NetworkOverrides network_overrides(const NeuronOptions& options);
+/// The network of FILE or --preset with what the flags set over it.
+neuron::NamedNetwork chosen_network(const NeuronOptions& options);
 /// --n neurons of one preset.
 void run_population(const NeuronOptions& options);
 /// Its description, with --current as populations have it (parse_population_current), and the run's length, ms.
@@ -74,6 +77,7 @@ void run_sweep(const NeuronOptions& options);
 
 // The parts of `simulate` that have a file of their own.
 void add_simulate_compare(CLI::App& simulate);
+void add_simulate_field(CLI::App& simulate);
 void add_simulate_stability(CLI::App& simulate);
 void add_simulate_patterns(CLI::App& simulate);
 

@@ -110,29 +110,38 @@ void report(const PinnOptions& o, const Problem& p, const pinn::Solution& soluti
   if (s.v_rmse_mv) o.common.say("v RMSE {:.2e} mV, largest {:.2e} mV, away from spikes", *s.v_rmse_mv, *s.v_max_mv);
   o.common.say("mean squared residual {:.2e}, worst fresh/training ratio {:.3f}", solution.mean_loss(),
                solution.worst_fresh_ratio());
-  o.common.print({{"neuron", p.neuron.name},
-                  {"design", o.design},
-                  {"quality", o.quality},
-                  {"spikes", solution.spike_times_ms.size()},
-                  {"spike_times_ms", solution.spike_times_ms},
-                  {"spike_error_ms", or_null(s.spike_error_ms)},
-                  {"v_rmse_mv", or_null(s.v_rmse_mv)},
-                  {"residual_fresh_over_training", solution.worst_fresh_ratio()},
-                  {"loss", solution.mean_loss()},
-                  {"seconds", seconds},
-                  {"cpu_seconds", cpu},
-                  {"evaluations", solution.evaluations},
-                  {"networks", solution.segments.size()},
-                  {"parameters", solution.shape.parameters()},
-                  {"inference_us", solution.segments.empty() ? Json(nullptr) : Json(inference_us(solution))},
-                  {"reached_ms", solution.reached_ms},
-                  {"failure", solution.failure},
-                  {"out", folder.string()}});
+  const Json summary = {{"neuron", p.neuron.name},
+                        {"design", o.design},
+                        {"quality", o.quality},
+                        {"spikes", solution.spike_times_ms.size()},
+                        {"spike_times_ms", solution.spike_times_ms},
+                        {"reference_spikes", p.reference ? Json(s.reference_spikes) : Json(nullptr)},
+                        {"spike_error_ms", or_null(s.spike_error_ms)},
+                        {"v_rmse_mv", or_null(s.v_rmse_mv)},
+                        {"v_mae_mv", or_null(s.v_mae_mv)},
+                        {"v_max_mv", or_null(s.v_max_mv)},
+                        {"u_rmse", or_null(s.u_rmse)},
+                        {"current", p.spec},
+                        {"duration_ms", o.duration_ms},
+                        {"residual_fresh_over_training", solution.worst_fresh_ratio()},
+                        {"loss", solution.mean_loss()},
+                        {"seconds", seconds},
+                        {"cpu_seconds", cpu},
+                        {"evaluations", solution.evaluations},
+                        {"networks", solution.segments.size()},
+                        {"parameters", solution.shape.parameters()},
+                        {"inference_us", solution.segments.empty() ? Json(nullptr) : Json(inference_us(solution))},
+                        {"reached_ms", solution.reached_ms},
+                        {"failure", solution.failure},
+                        {"out", folder.string()}};
+  write_file(folder / "summary.json", summary.dump(2) + "\n");
+  o.common.print(summary);
 }
 
 void run_windows(const PinnOptions& o) {
   const Problem p = problem_of(o);
   const std::filesystem::path folder = run_folder(o.out, o.neuron);
+  create({folder});  // what cannot be written is better known before the work
   watch_for_interruption();
   o.common.say("{}: current {}, {} ms, quality {}; no data, only the equations", p.neuron.name, p.spec, o.duration_ms,
                o.quality);
@@ -144,7 +153,6 @@ void run_windows(const PinnOptions& o) {
         return !interrupted();
       });
   const double seconds = watch.wall(), cpu = watch.cpu();
-  create({folder});
   solution.save((folder / "model.safetensors").string());
   const std::string pictures = solution.segments.empty()
                                    ? "no window was met: there is nothing to draw"
@@ -233,7 +241,6 @@ BaselineResult run_baseline(const PinnOptions& o, const Problem& p, const std::s
   std::string text = "t_ms,v_mv,u\n", loss = "step,loss\n";
   for (double t = 0; t <= o.duration_ms; t += o.sample_ms) text += fmt::format("{},{},{}\n", t, at(t).v, at(t).u);
   for (size_t i = 0; i < training.history().size(); ++i) loss += fmt::format("{},{:.6e}\n", i, training.history()[i]);
-  create({*folder});
   write_file(*folder / "solution.csv", text);
   write_file(*folder / "loss.csv", loss);
   return r;
@@ -263,6 +270,7 @@ void run(const PinnOptions& o) {
   if (o.design == "windows") return run_windows(o);
   const Problem p = problem_of(o);
   const std::filesystem::path folder = run_folder(o.out, o.neuron + "-" + o.design);
+  create({folder});
   watch_for_interruption();
   o.common.print(baseline_json(o.design, run_baseline(o, p, o.design, o.effort, &folder)));
   if (interrupted()) throw Exit{130};

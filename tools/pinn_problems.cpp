@@ -22,19 +22,26 @@ void infer(const InferOptions& o) {
   guess.set(o.params);
   const pinn::Current current = pinn::Current::parse(o.current.empty() ? default_current(o.neuron) : o.current);
   const Reference trace = read_reference(o.trace);
-  if (trace.v_mv.empty()) throw UsageError(fmt::format("{}: there are no columns t_ms and v_mv", o.trace));
+  if (trace.v_mv.empty()) throw UsageError(fmt::format("{}: there are no samples in columns t_ms and v_mv", o.trace));
+  const pinn::Recording recording{trace.t_ms, trace.v_mv};
+  try {
+    recording.check();
+  } catch (const Error& e) {
+    throw UsageError(fmt::format("{}: {}", o.trace, e.what()));
+  }
   pinn::InverseOptions options;
   options.unknown = o.unknown, options.seed = o.common.seed.value_or(0);
   watch_for_interruption();
   Progress progress(o.common);
   const Stopwatch watch;
   const pinn::InverseResult result =
-      pinn::infer({trace.t_ms, trace.v_mv}, guess, current, options, [&](int64_t iteration, double objective) {
-        progress.update(fmt::format("iteration {:>4}  misfit {:.6g}", iteration, objective));
+      pinn::infer(recording, guess, current, options, [&](int64_t iteration, double misfit) {
+        progress.update(fmt::format("iteration {:>4}  misfit {:.6g}", iteration, misfit));
         return !interrupted();
       });
-  progress.finish(fmt::format("{} spikes, noise {:.3f} mV, {} iterations, {:.1f} s", result.spikes, result.noise_mv,
-                              result.iterations, watch.wall()));
+  progress.finish(
+      fmt::format("{} spikes, {} samples, noise {:.3f} mV, {} iterations, {:.1f} s ({:.1f} s of processor time)",
+                  result.spikes, result.samples, result.noise_mv, result.iterations, watch.wall(), watch.cpu()));
   Json estimates = Json::array();
   o.common.say("{:<4} {:>12} {:>12}   95 % interval", "", "estimate", "std. error");
   for (const pinn::Estimate& e : result.estimates) {
@@ -44,11 +51,22 @@ void infer(const InferOptions& o) {
   }
   o.common.print({{"estimates", estimates},
                   {"noise_mv", result.noise_mv},
+                  {"recording_noise_mv", result.recording_noise_mv},
+                  {"misfit", result.misfit},
+                  {"samples", result.samples},
                   {"physics_loss", result.physics_loss},
                   {"spikes", result.spikes},
                   {"iterations", result.iterations},
-                  {"seconds", watch.wall()}});
+                  {"failure", result.failure},
+                  {"seconds", watch.wall()},
+                  {"cpu_seconds", watch.cpu()}});
   if (interrupted()) throw Exit{130};
+  if (!result.failure.empty()) throw std::runtime_error(fmt::format("{}: {}", o.trace, result.failure));
+  if (!result.describes())
+    o.common.say(
+        "the equations leave {:.3f} mV, the recording's own noise is {:.3f} mV: a known parameter or the current "
+        "is wrong, and the intervals say nothing",
+        result.noise_mv, result.recording_noise_mv);
 }
 
 struct PdeOptions {

@@ -75,7 +75,7 @@ Reference read_reference(const std::string& path) {
   if (!file) throw UsageError(fmt::format("{}: cannot be read", path));
   Reference reference{path, {}, {}, {}, {}};
   std::string line;
-  std::getline(file, line);
+  if (!std::getline(file, line)) throw UsageError(fmt::format("{}: is empty", path));
   const std::vector<std::string> names = cells(line);
   std::vector<std::vector<double>*> into;
   for (const std::string& name : names)

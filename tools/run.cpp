@@ -2,8 +2,11 @@
 #include "tools/run.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 
 #include "data/files.h"
@@ -54,6 +57,8 @@ void create(const RunFolder& run) {
   std::error_code error;
   std::filesystem::create_directories(run.path, error);
   if (error) throw UsageError(fmt::format("{}: cannot be created: {}", run.path.string(), error.message()));
+  if (access(run.path.c_str(), W_OK) != 0)
+    throw UsageError(fmt::format("{}: cannot be written: {}", run.path.string(), std::strerror(errno)));
 }
 
 void write_file(const std::filesystem::path& path, const std::string& text) {

@@ -215,7 +215,8 @@ void add_simulate(CLI::App& app) {
   command->require_subcommand(0, 1);
   options->add_neuron(*command);
   options->add_method(*command);
-  command->add_option("file", options->file, "A network as TOML; or --preset cortical1000, polychronous2006");
+  command->add_option("file", options->file,
+                      "A network as TOML; or --preset cortical1000, polychronous2006, ephaptic400");
   command->add_option("--n", options->n, "A population of so many neurons of the preset");
   command->add_option("--noise-sd", options->noise_sd, "Normal noise of each neuron of a population");
   command->add_option("--noise-dt-ms", options->noise_dt, "How long it is held, ms")->capture_default_str();
@@ -226,7 +227,10 @@ void add_simulate(CLI::App& app) {
       "--sweep", options->sweep,
       "KEY=A:B:N: N values from A to B of current, a parameter, dt-ms, noise-sd or seed, of --n neurons "
       "each; of a network weight (a factor), dt-ms or seed");
+  command->add_option("--kappa", options->kappa,
+                      "Of a network's field: current a uV in all cells (default: the file's)");
   add_simulate_compare(*command);
+  add_simulate_field(*command);
   add_simulate_stability(*command);
   add_simulate_patterns(*command);
   command->callback([options, command] {

@@ -147,6 +147,7 @@ Json summary(const NamedNetwork& named, const Network& network, const Recording&
                {"solver", name(spec.solver)},
                {"mode", name(spec.mode)},
                {"precision", name(spec.precision)},
+               {"device", spec.device.description()},
                {"neurons", neurons},
                {"dt_ms", spec.dt},
                {"duration_ms", network.time()},
@@ -197,12 +198,22 @@ neuron::NetworkOverrides network_overrides(const NeuronOptions& o) {
   return over;
 }
 
-void run_network(const NeuronOptions& o) {
+NamedNetwork chosen_network(const NeuronOptions& o) {
   if (!o.file.empty() && !o.preset.empty()) throw UsageError("a file or --preset, not both");
   NamedNetwork named = o.file.empty() ? neuron::network(o.preset, network_overrides(o))
                                       : neuron::read_network(o.file, network_overrides(o));
   if (named.title.empty()) named.title = std::filesystem::path(o.file).stem().string();
-  o.common.start();
+  if (o.kappa) set_kappa(named.spec, *o.kappa);
+  return named;
+}
+
+void run_network(const NeuronOptions& o) {
+  NamedNetwork named = chosen_network(o);
+  const Device device = o.common.start();
+  if (named.spec.field)
+    named.spec.field->device = device;  // which sums the field; its cells are stepped beside it on the host
+  else
+    named.spec.device = device;
   if (!o.out.empty()) create_output(o.out, "summary.json");
   const auto steps = static_cast<int64_t>(std::llround(named.duration / named.spec.dt));
   const std::vector<Plastic> plastic = plastic_of(named.spec);

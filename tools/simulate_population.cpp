@@ -59,6 +59,7 @@ Json summary(const NeuronOptions& o, const neuron::Preset& preset, const Populat
                {"mode", name(population.spec().mode)},
                {"current", o.current_text(preset)},
                {"precision", name(population.spec().precision)},
+               {"device", population.spec().device.description()},
                {"neurons", population.size()},
                {"dt_ms", population.dt()},
                {"steps", population.step()},
@@ -117,7 +118,7 @@ void run_population(const NeuronOptions& o) {
   const neuron::Preset preset = o.chosen();
   neuron::PopulationSpec spec = population_spec(o, preset, *o.n);
   const int64_t steps = whole_steps(duration_of(o, preset), spec.dt);
-  o.common.start();
+  spec.device = o.common.start();
   // With the counts of the record. The description's own columns are there already.
   neuron::check_memory({{spec.name, static_cast<uint64_t>(spec.size),
                          8 + static_cast<double>(neuron::bytes_of(spec)) / static_cast<double>(spec.size)}},

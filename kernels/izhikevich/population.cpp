@@ -2,7 +2,6 @@
 #include "kernels/izhikevich/population.h"
 
 #include "kernels/izhikevich/population_method.h"
-#include "kernels/izhikevich/published.h"
 
 namespace ranvier::kernels::izhikevich {
 
@@ -26,13 +25,6 @@ void order_by_step(ShardResult& shard, uint32_t steps) {
 }
 
 namespace {
-
-template <class R, class T>
-RANVIER_HD_INLINE Printed<R> printed_of(const PopulationCall<T>& call, int64_t first) {
-  return {coefficient<R>(call.p2, first), coefficient<R>(call.p1, first), coefficient<R>(call.q0, first),
-          coefficient<R>(call.a, first),  coefficient<R>(call.ab, first), coefficient<R>(call.abv, first),
-          coefficient<R>(call.ae, first)};
-}
 
 template <class T>
 void note_spikes(const PopulationCall<T>& call, PackMask<T> fired, int64_t first, uint32_t step, double offset,

@@ -107,9 +107,19 @@ class BadInput(Case):
         self.refused("pinn", "infer", "--trace", "t.csv", saying=["line 102", "does not follow 9.9 ms"])
         rows = [f"{i / 10 + (i >= 50)},{-60}" for i in range(200)]
         (self.folder / "t.csv").write_text("t_ms,v_mv\n" + "\n".join(rows) + "\n")
-        self.refused("pinn", "infer", "--trace", "t.csv", saying=["gap of 1.1 ms after 4.9 ms"])
-        (self.folder / "t.csv").write_text("a,b\n1,2\n")
-        self.refused("pinn", "infer", "--trace", "t.csv", saying=["t.csv", "t_ms"])
+        self.refused("pinn", "infer", "--trace", "t.csv", saying=["t.csv", "gap of 1.1 ms after 4.9 ms"])
+        for text, saying in [("a,b\n1,2\n", "t_ms"), ("", "is empty"), ("t_ms,v_mv\n", "no samples"),
+                             ("t_ms,v_mv\n0,-60\n0.1,nan\n", "line 3: 'nan'")]:
+            (self.folder / "t.csv").write_text(text)
+            self.refused("pinn", "infer", "--trace", "t.csv", saying=["t.csv", saying])
+
+    def test_a_place_that_cannot_be_written_is_said_before_the_work(self):
+        (self.folder / "file").write_text("")
+        for design in ("windows", "global"):
+            result = self.run_program("pinn", "--design", design, "--out", "file/run")
+            self.assertEqual(result.status, 2)
+            self.assertIn("file/run: cannot be created", result.err)
+            self.assertNotIn("no data, only the equations", result.err)  # the line with which the work begins
 
     def test_a_window_that_cannot_be_met_keeps_what_came_before(self):
         result = self.run_program("pinn", "--iterations", "60", "--duration-ms", "220", "--out", "run")

@@ -495,6 +495,40 @@ degree = 5
         lines = [(self.folder / name / "spikes.csv").read_text().splitlines()[1:] for name in ("run", "rest", "whole")]
         self.assertEqual(lines[0] + lines[1], lines[2])
 
+    FIELD = """
+[field]
+kappa = 0.02
+lambda_mm = 0.1
+[[population]]
+name = "cells"
+size = 50
+current = "9"
+noise_sd = 1
+field = { positions = "box 0.2 0.2 0", diameter_um = "uniform 15 25", g_ratio = 0.8 }
+"""
+
+    def test_field(self):
+        (self.folder / "field.toml").write_text(self.FIELD)
+        off = self.json("simulate", "field.toml", "--kappa", 0, "--duration-ms", 300)
+        on = self.json("simulate", "field.toml", "--duration-ms", 300)
+        self.assertNotEqual(on["spikes"], off["spikes"])
+        value = self.json("simulate", "field", "--kappas", "0,0.02", "--seeds", 2, "--duration-ms", 700, "--out", "sweep")
+        self.assertGreater(value["rows"][1]["synchrony"], 4 * value["rows"][0]["synchrony"])
+        self.assertEqual(len((self.folder / "sweep/field.csv").read_text().splitlines()), 5)
+        self.refused("simulate", "--preset", "cortical1000", "--kappa", 1, saying=["kappa = 1", "no field"])
+        self.refused("simulate", "field", "--kappas", "0,x", saying="--kappas")
+        for line, words in (("sigma = 0", ["sigma = 0"]), ("lambda_mm = -1", ["lambda = -1"]), ("speed = 3", ["field: unknown key 'speed'"]),
+                            ("tau_rise_ms = 5", ["tau_rise = 5"])):
+            with self.subTest(line):
+                (self.folder / "bad.toml").write_text(self.FIELD.replace("lambda_mm = 0.1", line))
+                self.refused("simulate", "bad.toml", saying=words)
+        for old, new, words in (("0.8 }", "1.2 }", ["neuron 0", "g_ratio = 1.2"]), ("box 0.2 0.2 0", "box 1", ["positions", "box 1"]),
+                                ('"uniform 15 25"', "0", ["diameter = 0"]), ('"box 0.2 0.2 0"', "[[0, 0, 0]]", ["1 places for 50"]),
+                                ("g_ratio = 0.8", "gratio = 0.8", ["unknown key 'gratio'"])):
+            with self.subTest(new):
+                (self.folder / "bad.toml").write_text(self.FIELD.replace(old, new))
+                self.refused("simulate", "bad.toml", saying=words)
+
     def test_bad_file(self):
         for line, words in (("speed = 1", ["projection 1", "speed"]), ("delay_ms = 0.01", ["under one step"]),
                             ("tau_ms = 0", ["tau = 0"]), ("[[population]]\nname = 'b'\nsize = 2000000000\n"
