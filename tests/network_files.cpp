@@ -170,7 +170,7 @@ TEST(SonataSpikes, AreAppendedInPieces) {
 }
 #endif
 
-TEST(Recorder, StaysWithinMemoryAndSaysWhatItWrote) {
+TEST(PopulationRecorder, StaysWithinMemoryAndSaysWhatItWrote) {
   const Folder folder;
   RecordPlan plan;
   plan.folder = folder.path.string(), plan.populations = {{"cells", 3}};
@@ -195,7 +195,7 @@ TEST(Recorder, StaysWithinMemoryAndSaysWhatItWrote) {
   EXPECT_EQ(text_of(folder.at("counts.csv")), "neuron,spikes,rate_hz\n0,0,0\n1,0,0\n2,1000,10000\n");
 }
 
-TEST(Recorder, KeepsWhatFitsOnTheDisk) {
+TEST(PopulationRecorder, KeepsWhatFitsOnTheDisk) {
   const Folder folder;
   RecordPlan plan;
   plan.folder = folder.path.string(), plan.populations = {{"cells", 3}}, plan.hdf5 = false, plan.npy = false;
