@@ -53,6 +53,7 @@ struct Path {
   std::vector<int32_t> fixed;  ///< weights; of plastic synapses spec.connections.weight stays and this is empty
   double unit = 1;
   std::vector<std::vector<Arrival>> due;  ///< by step, a ring
+  std::vector<uint64_t> ends;             ///< of the stretches of a step's arrivals
   // short-term plasticity, per source neuron
   kernels::synapse::ShortTerm short_term{};
   std::vector<kernels::synapse::Resources> resources;
@@ -80,6 +81,8 @@ struct Path {
  private:
   int64_t end_of(const Arrival& a) const;
   int64_t row_end(uint32_t source) const;
+  /// Fills `ends`; the number of synapses.
+  int64_t find_ends(const std::vector<Arrival>& list);
   void deliver_static(const std::vector<Arrival>& list, int64_t total, int64_t targets, std::vector<int64_t>& sums,
                       std::vector<int64_t>& scratch) const;
 };

@@ -6,6 +6,7 @@
 #endif
 
 #include "engine/neuron_network_run.h"
+#include "kernels/common/parallel.h"
 
 namespace ranvier::neuron {
 namespace {
@@ -106,25 +107,45 @@ void Path::send(uint32_t source, int64_t n, int64_t wait, double time) {
   due[static_cast<size_t>(n + wait + delay) % due.size()].push_back({begin, source, factor});
 }
 
+int64_t Path::find_ends(const std::vector<Arrival>& list) {
+  ends.resize(list.size());
+  const auto& c = spec.connections;
+  constexpr int64_t together = 64;
+  const auto size = static_cast<int64_t>(list.size());
+  kernels::parallel_for((size + together - 1) / together, [&](int64_t part) {
+    const int64_t last = std::min(size, (part + 1) * together);
+    for (int64_t i = part * together; i < last; ++i) {
+      if (!c.delay.empty() && i + 2 < last)  // rows lie anywhere: the next ones are on their way meanwhile
+        sy::cpu::fetch(c.delay.data() + list[static_cast<size_t>(i) + 2].begin, 512);
+      ends[static_cast<size_t>(i)] = static_cast<uint64_t>(end_of(list[static_cast<size_t>(i)]));
+    }
+  });
+  int64_t total = 0;
+  for (size_t i = 0; i < list.size(); ++i) total += static_cast<int64_t>(ends[i] - list[i].begin);
+  return total;
+}
+
 int64_t Path::deliver(int64_t n, int64_t targets, std::vector<int64_t>& sums, std::vector<int64_t>& scratch) {
   auto& list = due[static_cast<size_t>(n) % due.size()];
   if (list.empty()) return 0;
   auto& c = spec.connections;
-  int64_t total = 0;
-  for (const Arrival& a : list) total += end_of(a) - static_cast<int64_t>(a.begin);
+  const int64_t total = find_ends(list);
   if (spec.stdp) {
-    for (const Arrival& a : list)
-      sy::cpu::deliver_plastic(stdp, end_of(a) - static_cast<int64_t>(a.begin), c.target.data() + a.begin,
+    for (size_t i = 0; i < list.size(); ++i) {
+      const Arrival& a = list[i];
+      sy::cpu::deliver_plastic(stdp, static_cast<int64_t>(ends[i] - a.begin), c.target.data() + a.begin,
                                c.weight.data() + a.begin, stdp.accumulated ? change.data() + a.begin : nullptr,
                                target_trace.data(), unit, a.factor, sums.data());
+    }
   } else {
     deliver_static(list, total, targets, sums, scratch);
   }
   if (!c.delay.empty())  // the rest of each row is due later
-    for (const Arrival& a : list) {
-      const auto end = static_cast<uint64_t>(end_of(a));
-      if (end < c.offset[a.source + 1])
-        due[static_cast<size_t>(n + c.delay[end] - c.delay[a.begin]) % due.size()].push_back({end, a.source, a.factor});
+    for (size_t i = 0; i < list.size(); ++i) {
+      const Arrival& a = list[i];
+      if (ends[i] < c.offset[a.source + 1])
+        due[static_cast<size_t>(n + c.delay[ends[i]] - c.delay[a.begin]) % due.size()].push_back(
+            {ends[i], a.source, a.factor});
     }
   list.clear();
   return total;
@@ -136,7 +157,12 @@ void Path::deliver_static(const std::vector<Arrival>& list, int64_t total, int64
   const auto range = [&](size_t from, size_t to, int64_t* into) {
     for (size_t i = from; i < to; ++i) {
       const Arrival& a = list[i];
-      const int64_t count = end_of(a) - static_cast<int64_t>(a.begin);
+      const auto count = static_cast<int64_t>(ends[i] - a.begin);
+      if (i + 1 < to) {
+        const size_t bytes = std::min<size_t>(1024, 4 * (ends[i + 1] - list[i + 1].begin));
+        sy::cpu::fetch(fixed.data() + list[i + 1].begin, bytes);
+        if (!dense) sy::cpu::fetch(c.target.data() + list[i + 1].begin, bytes);
+      }
       if (dense)
         sy::cpu::deliver_row(count, fixed.data() + a.begin, a.factor, into + (a.begin - c.offset[a.source]));
       else

@@ -35,6 +35,11 @@ void deliver_plastic(const Stdp& rule, int64_t n, const uint32_t* target, float*
 int64_t same_delay(const uint16_t* delay, int64_t begin, int64_t end) {
   const uint16_t first = delay[begin];
   int64_t i = begin + 1;
+  for (constexpr int64_t width = 32; i + width <= end; i += width) {  // a vector at a time
+    uint16_t different = 0;
+    for (int64_t k = 0; k < width; ++k) different |= delay[i + k] ^ first;
+    if (different) break;
+  }
   while (i < end && delay[i] == first) ++i;
   return i;
 }

@@ -1,5 +1,6 @@
 // Delivery of spikes: a stretch of one source's synapses into the sums of its targets.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/synapse/synapse.h"
@@ -16,6 +17,11 @@ void deliver_row(int64_t n, const int32_t* weight, int32_t factor, int64_t* sums
 /// keeps a sum (else null). `trace` is that of the targets.
 void deliver_plastic(const Stdp& rule, int64_t n, const uint32_t* target, float* weight, float* change,
                      const float* trace, double unit, int32_t factor, int64_t* sums);
+
+/// Asks the caches for what is needed soon.
+inline void fetch(const void* data, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(data) + at);
+}
 
 /// Synapses from begin on, below end, of the same delay.
 int64_t same_delay(const uint16_t* delay, int64_t begin, int64_t end);
