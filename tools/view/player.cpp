@@ -98,17 +98,20 @@ void Player::loop() {
     for (const auto& read : readers) read(*scene_);
     if (idle) anchor(), next_frame = Clock::now();  // time that nobody watched is not made up for
     bool changed = false;
-    for (const Waiting& waiting : mail) changed = obey(waiting) || changed;
+    std::vector<std::string> answers;
+    for (const Waiting& waiting : mail) changed = obey(waiting, answers) || changed;
+    tell_state();  // says nothing where nothing changed; before the answers, so that a page has both
+    for (size_t i = 0; i < mail.size(); ++i) listener_.answer(mail[i].client, answers[i]);
     idle = !watched || !plays();
     if (!idle) play_until(Clock::now() + frame_time);
-    tell_state();  // says nothing where nothing changed
+    if (!idle) tell_state();
     if (changed || !idle) tell_frame();
     const auto now = Clock::now();
     if (now >= next_frame) next_frame = std::max(next_frame + frame_time, now);
   }
 }
 
-bool Player::obey(const Waiting& waiting) {
+bool Player::obey(const Waiting& waiting, std::vector<std::string>& answers) {
   const Message& m = waiting.command;
   const std::string& name = m.control->name;
   const auto is = [&](const char* what) { return name == view_ + what; };
@@ -136,7 +139,7 @@ bool Player::obey(const Waiting& waiting) {
     answer["error"] = error.what();
     done = false;
   }
-  listener_.answer(waiting.client, answer.dump());
+  answers.push_back(answer.dump());
   return done;
 }
 

@@ -35,6 +35,22 @@ PopulationSpec cells(const std::string& name, const char* preset, int64_t size, 
   return spec;
 }
 
+/// The field of cells on the sheet that a page draws, row by row. kappa is ours, since it is steered while they run.
+neuron::FieldSpec sheet_field(int64_t neurons, int64_t excitatory) {
+  constexpr double pitch = 0.04;  // mm
+  const auto side = static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(neurons))));
+  neuron::FieldSpec field;
+  field.lambda = 0.05;
+  field.cells.resize(2);
+  for (int64_t i = 0; i < neurons; ++i) {
+    neuron::FieldCells& cells = field.cells[i < excitatory ? 0 : 1];
+    for (const double place : {pitch * static_cast<double>(i % side), pitch * static_cast<double>(i / side), 0.0})
+      cells.places.push_back(place);
+    cells.diameters.push_back(20), cells.g_ratio.push_back(1);
+  }
+  return field;
+}
+
 uint16_t interval_bin(double interval) {
   const double share = std::log(interval / low_interval) / std::log(high_interval / low_interval);
   const double bin = share * static_cast<double>(PopulationScene::histogram_bins);
@@ -45,11 +61,28 @@ uint16_t interval_bin(double interval) {
 
 const std::vector<Regime>& regimes() {
   static const std::vector<Regime> list = {
-      {"uncoupled", "10,000 regular-spiking neurons without synapses: each keeps its own time", 10'000, 6, 4, 0},
-      {"asynchronous", "excitation and inhibition hold each other: irregular spikes at a steady rate", 10'000, 6, 5, 1,
-       2.0, 5},
-      {"rhythm", "strong excitation calls inhibition, which silences all until it fades: a rhythm", 10'000, 6, 3, 4,
-       2.5, 6},
+      {.name = "uncoupled",
+       .words = "Regular-spiking neurons without synapses: each keeps its own time",
+       .alike = true},
+      {.name = "asynchronous",
+       .words = "Excitation and inhibition hold each other: irregular spikes at a nearly steady rate",
+       .noise = 7,
+       .synapses = 0.4,
+       .inhibition = 1.5},
+      {.name = "rhythm",
+       .words = "Strong excitation calls inhibition, which silences all until it fades: a rhythm",
+       .noise = 3,
+       .synapses = 4,
+       .inhibition = 2.5,
+       .decay = 6},
+      {.name = "waves",
+       .words =
+           "No synapses: a spike reaches its neighbours on the sheet through the field alone, and waves run over it",
+       .neurons = 1600,
+       .input = 3.4,
+       .noise = 3,
+       .kappa = 0.2,
+       .alike = true},
   };
   return list;
 }
@@ -62,8 +95,12 @@ void PopulationScene::rebuild() {
   spec.solver = neuron::Solver::rk4, spec.mode = neuron::Mode::accurate;
   spec.precision = neuron::Precision::f32, spec.dt = dt;
   spec.populations.push_back(cells("excitatory", "rs2003", excitatory_, regime_));
-  const bool alike = regime_.name == "uncoupled";
-  spec.populations.push_back(cells("inhibitory", alike ? "rs2003" : "fs2003", regime_.neurons - excitatory_, regime_));
+  const char* fast = regime_.alike ? "rs2003" : "fs2003";
+  spec.populations.push_back(cells("inhibitory", fast, regime_.neurons - excitatory_, regime_));
+  if (regime_.neurons <= field_limit)
+    spec.field = sheet_field(regime_.neurons, excitatory_);
+  else
+    regime_.kappa = 0;
   network_.emplace(std::move(spec));
   trace_[0] = trace_[1] = 0;
   spikes_ = 0, failure_.clear(), fresh_.clear(), fresh_from_ = 0;
@@ -74,11 +111,17 @@ void PopulationScene::rebuild() {
   busy_ = played_ = 0;
 }
 
-/// Input, and all-to-all synapses, for the next step. The field between the neurons joins here.
+/// Input, all-to-all synapses and the field between the neurons, for the next step.
 void PopulationScene::steer() {
   const double synaptic = regime_.synapses * per_synapse * (trace_[0] - regime_.inhibition * trace_[1]);
   const auto current = static_cast<float>(regime_.input + synaptic);
-  for (int p = 0; p < 2; ++p) std::ranges::fill(network_->external(p), current);
+  for (int p = 0; p < 2; ++p) {
+    const std::span<float> external = network_->external(p);
+    std::ranges::fill(external, current);
+    if (regime_.kappa == 0) continue;
+    for (size_t i = 0; i < external.size(); ++i)
+      external[i] += static_cast<float>(regime_.kappa * network_->field(p, static_cast<int64_t>(i)));
+  }
   for (double& trace : trace_) trace *= std::exp(-dt / regime_.decay);
 }
 
@@ -142,8 +185,7 @@ void PopulationScene::apply(const Message& command) {
   if (name == "population.preset") {
     const auto found =
         std::find_if(regimes().begin(), regimes().end(), [&](const Regime& r) { return r.name == command.choice; });
-    const int64_t neurons = regime_.neurons;
-    regime_ = *found, regime_.neurons = neurons;
+    regime_ = *found;
     rebuild();
   } else if (name == "population.neurons") {
     regime_.neurons = static_cast<int64_t>(command.number);
@@ -157,7 +199,10 @@ void PopulationScene::apply(const Message& command) {
   } else if (name == "population.window") {
     window_ = command.number;
   } else if (name == "population.ephaptic") {
-    fail("{}: this build has no field between neurons yet", name);
+    if (command.number > 0 && regime_.neurons > field_limit)
+      fail("{}: the field sums over all pairs, and of {} neurons it would not keep up: at most {}", name,
+           regime_.neurons, field_limit);
+    regime_.kappa = command.number;
   } else {
     fail("{}: nothing follows it", name);
   }
@@ -185,14 +230,14 @@ Frame PopulationScene::frame(FrameHeader header) {
   fresh_.erase(fresh_.begin(), later);
   for (float& r : rate) r *= static_cast<float>(1e3 / (bin * static_cast<double>(n)));
 
+  // Rates of the last second are whole numbers: so are the widths of their bins.
   const double seconds = std::clamp(1e-3 * to, 1e-3, 1.0);
-  const uint32_t most = std::max<uint32_t>(10, *std::max_element(recent_counts_.begin(), recent_counts_.end()));
-  const double high_rate = std::ceil(static_cast<double>(most + 1) / seconds / 10) * 10;
+  const auto most = static_cast<double>(*std::max_element(recent_counts_.begin(), recent_counts_.end()));
+  const double width = std::max(1.0, std::ceil((most + 1) / static_cast<double>(histogram_bins))) / seconds;
+  const double high_rate = width * static_cast<double>(histogram_bins);
   std::vector<uint32_t> rates(histogram_bins);
-  for (const uint32_t count : recent_counts_) {
-    const double share = static_cast<double>(count) / seconds / high_rate;
-    ++rates[std::min(histogram_bins - 1, static_cast<size_t>(share * static_cast<double>(histogram_bins)))];
-  }
+  for (const uint32_t count : recent_counts_)
+    ++rates[std::min(histogram_bins - 1, static_cast<size_t>(static_cast<double>(count) / seconds / width + 1e-9))];
 
   FrameWriter writer(200 + 4 * rate.size() + 8 * histogram_bins + 8 * who.size() + static_cast<size_t>(n));
   header.write(writer);
@@ -225,6 +270,7 @@ Json PopulationScene::state() const {
             {"population.input", regime_.input},
             {"population.synapses", regime_.synapses},
             {"population.inhibition", regime_.inhibition},
+            {"population.ephaptic", regime_.kappa},
             {"population.window", window_}}},
           {"words", regime_.words},
           {"failure", failure_},

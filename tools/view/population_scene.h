@@ -19,6 +19,8 @@ struct Regime {
   double synapses = 0;          ///< scale of all synapses
   double inhibition = 1;        ///< of the inhibitory ones, over the excitatory
   double decay = 5;             ///< ms, of synaptic currents
+  double kappa = 0;             ///< current a uV of the field between the neurons
+  bool alike = false;           ///< the inhibitory fifth fires as the others do
 };
 const std::vector<Regime>& regimes();
 
@@ -40,7 +42,8 @@ class PopulationScene : public Scene {
   int64_t neurons() const { return regime_.neurons; }
   int64_t spikes() const { return spikes_; }
 
-  static constexpr double bin = 1;  ///< ms, of the rate
+  static constexpr int64_t field_limit = 4000;  ///< neurons: the field sums over pairs, and more would not keep up
+  static constexpr double bin = 1;              ///< ms, of the rate
   static constexpr size_t histogram_bins = 40;
   static constexpr size_t listed_limit = 12'000;  ///< spikes of a frame; of more, every n-th is listed
 

@@ -67,7 +67,7 @@ class Player {
     Message command;
   };
   void loop();
-  bool obey(const Waiting& waiting);
+  bool obey(const Waiting& waiting, std::vector<std::string>& answers);
   void play_until(Clock::time_point deadline);
   void anchor();
   void tell_frame();

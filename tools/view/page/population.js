@@ -184,13 +184,10 @@
     build() {
       const table = link.controls, {numberControl, choiceControl, transport, group} = Ranvier.controls;
       const number = (name) => numberControl(table["population." + name]);
-      const field = number("ephaptic");
-      for (const input of field.querySelectorAll("input")) input.disabled = true;
       document.getElementById("population-controls").replaceChildren(
         choiceControl(table["population.preset"]),
         group("Time", ...transport("population"), number("window")),
-        group("Population", number("neurons"), number("input"), number("synapses"), number("inhibition"), field,
-          element("p", {class: "words"}, "Ephaptic coupling waits for the population field, which this build does not have yet.")));
+        group("Population", number("neurons"), number("input"), number("synapses"), number("inhibition"), number("ephaptic")));
       if (plots) return;
       const plot = (id, options) => {
         const made = new Ranvier.Plot(document.getElementById(id), options);
