@@ -81,6 +81,15 @@ void AtomicFile::write(std::span<const std::byte> bytes, const std::string& what
   }
 }
 
+void AtomicFile::replace_start(std::span<const std::byte> bytes) {
+  for (off_t at = 0; !bytes.empty();) {
+    const ssize_t count = ::pwrite(descriptor_, bytes.data(), bytes.size(), at);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) give_up("cannot write its header", count < 0 ? errno : ENOSPC);
+    bytes = bytes.subspan(static_cast<size_t>(count)), at += count;
+  }
+}
+
 void AtomicFile::commit() {
   if (::fsync(descriptor_) != 0) give_up("cannot bring it to the disk", errno);
   if (::rename(partial_.c_str(), path_.c_str()) != 0) give_up("cannot take the place of the earlier file", errno);

@@ -21,6 +21,8 @@ class AtomicFile {
 
   /// Appends bytes; throws Error on a full disk or any other failure. `what` says in that message what was written.
   void write(std::span<const std::byte> bytes, const std::string& what);
+  /// Writes over the first bytes again: a header that counts what came after it.
+  void replace_start(std::span<const std::byte> bytes);
   /// Brings the bytes to the disk, renames, and brings the folder's entry to the disk.
   void commit();
 

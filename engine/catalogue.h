@@ -15,7 +15,7 @@ std::vector<const OpDef*> all_ops();
 void check_variants(std::string_view variants);
 
 namespace catalogue {  // one function a file of engine/ops
-std::vector<const OpDef*> core(), elementwise(), reduce(), matmul(), conv2d(), pool(), norm(), loss(), index(),
+std::vector<const OpDef*> core(), elementwise(), reduce(), matmul(), conv2d(), pool(), norm(), loss(), move(), index(),
     random(), augment(), optim(), muon(), feed(), mlp_jet(), segment_fit(), coupling();
 }
 

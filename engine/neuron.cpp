@@ -227,17 +227,17 @@ void Recorder::unsolvable(double time) {
 
 bool Cursor::advance(double t, double slack) {
   const size_t before = index_;
-  while (index_ < pieces_.size() && pieces_[index_].begin <= t + slack) ++index_;
+  while (index_ < pieces_->size() && (*pieces_)[index_].begin <= t + slack) ++index_;
   return index_ != before;
 }
 
 double Cursor::next_edge() const {
-  return index_ < pieces_.size() ? pieces_[index_].begin : std::numeric_limits<double>::infinity();
+  return index_ < pieces_->size() ? (*pieces_)[index_].begin : std::numeric_limits<double>::infinity();
 }
 
 double Cursor::value(double t) const {
   if (index_ == 0) return 0;
-  const Stimulus::Piece& p = pieces_[index_ - 1];
+  const Stimulus::Piece& p = (*pieces_)[index_ - 1];
   return p.slope == 0 ? p.value : p.value + p.slope * (t - p.begin);
 }
 

@@ -7,10 +7,11 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <mutex>
 #include <set>
 
 #include "engine/atomic_file.h"
-#include "engine/neuron_network_run.h"
+#include "engine/neuron_network_device.h"
 
 namespace ranvier::neuron {
 namespace {
@@ -39,6 +40,11 @@ void check_connections(const ProjectionSpec& p, int64_t sources, int64_t targets
   if (c.delay.empty() && c.same_delay == 0) fail("projection {}: its delay is under one step", p.name);
   for (size_t i = 0; i < c.delay.size(); ++i)
     if (c.delay[i] == 0) fail("projection {}: synapse {} has a delay under one step", p.name, i);
+  for (size_t s = 0; s + 1 < c.offset.size(); ++s) {
+    if (c.offset[s] > c.offset[s + 1]) fail("projection {}: the row of neuron {} ends before it begins", p.name, s);
+    for (uint64_t i = c.offset[s] + 1; !c.delay.empty() && i < c.offset[s + 1]; ++i)
+      if (c.delay[i] < c.delay[i - 1]) fail("projection {}: the row of neuron {} is not ordered by delay", p.name, s);
+  }
   for (size_t i = 0; i < c.weight.size(); ++i) {
     if (!std::isfinite(c.weight[i])) fail("projection {}: synapse {} has weight {}", p.name, i, c.weight[i]);
     if (kernels::synapse::is_conductance(p.synapse.kind) && c.weight[i] < 0)
@@ -78,6 +84,8 @@ void check_projection(const ProjectionSpec& p, const NetworkSpec& s) {
 
 void check_network(const NetworkSpec& s) {
   check("network", "dt", s.dt, s.dt > 0);
+  if (const CudaSupport cuda = cuda_support(); s.device.backend == Backend::cuda && !cuda.usable)
+    fail("network: device cuda: {}", cuda.why);
   if (s.populations.empty()) fail("network: it has no population");
   std::set<std::string> names;
   for (const PopulationSpec& p : s.populations) {
@@ -85,6 +93,12 @@ void check_network(const NetworkSpec& s) {
     if (!names.insert(p.name).second) fail("network: two populations are called {}", p.name);
   }
   for (const ProjectionSpec& p : s.projections) check_projection(p, s);
+  if (s.field) {
+    std::vector<std::string> all;
+    std::vector<int64_t> sizes;
+    for (const PopulationSpec& p : s.populations) all.push_back(p.name), sizes.push_back(p.size);
+    check_field(*s.field, all, sizes);
+  }
   if (s.kick)
     check("kick", "current", s.kick->current, true), check("kick", "interval", s.kick->interval, s.kick->interval > 0);
 }
@@ -96,6 +110,9 @@ std::vector<Sizes> sizes_of(const NetworkSpec& s) {
   for (const PopulationSpec& p : s.populations)
     parts.push_back({p.name, static_cast<uint64_t>(p.size),
                      element * (2 + static_cast<double>(p.each.size())) + 16.0 + (p.processes.empty() ? 0 : 4)});
+  if (s.field)
+    for (size_t p = 0; p < s.field->cells.size(); ++p)
+      parts.push_back({"field of " + s.populations[p].name, s.field->cells[p].diameters.size(), Field::bytes_a_cell});
   for (const ProjectionSpec& p : s.projections) {
     const Connections& c = p.connections;
     const double list = (c.target.empty() ? 0 : 4) + (c.delay.empty() ? 0 : 2);
@@ -149,7 +166,7 @@ std::string check_memory(const std::vector<Sizes>& parts, uint64_t limit) {
   }
   bill = fmt::format("{:.4g} MB: {}", 1e-6 * total, bill);
   const double room = static_cast<double>(limit ? limit : available_memory());
-  if (total > room) fail("network larger than memory ({:.4g} MB available): {}", 1e-6 * room, bill);
+  if (total > room) fail("larger than memory ({:.4g} MB available): {}", 1e-6 * room, bill);
   return bill;
 }
 
@@ -157,21 +174,16 @@ Network::Network(NetworkSpec spec) {
   check_network(spec);
   const std::vector<Sizes> parts = sizes_of(spec);
   check_memory(parts, spec.memory_limit);
+  if (spec.device.backend == Backend::cuda) check_memory(device_sizes(spec), free_memory(spec.device));
   implementation_ = make_network(std::move(spec));
 }
 
 Network::~Network() = default;
 Network::Network(Network&&) noexcept = default;
 
-void Network::run(int64_t steps, std::vector<NetworkSpike>* spikes) {
-  for (int64_t i = 0; i < steps; ++i) implementation_->step(spikes);
-}
+void Network::run(int64_t steps, std::vector<NetworkSpike>* spikes) { implementation_->run(steps, spikes); }
 
-void Network::couple(FieldCoupling coupling) {
-  check("field coupling", "tau", coupling.tau, coupling.tau > 0);
-  if (coupling.interval < 1) fail("field coupling: interval = {} steps is not allowed", coupling.interval);
-  implementation_->coupling = std::move(coupling);
-}
+std::span<float> Network::external(int population) { return implementation_->external(population); }
 
 const NetworkSpec& Network::spec() const { return implementation_->spec; }
 int64_t Network::step() const { return implementation_->n; }
@@ -180,12 +192,17 @@ int64_t Network::deliveries() const { return implementation_->deliveries; }
 double Network::v(int population, int64_t neuron) const {
   return implementation_->potential(population, neuron, false);
 }
+double Network::field(int population, int64_t neuron) const {
+  const Field* field = implementation_->field.get();
+  return field && field->holds(population) ? field->potential(population, neuron) : 0;
+}
 double Network::u(int population, int64_t neuron) const { return implementation_->potential(population, neuron, true); }
 double Network::receptor_state(int population, int receptor, int64_t neuron) const {
   return implementation_->receptor_state(population, receptor, neuron);
 }
 
 std::vector<float> Network::weights(int projection) const {
+  implementation_->fetch();
   const Path& path = implementation_->paths.at(projection);
   if (path.spec.stdp) return path.spec.connections.weight;
   std::vector<float> out;
@@ -207,10 +224,11 @@ std::string Network::bill() const {
 }
 
 std::string Network::Implementation::fingerprint() const {
-  std::string text = fmt::format("ranvier network 1; solver {} mode {} {} dt {} seed {}", name(spec.solver),
+  std::string text = fmt::format("ranvier network 2; solver {} mode {} {} dt {} seed {}", name(spec.solver),
                                  name(spec.mode), name(spec.precision), spec.dt, spec.seed);
   for (const auto& p : spec.populations) text += fmt::format("; {} {}", p.name, p.size);
   for (const auto& p : paths) text += fmt::format("; {} {}", p.spec.name, p.spec.connections.offset.back());
+  if (field) text += fmt::format("; a field of {} cells", field->state().size() / 2);
   return text + "\n";
 }
 
@@ -262,10 +280,14 @@ void Network::load(const std::string& path) {
 void run_batch(int64_t count, int64_t steps, const std::function<NetworkSpec(int64_t)>& make,
                const std::function<void(int64_t, const Network&, std::vector<NetworkSpike>&)>& finish) {
   std::exception_ptr error;
+  std::mutex device;  // which all networks on it share
 #pragma omp parallel for schedule(dynamic)
   for (int64_t i = 0; i < count; ++i) {
     try {
-      Network network(make(i));
+      NetworkSpec spec = make(i);
+      std::unique_lock alone(device, std::defer_lock);
+      if (spec.device.backend == Backend::cuda) alone.lock();
+      Network network(std::move(spec));
       std::vector<NetworkSpike> spikes;
       network.run(steps, &spikes);
 #pragma omp critical(ranvier_network_batch)

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "engine/neuron_field.h"
 #include "engine/population.h"
 #include "kernels/synapse/synapse.h"
 
@@ -61,7 +62,7 @@ struct ProjectionSpec {
   std::optional<StdpRule> stdp;
 };
 
-/// `current` into one neuron, drawn anew every `interval` ms from all neurons of the network.
+/// `current` for 1 ms (a pulse) into one neuron, drawn anew every `interval` ms from all neurons of the network.
 struct Kick {
   double current = 0, interval = 1;
 };
@@ -77,7 +78,9 @@ struct NetworkSpec {
   std::vector<PopulationSpec> populations;
   std::vector<ProjectionSpec> projections;
   std::optional<Kick> kick;
+  std::optional<FieldSpec> field;
   uint64_t memory_limit = 0;  ///< bytes; 0: what the machine has available
+  Device device;              ///< where it is stepped, to the same bits on each
 };
 
 /// A spike of a network.
@@ -86,30 +89,21 @@ struct NetworkSpike {
   uint32_t population, neuron;
 };
 
-/// Where a coupling through the field reads and writes: called every `interval` steps. `trace[p][i]` is neuron i of
-/// population p's filtered spikes (1 added at each, decaying with tau); `current[p][i]` flows into it until the next.
-struct FieldCoupling {
-  struct Exchange {
-    double time;
-    std::vector<std::span<const float>> trace;
-    std::vector<std::span<float>> current;
-  };
-  double tau = 5;  ///< ms
-  int64_t interval = 1;
-  std::function<void(const Exchange&)> exchange;
-};
-
 /// A network under way.
 class Network {
  public:
-  /// Throws Error naming projection, neuron, key and value; and with the bill where memory does not suffice.
+  /// Throws Error naming projection, neuron, key and value; where the device is not there; and with the bill where
+  /// memory, the host's or the device's, does not suffice.
   explicit Network(NetworkSpec spec);
   ~Network();
   Network(Network&&) noexcept;
 
   /// Runs `steps` steps; spikes are appended to `spikes` (null: only counted), by time step, population and neuron.
   void run(int64_t steps, std::vector<NetworkSpike>* spikes = nullptr);
-  void couple(FieldCoupling coupling);
+
+  /// A current of the caller's into each neuron of a population beside all others, 0 until written and held until it is
+  /// written again: how a program steers a network that runs. On the CPU only. Not part of `save`.
+  std::span<float> external(int population);
 
   const NetworkSpec& spec() const;
   int64_t step() const;
@@ -119,6 +113,8 @@ class Network {
   int64_t deliveries() const;
   double v(int population, int64_t neuron) const;
   double u(int population, int64_t neuron) const;
+  /// Potential of the field at a neuron now, uV; 0 where it is in none.
+  double field(int population, int64_t neuron) const;
   /// State of a receptor: what decays (0: pulse). Receptors of a population in the order of the projections.
   double receptor_state(int population, int receptor, int64_t neuron) const;
   /// Weights of a projection now, in the order of its connections.

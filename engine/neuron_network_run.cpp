@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/neuron_network_run.h"
+#include "engine/neuron_network_device.h"
 #include "kernels/common/parallel.h"
 #include "kernels/common/philox.h"
 #include "kernels/izhikevich/located.h"
@@ -98,7 +98,7 @@ struct Cells {
   std::vector<T> v, u, base;
   std::vector<std::vector<T>> columns;  ///< k, then v_peak c d
   std::vector<double> capacity, q0;     ///< of p0 = (q0 + I) / C
-  std::vector<float> noise, field, trace;
+  std::vector<float> noise, field, external;
   std::vector<std::unique_ptr<Receiver<T>>> receivers;
   std::vector<sy::ReceptorArrays<T>> arrays;
   sy::Tick<T> tick;
@@ -115,29 +115,42 @@ template <class T>
 class Running final : public Network::Implementation {
  public:
   explicit Running(NetworkSpec s);
-  void step(std::vector<NetworkSpike>* spikes) override;
+  void run(int64_t steps, std::vector<NetworkSpike>* spikes) override;
+  void fetch() const override {
+    if (device_) device_->fetch_cells(), device_->fetch_paths(n);
+  }
   double potential(int p, int64_t i, bool recovery) const override {
+    if (device_) device_->fetch_cells();
     return static_cast<double>((recovery ? cells_[p].u : cells_[p].v)[i]);
   }
   double receptor_state(int p, int r, int64_t i) const override {
+    if (device_) device_->fetch_cells();
     const auto& list = cells_.at(p).receivers.at(r)->decaying;
     return list.empty() ? 0 : static_cast<double>(list[i]);
   }
+  std::span<float> external(int p) override;
   void state(StateArchive& archive) override;
 
  private:
   void make_cells(Cells<T>& c, const PopulationSpec& spec);
   int receiver(Cells<T>& c, const SynapseModel& model, double largest, bool shared);
   void finish_receivers(Cells<T>& c);
-  void drive(Cells<T>& c);
+  void make_device();
+  void step(std::vector<NetworkSpike>* spikes);
+  void run_on_device(int64_t steps, std::vector<NetworkSpike>* spikes);
+  bool stimulate(Cells<T>& c);
+  void make_noise(Cells<T>& c);
   void kick();
-  void exchange();
+  void start_field();
+  void feel();
   void advance(Cells<T>& c);
+  [[noreturn]] void fail_neuron(const Cells<T>& c, int64_t neuron, bool runaway) const;
   void send(int p, std::vector<NetworkSpike>* spikes);
 
   std::vector<Cells<T>> cells_;
   sy::Stepping stepping_;
   int64_t kick_steps_ = 1, all_ = 0;
+  std::unique_ptr<NetworkOnDevice<T>> device_;
 };
 
 template <class T>
@@ -162,9 +175,21 @@ Running<T>::Running(NetworkSpec s) : Implementation(std::move(s)) {
     for (auto& c : cells_) c.kick = receiver(c, {}, std::abs(spec.kick->current), false);
   }
   for (auto& c : cells_) finish_receivers(c);
+  if (spec.field) start_field();
   for (Path& path : paths)
     path.prepare(cells_[path.spec.source].spec.size, cells_[path.spec.target].spec.size, spec,
                  1 / static_cast<double>(cells_[path.spec.target].arrays[path.receptor].unit));
+  if (spec.device.backend == Backend::cuda) make_device();
+}
+
+template <class T>
+void Running<T>::make_device() {
+  std::vector<HostCells<T>> host;
+  for (auto& c : cells_) {
+    stimulate(c);
+    host.push_back({&c.tick, c.padded, c.columns.size() - 3, c.noise.data(), c.process, c.noise_steps, c.kick});
+  }
+  device_ = std::make_unique<NetworkOnDevice<T>>(spec, stepping_, std::move(host), paths);
 }
 
 template <class T>
@@ -249,6 +274,7 @@ void Running<T>::finish_receivers(Cells<T>& c) {
     a.unit = static_cast<T>(std::ldexp(1.0, exponent - sy::weight_bits));
     r->arrived.assign(padded, 0);
     const int count = sy::states(m.kind);
+    if (m.kind == sy::Kind::pulse) a.step = {T(0), static_cast<T>(1 / spec.dt), T(0), T(0), T(0)};
     if (count > 0) r->decaying.assign(padded, T(0));
     if (count > 1) r->rising.assign(padded, T(0));
     if (count > 0) {
@@ -268,19 +294,23 @@ void Running<T>::finish_receivers(Cells<T>& c) {
   c.tick.receptors = c.arrays.data(), c.tick.receptor_count = static_cast<int>(c.arrays.size());
 }
 
-/// Stimulus and noise of the step.
+/// The stimulus of the step; true where it is another than before.
 template <class T>
-void Running<T>::drive(Cells<T>& c) {
+bool Running<T>::stimulate(Cells<T>& c) {
   const double current = c.spec.current.at(static_cast<double>(n) * spec.dt);
-  if (!(current == c.current_now)) {
-    c.current_now = current;
-    for (size_t i = 0; i < c.base.size(); ++i) {
-      if (static_cast<int64_t>(i) >= c.spec.size) break;
-      const double I = current + (c.spec.current_each.empty() ? 0 : c.spec.current_each[i]);
-      const size_t j = c.capacity.size() > 1 ? i : 0;
-      c.base[i] = static_cast<T>(printed(spec.mode) ? I : (c.q0[j] + I) / c.capacity[j]);
-    }
+  if (current == c.current_now) return false;
+  c.current_now = current;
+  for (size_t i = 0; i < c.base.size(); ++i) {
+    if (static_cast<int64_t>(i) >= c.spec.size) break;
+    const double I = current + (c.spec.current_each.empty() ? 0 : c.spec.current_each[i]);
+    const size_t j = c.capacity.size() > 1 ? i : 0;
+    c.base[i] = static_cast<T>(printed(spec.mode) ? I : (c.q0[j] + I) / c.capacity[j]);
   }
+  return true;
+}
+
+template <class T>
+void Running<T>::make_noise(Cells<T>& c) {
   if (!c.process || n % c.noise_steps != 0) return;
   const int64_t rng[2] = {static_cast<int64_t>(spec.seed), n / c.noise_steps};
   const uint64_t stream = kernels::philox::stream_hash(c.process->stream + "/" + c.spec.name);
@@ -306,19 +336,36 @@ void Running<T>::kick() {
 }
 
 template <class T>
-void Running<T>::exchange() {
-  if (!coupling.exchange) return;
-  if (n % coupling.interval == 0) {
-    FieldCoupling::Exchange e{static_cast<double>(n) * spec.dt, {}, {}};
-    for (auto& c : cells_) {
-      const auto size = static_cast<size_t>(c.spec.size);
-      if (c.field.empty()) c.field.assign(c.padded, 0), c.trace.assign(c.padded, 0), c.tick.field = c.field.data();
-      e.trace.emplace_back(c.trace.data(), size), e.current.emplace_back(c.field.data(), size);
-    }
-    coupling.exchange(e);
+void Running<T>::start_field() {
+  field = std::make_unique<Field>(*spec.field, spec.dt);
+  for (int p = 0; p < static_cast<int>(cells_.size()); ++p) {
+    Cells<T>& c = cells_[p];
+    if (!field->holds(p)) continue;
+    c.field.assign(static_cast<size_t>(c.padded), 0);
+    c.tick.field = c.field.data();
   }
-  const auto factor = static_cast<float>(kernels::math::exp(-spec.dt / coupling.tau));
-  for (auto& c : cells_) sy::cpu::decay(c.padded, factor, c.trace.data(), c.trace.data());
+}
+
+template <class T>
+std::span<float> Running<T>::external(int p) {
+  if (device_) fail("network: a current of the caller's is added on the CPU: --device cpu");
+  Cells<T>& c = cells_.at(static_cast<size_t>(p));
+  c.external.resize(static_cast<size_t>(c.padded)), c.field.resize(static_cast<size_t>(c.padded));
+  c.tick.field = c.field.data();
+  return std::span(c.external).first(static_cast<size_t>(c.spec.size));
+}
+
+/// Currents of the field and of the caller over the step.
+template <class T>
+void Running<T>::feel() {
+  for (int p = 0; p < static_cast<int>(cells_.size()); ++p) {
+    Cells<T>& c = cells_[p];
+    const bool held = field && field->holds(p);
+    if (held) field->currents(p, std::span(c.field).first(static_cast<size_t>(c.spec.size)));
+    if (c.external.empty()) continue;
+    if (!held) std::fill(c.field.begin(), c.field.end(), 0.0f);
+    for (size_t i = 0; i < c.external.size(); ++i) c.field[i] += c.external[i];
+  }
 }
 
 template <class T>
@@ -334,14 +381,18 @@ void Running<T>::advance(Cells<T>& c) {
     const sy::Outcome& o = c.outcomes[shard];
     const sy::Spike* first = c.room.get() + shard * shard_size * most;
     c.spikes.insert(c.spikes.end(), first, first + o.spikes);
-    if (o.failed >= 0)
-      throw PopulationFailure(
-          fmt::format("population {}, neuron {} {} at t = {:.6g} ms (steps of {} ms)", c.spec.name, o.failed,
-                      o.runaway ? fmt::format("runs away: more than {} spikes in one step", iz::max_events)
-                                : "left the range of numbers",
-                      static_cast<double>(n) * spec.dt, spec.dt),
-          o.failed);
+    if (o.failed >= 0) fail_neuron(c, o.failed, o.runaway);
   }
+}
+
+template <class T>
+void Running<T>::fail_neuron(const Cells<T>& c, int64_t neuron, bool runaway) const {
+  throw PopulationFailure(
+      fmt::format("population {}, neuron {} {} at t = {:.6g} ms (steps of {} ms)", c.spec.name, neuron,
+                  runaway ? fmt::format("runs away: more than {} spikes in one step", iz::max_events)
+                          : "left the range of numbers",
+                  static_cast<double>(n) * spec.dt, spec.dt),
+      neuron);
 }
 
 template <class T>
@@ -352,7 +403,7 @@ void Running<T>::send(int p, std::vector<NetworkSpike>* out) {
   for (const sy::Spike& s : c.spikes) {
     const double time = begin + s.offset;
     if (out) out->push_back({time, static_cast<uint32_t>(p), s.neuron});
-    if (!c.trace.empty()) c.trace[s.neuron] += 1.0f;
+    if (field) field->spike(p, s.neuron, spec.dt - s.offset);
     const int64_t wait = printed(spec.mode) || !(s.offset > 0) ? 0 : 1;
     for (Path& path : paths)
       if (path.spec.source == p) path.send(s.neuron, n, wait, time);
@@ -367,26 +418,53 @@ void Running<T>::step(std::vector<NetworkSpike>* out) {
     deliveries += path.deliver(n, c.spec.size, r.arrived, r.scratch);
   }
   kick();
-  exchange();
-  for (auto& c : cells_) drive(c), advance(c);
+  feel();
+  for (auto& c : cells_) stimulate(c), make_noise(c), advance(c);
   for (int p = 0; p < static_cast<int>(cells_.size()); ++p) send(p, out);
+  if (field) field->advance();
   for (Path& path : paths)
     if (path.spec.stdp)
       path.learn(n, printed(spec.mode) ? 0 : 1, cells_[path.spec.source].spikes, cells_[path.spec.target].spikes);
   ++n;
 }
 
+/// Batches of steps under one stimulus.
+template <class T>
+void Running<T>::run_on_device(int64_t steps, std::vector<NetworkSpike>* out) {
+  if (field) fail("network: the cells of a field are stepped on the CPU: --device cpu");
+  for (const int64_t end = n + steps; n < end;) {
+    int64_t until = n + 1;
+    for (size_t p = 0; p < cells_.size(); ++p)
+      if (stimulate(cells_[p])) device_->base_changed(static_cast<int>(p));
+    const auto held = [&](const Cells<T>& c) {
+      return c.spec.current.at(static_cast<double>(until) * spec.dt) == c.current_now;
+    };
+    while (until < end && until < n + 1024 && std::all_of(cells_.begin(), cells_.end(), held)) ++until;
+    const auto ran = device_->run(n, until - n, out);
+    n += ran.steps, deliveries += ran.deliveries;
+    for (size_t p = 0; p < cells_.size(); ++p) counts[p] += ran.spikes[p];
+    if (ran.failed) fail_neuron(cells_[static_cast<size_t>(ran.population)], ran.neuron, ran.runaway);
+  }
+}
+
+template <class T>
+void Running<T>::run(int64_t steps, std::vector<NetworkSpike>* out) {
+  if (device_) return run_on_device(steps, out);
+  for (int64_t i = 0; i < steps; ++i) step(out);
+}
+
 template <class T>
 void Running<T>::state(StateArchive& archive) {
+  if (!archive.loading) fetch();
   archive.value(n), archive.value(deliveries);
   archive.fixed(counts);
   for (auto& c : cells_) {
     archive.fixed(c.v), archive.fixed(c.u), archive.fixed(c.noise);
-    archive.list(c.field), archive.list(c.trace);
-    if (archive.loading) c.tick.field = c.field.empty() ? nullptr : c.field.data();
     for (auto& r : c.receivers) archive.fixed(r->decaying), archive.fixed(r->rising);
   }
+  if (field) archive.fixed(field->state());
   for (Path& path : paths) path.state(archive);
+  if (archive.loading && device_) device_->changed();
 }
 
 }  // namespace

@@ -88,16 +88,19 @@ struct Path {
 struct Network::Implementation {
   explicit Implementation(NetworkSpec s) : spec(std::move(s)) {}
   virtual ~Implementation() = default;
-  virtual void step(std::vector<NetworkSpike>* spikes) = 0;
+  virtual void run(int64_t steps, std::vector<NetworkSpike>* spikes) = 0;
+  /// Brings what changes to the host's arrays where a device has it.
+  virtual void fetch() const = 0;
   virtual double potential(int population, int64_t neuron, bool recovery) const = 0;
   virtual double receptor_state(int population, int receptor, int64_t neuron) const = 0;
+  virtual std::span<float> external(int population) = 0;
   virtual void state(StateArchive& archive) = 0;
   /// Numbers that a checkpoint must share.
   std::string fingerprint() const;
 
   NetworkSpec spec;  ///< without the projections, which `paths` hold
   std::vector<Path> paths;
-  FieldCoupling coupling;
+  std::unique_ptr<Field> field;
   int64_t n = 0, deliveries = 0;
   std::vector<int64_t> counts;  ///< spikes of populations
 };

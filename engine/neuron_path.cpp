@@ -138,7 +138,7 @@ void Path::deliver_static(const std::vector<Arrival>& list, int64_t total, int64
       const Arrival& a = list[i];
       const int64_t count = end_of(a) - static_cast<int64_t>(a.begin);
       if (dense)
-        sy::cpu::deliver_row(count, fixed.data() + a.begin, a.factor, into);
+        sy::cpu::deliver_row(count, fixed.data() + a.begin, a.factor, into + (a.begin - c.offset[a.source]));
       else
         sy::cpu::deliver(count, c.target.data() + a.begin, fixed.data() + a.begin, a.factor, into);
     }
@@ -189,7 +189,11 @@ void Path::learn(int64_t n, int64_t wait, std::span<const sy::Spike> source, std
 }
 
 void Path::state(StateArchive& archive) {
-  for (auto& list : due) archive.list(list);
+  for (auto& list : due) {  // in an order that is the same on every device; a source's spikes keep that of time
+    if (!archive.loading)
+      std::stable_sort(list.begin(), list.end(), [](const Arrival& a, const Arrival& b) { return a.begin < b.begin; });
+    archive.list(list);
+  }
   archive.fixed(resources), archive.fixed(last);
   if (!spec.stdp) return;
   archive.fixed(spec.connections.weight), archive.fixed(change);

@@ -39,16 +39,16 @@ class Recorder {
 /// Walks a piecewise linear stimulus forward in time.
 class Cursor {
  public:
-  explicit Cursor(const Stimulus& stimulus) : pieces_(stimulus.pieces()) {}
+  explicit Cursor(const Stimulus& stimulus) : pieces_(&stimulus.pieces()) {}
   /// Moves to the piece that holds right after `t`; edges up to `slack` later count as passed. True when it changed.
   bool advance(double t, double slack);
   /// The next edge, or infinity.
   double next_edge() const;
   double value(double t) const;
-  double slope() const { return index_ == 0 ? 0 : pieces_[index_ - 1].slope; }
+  double slope() const { return index_ == 0 ? 0 : (*pieces_)[index_ - 1].slope; }
 
  private:
-  const std::vector<Stimulus::Piece>& pieces_;
+  const std::vector<Stimulus::Piece>* pieces_;
   size_t index_ = 0;  // pieces passed
 };
 

@@ -55,6 +55,8 @@ double EachNeuron::v0(int64_t i) const { return own_[11] ? own_[11][i] : spec_.v
 double EachNeuron::u0(int64_t i) const { return own_[12] ? own_[12][i] : spec_.u0; }
 
 void validate(const PopulationSpec& s) {
+  if (const CudaSupport cuda = cuda_support(); s.device.backend == Backend::cuda && !cuda.usable)
+    fail("{}: device cuda: {}", s.name, cuda.why);
   if (s.size < 1) fail("{}: size {}: a population has at least one neuron", s.name, s.size);
   if (s.size > 0xffffff00) fail("{}: size {}: at most {} neurons", s.name, s.size, 0xffffff00);
   const auto n = static_cast<size_t>(s.size);
@@ -109,6 +111,8 @@ std::string bill(const PopulationSpec& s) {
 
 Population::Population(PopulationSpec spec) {
   validate(spec);
+  if (const size_t room = free_memory(spec.device); bytes_of(spec) > room)
+    fail("{}; {:.3g} MB are free on {}", bill(spec), 1e-6 * static_cast<double>(room), spec.device.description());
   implementation_ =
       spec.precision == Precision::f32 ? make_population_f32(std::move(spec)) : make_population_f64(std::move(spec));
 }
@@ -131,6 +135,7 @@ double Population::time_of(const Spike& s) const {
   return s.offset == dt() ? (step + 1) * dt() : step * dt() + s.offset;
 }
 std::span<const uint32_t> Population::counts() const {
+  implementation_->fetch();
   return std::span(implementation_->counts).first(static_cast<size_t>(size()));
 }
 int64_t Population::total_spikes() const {

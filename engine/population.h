@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
 #include "engine/neuron.h"
 
 // Every neuron has the bits of the same neuron run alone by `simulate` (neuron.h) with the same solver, mode and type.
@@ -64,6 +65,7 @@ struct PopulationSpec {
   uint64_t seed = 0;
   uint64_t first_element = 0;  ///< random streams see neuron i as first_element + i: populations of one network
   bool record_spikes = true;   ///< false: counts alone, which are faster
+  Device device;               ///< where it is stepped, to the same bits on each
 };
 
 /// A spike of one neuron.
@@ -75,7 +77,8 @@ struct Spike {
 
 /// Throws Error naming key and value, and the neuron where one of many is wrong.
 void validate(const PopulationSpec&);
-/// Bytes that a Population of it holds, and a line for people.
+/// Bytes that a Population of it holds on the host, and as many of the device's where that is not the host; and a line
+/// for people.
 uint64_t bytes_of(const PopulationSpec&);
 std::string bill(const PopulationSpec&);
 
@@ -128,7 +131,8 @@ class Population {
   template <class T>
   std::span<T> reversal();
 
-  /// States of the population's own type, `size` values; writing them is allowed between steps.
+  /// States of the population's own type, `size` values; writing them is allowed until the next step. On a device the
+  /// span is a copy: ask again after a step.
   template <class T>
   std::span<T> v();
   template <class T>

@@ -40,6 +40,8 @@ struct Population::Implementation {
   virtual void advance(int64_t steps) = 0;
   virtual void half_step(bool first) = 0;
   virtual double value(int64_t neuron, bool of_u) const = 0;
+  /// Brings what a device changed to the host.
+  virtual void fetch() const = 0;
   virtual std::vector<std::byte> state() const = 0;
   virtual void restore(std::span<const std::byte>) = 0;
 

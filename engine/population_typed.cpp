@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
+#include "engine/population_device.h"
 #include "engine/population_run.h"
 #include "kernels/common/parallel.h"
-#include "kernels/izhikevich/located.h"
+#include "kernels/izhikevich/population_fields.h"
 #include "kernels/izhikevich/steps.h"
 
 namespace ranvier::neuron {
@@ -107,7 +109,11 @@ class Typed : public Population::Implementation {
     call_.drive.each = own_drive_ ? drive_.data() : nullptr;
     if (own_drive_ && spec.each.contains("C")) slope_.resize(n);
     results_.resize(static_cast<size_t>(iz::shards_of(spec.size)));
-    cursors_.resize(results_.size());
+    if (spec.device.backend == Backend::cuda) {
+      const size_t list = spec.record_spikes ? std::clamp(4 * n, size_t{1} << 16, most_list_bytes) : 0;
+      device_ = std::make_unique<PopulationOnDevice<T>>(spec.device, spec.size, list);
+      results_.resize(1);
+    }
   }
 
   void advance(int64_t steps) override {
@@ -130,17 +136,25 @@ class Typed : public Population::Implementation {
     if (!first) ++step;
   }
 
+  void fetch() const override {
+    if (device_) device_->fetch(call_);
+  }
+
   double value(int64_t neuron, bool of_u) const override {
+    fetch();
     return static_cast<double>((of_u ? u_ : v_)[static_cast<size_t>(neuron)]);
   }
 
   std::vector<std::byte> state() const override {
     if (halfway) fail("{}: no state between begin_step and end_step", spec.name);
+    fetch();
     std::vector<std::byte> out;
     const uint64_t head[3] = {fingerprint(spec), static_cast<uint64_t>(step), static_cast<uint64_t>(pieces)};
     put(out, head, sizeof head);
-    for (const auto* array : {&v_, &u_, &slope_v_, &slope_u_}) put(out, array->data(), array->size() * sizeof(T));
-    put(out, counts.data(), counts.size() * sizeof(uint32_t));
+    const auto n = static_cast<size_t>(spec.size);  // what stands in the padding depends on the device
+    for (const auto* array : {&v_, &u_, &slope_v_, &slope_u_})
+      if (!array->empty()) put(out, array->data(), n * sizeof(T));
+    put(out, counts.data(), n * sizeof(uint32_t));
     for (const RunningProcess& r : external_current.running()) {
       put(out, &r.interval, sizeof r.interval);
       put(out, r.state.data(), r.state.size() * sizeof(float));
@@ -162,8 +176,11 @@ class Typed : public Population::Implementation {
       fail("{}: the state is of another population: parameters, inputs, solver, mode, type, dt or seed differ",
            spec.name);
     step = first_step = static_cast<int64_t>(head[1]), pieces = static_cast<int64_t>(head[2]);
-    for (auto* array : {&v_, &u_, &slope_v_, &slope_u_}) take(array->data(), array->size() * sizeof(T));
-    take(counts.data(), counts.size() * sizeof(uint32_t));
+    const auto n = static_cast<size_t>(spec.size);
+    for (auto* array : {&v_, &u_, &slope_v_, &slope_u_})
+      if (!array->empty()) take(array->data(), n * sizeof(T));
+    take(counts.data(), n * sizeof(uint32_t));
+    if (device_) device_->changed();
     for (RunningProcess& r : external_current.running()) {
       take(&r.interval, sizeof r.interval);
       take(r.state.data(), r.state.size() * sizeof(float));
@@ -184,10 +201,17 @@ class Typed : public Population::Implementation {
     pointer = array.data();
     return std::span(array).first(static_cast<size_t>(spec.size));
   }
-  std::span<T> v_span() { return std::span(v_).first(static_cast<size_t>(spec.size)); }
-  std::span<T> u_span() { return std::span(u_).first(static_cast<size_t>(spec.size)); }
+  std::span<T> v_span() { return writable(v_); }
+  std::span<T> u_span() { return writable(u_); }
 
  private:
+  /// State that its caller may write.
+  std::span<T> writable(std::vector<T>& array) {
+    fetch();
+    if (device_) device_->changed();
+    return std::span(array).first(static_cast<size_t>(spec.size));
+  }
+
   static bool is_printed(Mode mode) { return mode == Mode::published_2003 || mode == Mode::published_2004; }
 
   /// A column of what `value` makes of each neuron's parameters; one value where all are the same.
@@ -237,7 +261,10 @@ class Typed : public Population::Implementation {
   }
 
   /// Adams-Bashforth restarts.
-  void forget() { std::fill(slope_v_.begin(), slope_v_.end(), std::numeric_limits<T>::quiet_NaN()); }
+  void forget() {
+    std::fill(slope_v_.begin(), slope_v_.end(), iz::no_slope<T>());
+    if (device_) device_->forget();
+  }
 
   /// The external current that holds from t on.
   void move(double t) {
@@ -272,6 +299,7 @@ class Typed : public Population::Implementation {
           to[i] = static_cast<T>(((q0 ? q0[first + i] : spec.parameters.q0) + current[i]) /
                                  (C ? C[first + i] : spec.parameters.C));
     });
+    if (device_) device_->changed(drive_.data());
   }
 
   /// Steps with located events, split at edges of the input.
@@ -331,27 +359,52 @@ class Typed : public Population::Implementation {
     for (int64_t i = 0; i < spec.size; ++i)
       slope_[static_cast<size_t>(i)] = static_cast<T>(slope / each_.parameters(i).C);
     call_.slope.each = slope_.data();
+    if (device_) device_->changed(slope_.data());
   }
 
   /// `count` steps of length h, or a piece of one that starts `offset` after the step.
   void run(double h, int64_t count, double offset) {
     call_.h = h, call_.steps = static_cast<uint32_t>(count);
-    iz::advance(call_, results_);
-    const auto step_before = static_cast<uint32_t>(step - first_step);
+    if (device_)
+      device_->advance(call_, results_.front());
+    else
+      iz::advance(call_, results_);
     const iz::ShardResult* failed = nullptr;
     for (const iz::ShardResult& r : results_) {
       pieces += r.pieces;
       if (r.failure != iz::Failure::none && (!failed || r.step < failed->step)) failed = &r;
     }
-    const uint32_t end = failed ? failed->step : call_.steps;
-    std::fill(cursors_.begin(), cursors_.end(), 0);
-    for (uint32_t s = 0; s < end && call_.events; ++s)
-      for (size_t shard = 0; shard < results_.size(); ++shard) {
-        const auto& events = results_[shard].events;
-        for (size_t& i = cursors_[shard]; i < events.size() && events[i].step == s; ++i)
-          spikes.push_back({events[i].neuron, step_before + s, events[i].offset + offset});
-      }
+    if (call_.events) list_spikes(failed ? failed->step : call_.steps, offset);
     if (failed) stop_at(*failed, h);
+  }
+
+  /// Appends the shards' spikes of the first `steps` steps by step, then shard: each shard knows its places in the list
+  /// from the numbers of spikes of the others.
+  void list_spikes(uint32_t steps, double offset) {
+    const auto shards = static_cast<int64_t>(results_.size());
+    const auto step_before = static_cast<uint32_t>(step - first_step);
+    size_t count = 0;
+    for (const iz::ShardResult& r : results_) count += r.events.size();
+    if (count < 4096 && steps == 1 && call_.steps == 1) {  // not worth a team
+      for (const iz::ShardResult& r : results_)
+        for (const iz::Event& e : r.events) spikes.push_back({e.neuron, step_before, e.offset + offset});
+      return;
+    }
+    places_.assign(static_cast<size_t>(shards) * steps, 0);
+    kernels::parallel_for(shards, [&](int64_t shard) {
+      for (const iz::Event& e : results_[static_cast<size_t>(shard)].events)
+        if (e.step < steps) ++places_[static_cast<size_t>(shard) * steps + e.step];
+    });
+    size_t total = spikes.size();
+    for (size_t s = 0; s < steps; ++s)
+      for (size_t i = s; i < places_.size(); i += steps) total += std::exchange(places_[i], total);
+    spikes.resize(total);
+    kernels::parallel_for(shards, [&](int64_t shard) {
+      for (const iz::Event& e : results_[static_cast<size_t>(shard)].events)
+        if (e.step < steps)
+          spikes[places_[static_cast<size_t>(shard) * steps + e.step]++] = {e.neuron, step_before + e.step,
+                                                                            e.offset + offset};
+    });
   }
 
   [[noreturn]] void stop_at(const iz::ShardResult& r, double h) {
@@ -378,7 +431,8 @@ class Typed : public Population::Implementation {
   std::vector<std::vector<T>> columns_;
   std::array<std::vector<T>, 3> synaptic_;
   std::vector<iz::ShardResult> results_;
-  std::vector<size_t> cursors_;
+  std::vector<size_t> places_;                     ///< in `spikes`, by shard and step
+  std::unique_ptr<PopulationOnDevice<T>> device_;  // null: stepped on the host
 };
 
 template <class T>

@@ -20,24 +20,42 @@ constexpr int64_t most_dense = 1024;  // units of a layer whose covariance matri
 
 thread_local Coupling* active_coupling = nullptr;
 
+Tensor identity(Graph& graph, int64_t n, DType dtype) {
+  std::vector<float> unit(static_cast<size_t>(n * n));
+  for (int64_t i = 0; i < n; ++i) unit[static_cast<size_t>(i * n + i)] = 1;
+  return cast(constant<float>(graph, {n, n}, unit), dtype);
+}
+
 /// x (..., units) as (rows, units).
 Tensor as_rows(Tensor x) { return reshape(x, {-1, x.shape()[-1]}); }
 
-/// sum_ij K_ij rho_ij^power / (2 N Z) by way of the correlations rho: one product of units x rows x units, whatever the
-/// penalty, and its backward pass.
-Tensor penalty_of_correlations(Tensor x, const Units& u, bool squared) {
+/// True where K and the units' second moments are made in one piece: of channels, whose rows are many and units few.
+bool in_one_piece(const Shape& x) { return x[0] >= x[1] && x[1] <= most_dense; }
+
+/// K as a matrix (units, units), from sender j to receiver i at [j, i]: the law is symmetric.
+Tensor sender_matrix(const Units& u) {
+  return pair_matrix(u.positions, u.law) * reshape(u.send, {u.send.shape()[1], 1}) * u.receive;
+}
+
+Tensor centred(Tensor x) { return x + -mean(x, {0}, true); }
+
+/// sum_ij K_ij M_ij / (2 N Z), where M_ij is of x^_i and x^_j the mean product (energy), its square (covariance) or the
+/// mean product of squares. One product of units x rows x units, and one in its backward pass, whatever is learned;
+/// x^ is never stored: deviations are factors of the moments.
+Tensor penalty_of_moments(Tensor x, const Units& u, CouplingForm form) {
   const int64_t n = x.shape()[1];
   const auto rows = static_cast<double>(x.shape()[0]);
-  const Tensor centred = x - mean(x, {0}, true);
-  const Tensor covariance = matmul(centred, centred, true) * (1 / rows);
-  std::vector<double> unit(static_cast<size_t>(n * n));
-  for (int64_t i = 0; i < n; ++i) unit[static_cast<size_t>(i * n + i)] = 1;
-  const Tensor identity = cast(constant<double>(*x.graph, {n, n}, unit), x.dtype());
-  const Tensor deviation = rsqrt(sum(covariance * identity, {1}, true) + variance_eps);  // (units, 1)
-  Tensor rho = covariance * deviation * reshape(deviation, {1, n});
-  if (squared) rho = square(rho);
-  const Tensor weights = pair_matrix(u.positions, u.law) * reshape(u.receive, {n, 1}) * u.send;
-  return sum(weights * rho) / coupling_scale(u) * (0.5 / static_cast<double>(n));
+  Tensor part = centred(x), inverse;  // (1, units): what makes the part's scale 1
+  if (form == CouplingForm::epistatic_penalty) {
+    part = square(part);
+    inverse = 1.0 / (mean(part, {0}, true) + variance_eps);
+  }
+  Tensor moments = matmul(part, part, true) * (1 / rows);
+  if (form != CouplingForm::epistatic_penalty)
+    inverse = reshape(rsqrt(sum(moments * identity(*x.graph, n, x.dtype()), {1}) + variance_eps), {1, n});
+  moments = moments * reshape(inverse, {n, 1}) * inverse;
+  if (form == CouplingForm::covariance) moments = square(moments);
+  return sum(sender_matrix(u) * moments) / coupling_scale(u) * (0.5 / static_cast<double>(n));
 }
 
 /// sum_ij K_ij sum_m z_mi z_mj / (2 N M Z) through the fused op.
@@ -46,8 +64,8 @@ Tensor penalty_of_pairs(Tensor z, const Units& u) {
 }
 
 Tensor standardised(Tensor x) {
-  const Tensor centred = x - mean(x, {0}, true);
-  return centred * rsqrt(mean(square(centred), {0}, true) + variance_eps);
+  const Tensor part = centred(x);
+  return part * rsqrt(mean(square(part), {0}, true) + variance_eps);
 }
 
 }  // namespace
@@ -93,15 +111,19 @@ void CouplingOptions::check() const {
 }
 
 Tensor coupling_penalty(Tensor x, const Units& u, CouplingForm form) {
-  const int64_t rows = x.shape()[0], n = x.shape()[1];
-  if (form == CouplingForm::covariance || (form == CouplingForm::energy && rows >= n && n <= most_dense))
-    return penalty_of_correlations(x, u, form == CouplingForm::covariance);
+  if (form == CouplingForm::covariance || in_one_piece(x.shape())) return penalty_of_moments(x, u, form);
   const Tensor z = standardised(x);
   return penalty_of_pairs(form == CouplingForm::energy ? z : square(z), u);
 }
 
 Tensor coupled_activations(Tensor x, const Units& u, CouplingForm form, double strength, Tensor scale) {
-  const Tensor field = couple(u, x) * (strength / cast(scale, x.dtype()));
+  Tensor field;
+  if (in_one_piece(x.shape())) {
+    field = matmul(x, cast(sender_matrix(u) * (strength / scale), x.dtype()));
+  } else {  // beside 16-bit values positions stay in f32
+    const Units in_type{u.positions, cast(u.receive, x.dtype()), cast(u.send, x.dtype()), u.law};
+    field = couple(in_type, x) * (strength / cast(scale, x.dtype()));
+  }
   return form == CouplingForm::ephaptic ? x + field : x * (1.0 + tanh(field));
 }
 
@@ -143,10 +165,8 @@ Tensor Coupling::apply(Tensor x) {
     penalties_.push_back(coupling_penalty(cast(as_rows(x), dtype), units, options_.form));
     return x;
   }
-  Units in_type = units;  // beside 16-bit values positions stay in f32
-  in_type.receive = cast(units.receive, x.dtype()), in_type.send = cast(units.send, x.dtype());
   const Tensor scale = options_.form == CouplingForm::ephaptic ? norm : coupling_scale(units);
-  return reshape(coupled_activations(as_rows(x), in_type, options_.form, options_.strength, scale), x.shape());
+  return reshape(coupled_activations(as_rows(x), units, options_.form, options_.strength, scale), x.shape());
 }
 
 std::optional<Tensor> Coupling::penalty() {

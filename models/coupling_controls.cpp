@@ -72,14 +72,63 @@ std::vector<double> coupling_matrix(Session& session, const std::string& scope, 
   return {values.begin(), values.end()};
 }
 
-GeometryDealer::GeometryDealer(Session& session, uint64_t seed) : state_(session.state()), seed_(seed) {
+Tensor drop_block(Tensor x, double p, int64_t block, std::string_view name) {
+  Graph& graph = *x.graph;
+  if (!(p >= 0 && p < 1)) fail("drop_block: p = {} must be from 0 to below 1", p);
+  if (p == 0 || !graph.training()) return x;
+  const Shape& s = x.shape();
+  const int64_t height = std::min(block, s[1]), width = std::min(block, s[2]);
+  // corners of blocks that lie inside the map, so many that blocks would cover a share p if none met another
+  const int64_t rows = s[1] - height + 1, columns = s[2] - width + 1;
+  const double rate = p * static_cast<double>(s[1] * s[2]) / static_cast<double>(height * width * rows * columns);
+  const Tensor corners = bernoulli(graph, name, {s[0], rows, columns, s[3]}, std::min(rate, 1.0), DType::f32);
+  Tensor lost = full(graph, {DType::f32, s}, 0.0);
+  for (int64_t i = 0; i < height; ++i)
+    for (int64_t j = 0; j < width; ++j)
+      lost = maximum(lost, pad(corners, std::vector<int64_t>{0, i, j, 0},
+                               std::vector<int64_t>{0, height - 1 - i, width - 1 - j, 0}));
+  const Tensor kept = 1.0 - lost;
+  return x * cast(kept / maximum(mean(kept), full(graph, {DType::f32, {}}, 1e-3)), x.dtype());
+}
+
+Tensor free_matrix(Tensor x, double strength) {
+  const Scope scope(*x.graph, "coupling");
+  const int64_t n = x.shape()[-1];
+  const Tensor l = parameter(*x.graph, "free", {n, n}, init::normal(1 / std::sqrt(static_cast<double>(n))));
+  std::vector<float> others(static_cast<size_t>(n * n), 1);
+  for (int64_t i = 0; i < n; ++i) others[static_cast<size_t>(i * n + i)] = 0;
+  const Tensor matrix = cast(l * cast(constant<float>(*x.graph, {n, n}, others), l.dtype()), x.dtype());
+  return x + reshape(strength * tanh(matmul(reshape(x, {-1, n}), matrix)), x.shape());
+}
+
+Tensor extra_parameters(Tensor x, double strength) {
+  const Scope scope(*x.graph, "coupling");
+  const int64_t n = x.shape()[-1];
+  const auto start = [n](std::span<float> to, const Shape&, uint64_t, uint64_t) {
+    for (size_t k = 0; k < to.size(); ++k) to[k] = k / static_cast<size_t>(n) == 1 ? 1.0f : 0.0f;  // b = 1
+  };
+  const Tensor all = cast(parameter(*x.graph, "extra", {4, n}, start), x.dtype());
+  const auto row = [&](int64_t k) { return slice_axis(all, 0, k, 1); };
+  const Tensor values = reshape(x, {-1, n});
+  return reshape(values + strength * (row(0) * tanh(row(1) * values + row(2)) + row(3)), x.shape());
+}
+
+void add_coupling_rule(optim::Optimizer& optimizer) {
+  optimizer.rules.insert(optimizer.rules.begin(),
+                         {"\\.coupling\\.", optim::AdamW{.lr = optim::linear(3e-3), .weight_decay = 0}});
+}
+
+GeometryDealer::GeometryDealer(Session& session, uint64_t seed, const std::string& part)
+    : state_(session.state()), seed_(seed) {
   for (const CouplingNorms& site : coupling_norms(session)) {
     Layer layer{site.scope, site.units, {}};
-    for (const char* part : {".positions", ".log_size", ".logit_myelin"}) {
-      const std::string name = site.scope + part;
+    for (const std::string known : {"positions", "log_size", "logit_myelin"}) {
+      if (!part.empty() && part != known) continue;
+      const std::string name = site.scope + "." + known;
       if (state_.find("buffers", name) < 0) fail("{}: a geometry that is learned cannot be dealt anew", name);
       layer.parts.push_back({name, state_.get<float>("buffers", name)});
     }
+    if (layer.parts.empty()) fail("a geometry has no '{}'; it has positions, log_size and logit_myelin", part);
     layers_.push_back(std::move(layer));
   }
   if (layers_.empty()) fail("no layer is coupled: there is no geometry to deal anew");

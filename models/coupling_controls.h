@@ -22,11 +22,28 @@ Tensor dense_energy(Tensor x, Tensor k);
 std::vector<double> coupling_matrix(Session& session, const std::string& scope, int64_t units,
                                     const CouplingOptions& options);
 
-/// Deals places, sizes and myelin together to other units: what each unit had goes to another one, by a permutation
-/// drawn for each step. The geometry is that of the buffers at the making of this object.
+/// DropBlock (Ghiasi, Lin and Le 2018) of maps x (n, h, w, c): squares of block x block are zeroed so that a share p is
+/// lost on average, and what is left is scaled up to as many. x itself in a trace that is not for training. A map
+/// smaller than the block has blocks of its own size.
+Tensor drop_block(Tensor x, double p, int64_t block = 3, std::string_view name = "drop_block");
+
+/// y = x + strength tanh(x L) with a free matrix L (units, units), the parameter "<scope>.coupling.free": the additive
+/// form of EC-ANN, at the cost of a field. Its diagonal does not count.
+Tensor free_matrix(Tensor x, double strength);
+
+/// y = x + strength (a tanh(b x + c) + d): as many parameters a unit, "<scope>.coupling.extra", as a learned geometry
+/// on a sheet has, four, and no unit that sees another. It starts as the identity.
+Tensor extra_parameters(Tensor x, double strength);
+
+/// How parameters under "coupling" are trained: as learned geometry is. First among the optimizer's rules.
+void add_coupling_rule(optim::Optimizer& optimizer);
+
+/// Deals what units have to other units, by a permutation drawn for each step: places, sizes and myelin together, or
+/// one of them ("positions", "log_size", "logit_myelin") with the others where they are. The geometry is that of the
+/// buffers at the making of this object.
 class GeometryDealer {
  public:
-  GeometryDealer(Session& session, uint64_t seed);
+  GeometryDealer(Session& session, uint64_t seed, const std::string& part = "");
   void deal(int64_t step);
 
  private:

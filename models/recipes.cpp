@@ -1,6 +1,7 @@
 // How each network is trained: optimizer, schedule, batch and augmentation.
 #include <cmath>
 
+#include "models/coupling_controls.h"
 #include "models/vision.h"
 
 namespace ranvier::models {
@@ -88,8 +89,7 @@ Recipe with_coupling(Recipe recipe, CouplingOptions coupling) {
   coupling.check();
   if (coupling.form == CouplingForm::none || coupling.strength == 0) return recipe;
   if (coupling.learned)  // geometry has a scale of its own, and decay would pull it to equal sizes and m = 1/2
-    recipe.optimizer.rules.insert(recipe.optimizer.rules.begin(),
-                                  {"\\.coupling\\.", optim::AdamW{.lr = optim::linear(3e-3), .weight_decay = 0}});
+    add_coupling_rule(recipe.optimizer);
   recipe.coupling = std::move(coupling);
   return recipe;
 }

@@ -249,6 +249,21 @@ TEST_F(Conv2dCuda, EveryTileIsExact) {
   check(wide, ConvPass::wgrad, ConvKernel::positional, 64, 64);
 }
 
+/// A plan's tiles are those of the kernel that runs, also where channels do not come in chunks.
+TEST_F(Conv2dCuda, PlansOfWgradNameTheTilesThatRun) {
+  if (!emulator_multiply_adds) GTEST_SKIP() << "skipped: only the emulator counts multiply-adds";
+  for (const Conv2dDims& d : {Conv2dDims{9, 5, 4, 30, 70, 3, 3, 1, 1, 1, 1},
+                              {9, 5, 4, 131, 33, 3, 3, 1, 1, 1, 1},
+                              {9, 5, 4, 64, 136, 3, 3, 1, 1, 1, 1}}) {
+    SCOPED_TRACE(text(d, ConvPass::wgrad));
+    const Values a = whole(size_of(d, ConvPass::wgrad, 0), 1), b = whole(size_of(d, ConvPass::wgrad, 1), 2);
+    const uint64_t before = emulator_multiply_adds();
+    run<bf16>(d, ConvPass::wgrad, ConvKernel::best, a, b);
+    EXPECT_EQ(2 * static_cast<double>(emulator_multiply_adds() - before),
+              conv2d_cuda_flops(d, ConvPass::wgrad, 2, ConvKernel::best));
+  }
+}
+
 // Taps on padding are 1 - (19/21)^2 = 18.1 % of the work on 7 x 7 maps, and 1 - (7/9)^2 = 39.5 % on 3 x 3.
 TEST_F(Conv2dCuda, PositionalLeavesPaddingOut) {
   const Conv2dDims maps[] = {{128, 7, 7, 32, 64, 3, 3, 1, 1, 1, 1},

@@ -101,6 +101,93 @@ TEST(CouplingControls, DealtGeometryIsTheSameInAnotherOrder) {
   EXPECT_EQ(sizes(), first);
 }
 
+/// One part is dealt, the others stay.
+TEST(CouplingControls, PartsAreDealtAlone) {
+  Session session(Device::cpu(), {.seed = 3});
+  Recipe recipe = with_coupling(models::recipe("tiny", 10, 8), energy());
+  recipe.net = Tiny{10, {8, 8, 8}};
+  session.train_step({8, {32, 32, 3}}, train_function(recipe, {0.5f, 0.5f, 0.5f}, {0.2f, 0.2f, 0.2f}),
+                     recipe.optimizer);
+  session.state().materialise();
+  const std::vector<std::string> parts = {"positions", "log_size", "logit_myelin"};
+  const auto values = [&](const std::string& part) {
+    return session.state().get<float>("buffers", "block2.norm.coupling." + part);
+  };
+  for (const std::string& dealt : parts) {
+    std::vector<std::vector<float>> before;
+    for (const std::string& part : parts) before.push_back(values(part));
+    GeometryDealer(session, 5, dealt).deal(3);
+    for (size_t k = 0; k < parts.size(); ++k) EXPECT_EQ(values(parts[k]) != before[k], parts[k] == dealt) << dealt;
+  }
+  EXPECT_NE(error_of([&] { GeometryDealer(session, 5, "charge"); }).find("no 'charge'"), std::string::npos);
+}
+
+/// Blocks of 3 x 3 vanish, about a share p of the map, and the sum stays; in evaluation nothing happens.
+TEST(CouplingControls, DropBlockDropsBlocks) {
+  const int64_t images = 40, side = 8, channels = 6;
+  for (bool training : {true, false}) {
+    State state;
+    Graph graph(state, training);
+    const Tensor x = full(graph, {DType::f32, {images, side, side, channels}}, 1.0);
+    Program program = compile(graph, std::vector{drop_block(x, 0.2)});
+    state.materialise();
+    program.run();
+    const std::vector<float> y = program.get<float>(0);
+    const auto at = [&](int64_t n, int64_t i, int64_t j, int64_t c) {
+      return y[static_cast<size_t>(((n * side + i) * side + j) * channels + c)];
+    };
+    double lost = 0, total = 0;
+    for (int64_t n = 0; n < images; ++n)
+      for (int64_t c = 0; c < channels; ++c)
+        for (int64_t i = 0; i < side; ++i)
+          for (int64_t j = 0; j < side; ++j) {
+            total += at(n, i, j, c);
+            if (at(n, i, j, c) != 0) continue;
+            ++lost;
+            bool in_block = false;  // some 3 x 3 around it has gone as a whole
+            for (int64_t a = std::max<int64_t>(0, i - 2); a <= std::min(i, side - 3); ++a)
+              for (int64_t b = std::max<int64_t>(0, j - 2); b <= std::min(j, side - 3); ++b) {
+                bool whole = true;
+                for (int64_t k = 0; k < 9; ++k) whole = whole && at(n, a + k / 3, b + k % 3, c) == 0;
+                in_block = in_block || whole;
+              }
+            ASSERT_TRUE(in_block) << n << " " << i << " " << j << " " << c;
+          }
+    const double all = static_cast<double>(images * side * side * channels);
+    EXPECT_NEAR(total, all, 1e-3 * all);
+    if (training)
+      EXPECT_NEAR(lost / all, 0.18, 0.03);  // blocks that meet take a little less than p
+    else
+      EXPECT_EQ(lost, 0);
+  }
+}
+
+/// Both start where they should, and have the parameters that they are named for.
+TEST(CouplingControls, FreeMatrixAndExtraParameters) {
+  State state;
+  Graph graph(state, true);
+  const Tensor x = input(graph, "x", {DType::f32, {2, 3, 3, 5}});
+  Program program = compile(graph, std::vector{extra_parameters(x, 0.3), free_matrix(x, 0.3)});
+  state.materialise();
+  EXPECT_EQ(state.get<float>("parameters", "coupling.extra").size(), 20u);
+  const std::vector<float> l = state.get<float>("parameters", "coupling.free");
+  EXPECT_EQ(l.size(), 25u);
+  std::vector<float> values;
+  const Draws draws(1, "test.values");
+  for (uint64_t e = 0; e < 90; ++e) values.push_back(draws.normal(0, e));
+  program.set<float>("x", values);
+  program.run();
+  EXPECT_EQ(program.get<float>(0), values);
+  const std::vector<float> y = program.get<float>(1);
+  for (size_t r = 0; r < 18; ++r)
+    for (size_t i = 0; i < 5; ++i) {
+      double field = 0;
+      for (size_t j = 0; j < 5; ++j)
+        if (j != i) field += static_cast<double>(values[5 * r + j]) * static_cast<double>(l[5 * j + i]);
+      EXPECT_NEAR(y[5 * r + i], values[5 * r + i] + 0.3 * std::tanh(field), 1e-5);
+    }
+}
+
 TEST(CouplingControls, BadInput) {
   Session session(Device::cpu(), {.seed = 3});
   EXPECT_NE(error_of([&] { GeometryDealer(session, 1); }).find("no layer is coupled"), std::string::npos);

@@ -146,6 +146,46 @@ TEST(Loss, LargeLogits) {
   }
 }
 
+// Wherever the greatest logit of a row stands, and whatever stands beside it, exponents are of at most 0.
+TEST(Loss, TheGreatestLogitAnywhere) {
+  constexpr int64_t classes = 70;
+  std::vector<float> values(classes * classes), wanted(classes);
+  for (int64_t row = 0; row < classes; ++row)
+    for (int64_t k = 0; k < classes; ++k)
+      values[static_cast<size_t>(row * classes + k)] = k == row ? 1000.0f : k < row ? 3.0f : -3.0f;
+  std::vector<int32_t> labels(classes);
+  for (size_t row = 0; row < classes; ++row) labels[row] = row % 2 == 0 ? static_cast<int32_t>(row) : 0;
+  for (size_t row = 0; row < classes; ++row) wanted[row] = row % 2 == 0 ? 0 : 997;
+  for (const auto& [device, variants] : runs()) {
+    State state(device);
+    Graph graph(state);
+    const Tensor logits = input(graph, "logits", {DType::f32, {classes, classes}});
+    Program program =
+        compile(graph, std::vector{softmax_cross_entropy(logits, input(graph, "labels", {DType::i32, {classes}}))},
+                {.variants = variants});
+    program.set<float>("logits", values);
+    program.set<int32_t>("labels", labels);
+    program.run_checked();
+    EXPECT_EQ(program.get<float>(0), wanted) << variants;
+  }
+}
+
+// A class that is ruled out (logit -inf) leaves the loss of the others alone: without smoothing its weight is 0.
+TEST(Loss, RuledOutClasses) {
+  for (const auto& [device, variants] : runs()) {
+    State state(device);
+    Graph graph(state);
+    const Tensor logits = input(graph, "logits", {DType::f32, {1, 3}});
+    Program program =
+        compile(graph, std::vector{softmax_cross_entropy(logits, input(graph, "labels", {DType::i32, {1}}))},
+                {.variants = variants});
+    program.set<float>("logits", std::vector<float>{-INFINITY, 1, 1});
+    program.set<int32_t>("labels", std::vector<int32_t>{1});
+    program.run();
+    EXPECT_NEAR(program.get<float>(0)[0], std::log(2.0), 1e-6) << variants;
+  }
+}
+
 TEST(Loss, ABadLabelMakesItsRowNan) {
   for (const auto& [device, variants] : runs()) {
     State state(device);

@@ -98,7 +98,7 @@ TEST(NeuronCurrent, BadSpecificationsAreNamed) {
                                                      {"pulse:9@12..10", "before"},
                                                      {"ramp:5@0..1", "range"},
                                                      {"ramp:0..1@3..3", "before"},
-                                                     {"noise:5", "sd=VALUE"},
+                                                     {"noise:5", "not one of sd="},
                                                      {"noise:sd=-1", "negative"},
                                                      {"noise:", "sd=VALUE"},
                                                      {"noise:sd=1,dt=0", "dt"},

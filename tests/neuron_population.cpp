@@ -6,9 +6,9 @@
 
 #include <cmath>
 
-#include "kernels/common/philox.h"
 #include "models/neurons/presets.h"
 #include "tests/support/neurons.h"
+#include "tests/support/population.h"
 
 namespace ranvier::test {
 namespace {
@@ -22,24 +22,6 @@ using neuron::Protocol;
 using neuron::Solver;
 using neuron::SpikeEvent;
 using neuron::Stimulus;
-
-double uniform(uint64_t stream, int64_t i) {
-  return static_cast<double>(kernels::philox::uniform({7, stream, 0}, static_cast<uint64_t>(i)));
-}
-
-/// n neurons of the 2003 form whose c, d and current differ, as in net.m; a and b too where `rates`.
-PopulationSpec mixed(int64_t n, bool rates = true) {
-  PopulationSpec spec;
-  spec.size = n;
-  spec.current = Stimulus::constant(1);
-  for (int64_t i = 0; i < n; ++i) {
-    const double r = uniform(1, i);
-    spec.each["c"].push_back(-65 + 15 * r * r), spec.each["d"].push_back(8 - 6 * r * r);
-    if (rates) spec.each["a"].push_back(0.02 + 0.08 * r), spec.each["b"].push_back(0.25 - 0.05 * r);
-    spec.current_each.push_back(15 * uniform(2, i));
-  }
-  return spec;
-}
 
 /// Neuron i of a population, alone.
 Protocol alone(const PopulationSpec& spec, int64_t i, double duration) {
@@ -127,6 +109,41 @@ TEST(Population, PrintedSchemesAreBitEqual) {
         spec.dt = mode == Mode::published_2003 ? 1 : 0.25;
         expect_same_as_alone(spec, 400, 400);
       }
+}
+
+TEST(Population, StepsThatNeedPiecesOrSpikeTwiceAreBitEqual) {
+  // 1 ms is beyond the pole of the implicit methods in an upstroke, and a strong current spikes twice in it.
+  for (const Solver solver : {Solver::backward_euler, Solver::linear_implicit, Solver::rk4, Solver::exponential})
+    for (const Precision precision : {Precision::f32, Precision::f64}) {
+      SCOPED_TRACE(fmt::format("{} {}", name(solver), name(precision)));
+      PopulationSpec spec = mixed(200);
+      spec.solver = solver, spec.precision = precision, spec.dt = 1;
+      for (double& current : spec.current_each) current *= 15;
+      Population population(spec);
+      population.advance(200);
+      bool twice = false;
+      for (size_t i = 1; i < population.spikes().size(); ++i)
+        twice = twice || (population.spikes()[i].neuron == population.spikes()[i - 1].neuron &&
+                          population.spikes()[i].step == population.spikes()[i - 1].step);
+      EXPECT_TRUE(twice) << "a test without two spikes in a step says nothing";
+      if (solver == Solver::backward_euler || solver == Solver::linear_implicit) {
+        EXPECT_GT(population.pieces(), 0);
+        int64_t pieces = 0;
+        for (int64_t i = 0; i < spec.size; ++i) pieces += neuron::simulate(alone(spec, i, 200)).pieces;
+        EXPECT_EQ(population.pieces(), pieces);
+      }
+      expect_same_as_alone(spec, 200, 200);
+    }
+}
+
+TEST(Population, RampsOfManyNeuronsAreBitEqual) {
+  for (const Solver solver : {Solver::backward_euler, Solver::midpoint, Solver::ab2}) {
+    SCOPED_TRACE(name(solver));
+    PopulationSpec spec = mixed(2100, false);  // more than a tile of shards
+    spec.solver = solver, spec.precision = Precision::f64, spec.dt = 0.5;
+    spec.current = Stimulus({{3.3, 0, 0.5}, {60.7, 20}});
+    expect_same_as_alone(spec, 200, 70, 1e-12);  // times of pieces are added up differently
+  }
 }
 
 TEST(Population, CrossingsOfZeroAreBitEqual) {

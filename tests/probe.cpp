@@ -1,4 +1,6 @@
 // The loops that measure a CUDA device's peaks do the arithmetic that they are said to do, in every thread.
+#include <algorithm>
+
 #include "engine/device.h"
 #include "tests/case.h"
 
@@ -54,6 +56,10 @@ TEST(Probe, TensorCores) {
     const std::vector<float> one = run(unit, 1, 8 * warps * flops), two = run(unit, 2, 8 * warps * flops);
     for (size_t i = 0; i < one.size(); ++i)  // equal addends: twice the rounds, twice the sum
       ASSERT_TRUE(one[i] != 0 && std::abs(two[i] - 2 * one[i]) <= 1e-5f * (1 + std::abs(two[i]))) << i;
+    // operands of both signs: about half of the sums are negative
+    const auto negative = std::count_if(one.begin(), one.end(), [](float sum) { return sum < 0; });
+    EXPECT_GT(negative, kernels::probe_outputs / 4);
+    EXPECT_LT(negative, kernels::probe_outputs * 3 / 4);
   }
 }
 

@@ -104,6 +104,27 @@ std::vector<T> on_device(int64_t n, const std::function<void(const int64_t*, T*)
   return values;
 }
 
+/// An element whose uniform draw is exactly the share dropped is kept.
+TEST(Random, CoinsOnTheEdgeAreKept) {
+  const int64_t rng[2] = {99, 4}, n = 64;
+  std::vector<float> draws(n), coins(n), kept(n);
+  kernels::reference::fill_uniform(n, 0.0f, 1.0f, stream_hash("b"), rng, draws.data());
+  for (const int64_t at : {0, 17, 63}) {
+    const float drop = draws[static_cast<size_t>(at)];
+    kernels::reference::fill_bernoulli(n, drop, stream_hash("b"), rng, coins.data());
+    EXPECT_EQ(coins[static_cast<size_t>(at)], 1);
+    kernels::cpu::fill_bernoulli(n, drop, stream_hash("b"), rng, kept.data());
+    EXPECT_EQ(kept, coins);
+    if (!cuda_support().usable) continue;
+    EXPECT_EQ(on_device<float>(n,
+                               [&](const int64_t* state, float* out) {
+                                 kernels::cuda::fill_bernoulli(n, drop, stream_hash("b"), state, out,
+                                                               stream_of(Device::cuda()));
+                               }),
+              coins);
+  }
+}
+
 TEST(Random, CudaExponentialsAndPoissonsAreThoseOfTheReference) {
   if (!cuda_support().usable) return;
   const Stream stream = stream_of(Device::cuda());

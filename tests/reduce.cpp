@@ -165,6 +165,25 @@ TEST(Reduce, NanWins) {
     }
 }
 
+TEST(Reduce, AveragesOf16BitsAreSummedInF32) {
+  for (const Device& device : devices()) {
+    if (device.backend != Backend::cuda) continue;
+    for (const DType dtype : {DType::bf16, DType::f16}) {
+      State state(device);
+      Graph graph(state);
+      const Tensor x = cast(input(graph, "x", {DType::f32, {2, 60000}}), dtype);
+      const Tensor average = cast(mean(x, {1}), DType::f32), spread = cast(variance(x, {1}), DType::f32);
+      Program program = compile(graph, std::vector{average, spread}, {.device = device});
+      std::vector<float> values(120000);
+      for (size_t i = 0; i < values.size(); ++i) values[i] = i % 2 == 0 ? 4.0f : 2.0f;  // sums 180000, beyond f16
+      program.set<float>("x", values);
+      program.run();
+      EXPECT_EQ(program.get<float>(0), (std::vector<float>{3, 3})) << name_of(dtype);
+      EXPECT_EQ(program.get<float>(1), (std::vector<float>{1, 1})) << name_of(dtype);
+    }
+  }
+}
+
 TEST(Reduce, EmptyAxes) {
   const OpCase test = op_case(
       "empty", {{Shape{0, 3}}}, [](auto x) { return sum(x[0], {0}); }, true);

@@ -1,5 +1,7 @@
 // The batched search: its gradient against differences, a window against the traced optimizer, the same bits on both
 // backends and in every order of threads, and rows that fail alone.
+#include "kernels/segment_fit/segment_fit.h"
+
 #include "engine/segment_fit.h"
 
 #include <cmath>
@@ -113,6 +115,15 @@ TEST(SegmentFit, SameBitsOnCuda) {
     rows.go_on();
   }
 }
+
+#if defined(RANVIER_HAS_CUDA)
+TEST(SegmentFit, ABlockTakesWhatItsSharedMemoryHolds) {
+  constexpr kernels::FitDims full{1, 9, 1008}, larger{1, 9, 1009};
+  static_assert(full.scratch() * sizeof(double) == 160 * 1024);
+  EXPECT_TRUE(kernels::cuda::segment_fit_supports(full));
+  EXPECT_FALSE(kernels::cuda::segment_fit_supports(larger));
+}
+#endif
 
 TEST(SegmentFit, ARowThatIsNotFiniteEndsAlone) {
   Rows rows({.hidden = 5, .points = 21, .launch_iterations = 4, .iterations = 100, .patience = 200, .stall_share = 0});

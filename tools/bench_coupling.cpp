@@ -1,6 +1,8 @@
 // `ranvier bench coupling`: sums over pairs against a matrix K that is rebuilt and multiplied, the memory and time of a
 // wide layer, and what coupling adds to a training step of `tiny`. Times of what is compared are taken in turn.
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <limits>
 
 #include "data/batches.h"
@@ -105,6 +107,42 @@ void bench_units(const BenchCouplingOptions& o, Json& rows) {
     }
 }
 
+/// Relative L2 errors of y, dx and dp at 64 units against direct f64 sums.
+std::array<double, 3> wide_errors(int64_t n, int64_t batch, const std::vector<float>& x, const std::vector<float>& g,
+                                  const std::vector<float>& p, const Program& program) {
+  const std::vector<float> found[] = {program.get<float>(0), program.get<float>(1), program.get<float>(2)};
+  const CouplingLaw law;
+  const double l2 = law.length * law.length;
+  double apart[3] = {}, size[3] = {};
+  const auto note = [&](int what, double is, double want) {
+    apart[what] += (is - want) * (is - want), size[what] += want * want;
+  };
+  for (int64_t k = 0; k < 64; ++k) {
+    const int64_t i = (k * 7919 + 13) % n;
+    std::vector<double> y(static_cast<size_t>(batch), 0), dx(y);
+    double dp[2] = {};
+    for (int64_t j = 0; j < n; ++j) {
+      if (j == i) continue;
+      const double a = static_cast<double>(p[2 * i]) - static_cast<double>(p[2 * j]),
+                   b = static_cast<double>(p[2 * i + 1]) - static_cast<double>(p[2 * j + 1]);
+      const double t = a * a + b * b + law.softening * law.softening, d = std::sqrt(t), q = 1 + t / l2;
+      const double kappa = std::exp(-d / law.decay) / (q * std::sqrt(q));  // power 3
+      double s = 0;
+      for (int64_t row = 0; row < batch; ++row) {
+        const double xj = x[row * n + j], gj = g[row * n + j];
+        y[row] += kappa * xj, dx[row] += kappa * gj;
+        s += static_cast<double>(g[row * n + i]) * xj + gj * static_cast<double>(x[row * n + i]);
+      }
+      s *= kappa * (-law.power / (l2 + t) - 1 / (law.decay * d));
+      dp[0] += s * a, dp[1] += s * b;
+    }
+    for (int64_t row = 0; row < batch; ++row)
+      note(0, found[0][row * n + i], y[row]), note(1, found[1][row * n + i], dx[row]);
+    for (int a = 0; a < 2; ++a) note(2, found[2][2 * i + a], dp[a]);
+  }
+  return {std::sqrt(apart[0] / size[0]), std::sqrt(apart[1] / size[1]), std::sqrt(apart[2] / size[2])};
+}
+
 /// Forward and backward of a wide layer: activations and positions.
 void bench_wide(const BenchCouplingOptions& o, Json& rows) {
   const int64_t n = o.wide, batch = 32;
@@ -116,9 +154,8 @@ void bench_wide(const BenchCouplingOptions& o, Json& rows) {
   std::vector<Tensor> outputs = {y};
   for (const Tensor& d : grad(sum(y * g), wrt)) outputs.push_back(d);
   Program program = compile(graph, outputs);
-  program.set<float>("x", numbers(batch * n, 3));
-  program.set<float>("g", numbers(batch * n, 4));
-  program.set<float>("p", numbers(2 * n, 5));
+  const std::vector<float> xs = numbers(batch * n, 3), gs = numbers(batch * n, 4), ps = numbers(2 * n, 5);
+  program.set<float>("x", xs), program.set<float>("g", gs), program.set<float>("p", ps);
   const double seconds = seconds_of([&] { program.run(); });
   double operands = 0;
   for (const Tensor& t : {x, p, g}) operands += static_cast<double>(t.type().bytes());
@@ -128,12 +165,16 @@ void bench_wide(const BenchCouplingOptions& o, Json& rows) {
   o.common.say(
       "{} units, batch {}: forward and backward {:.2f} s; {:.1f} MB in all, {:.1f} MB beyond operands and results", n,
       batch, seconds, memory / 1e6, (memory - operands) / 1e6);
+  const std::array<double, 3> errors = wide_errors(n, batch, xs, gs, ps, program);
+  o.common.say("  64 units against direct f64 sums, relative L2: y {:.1e}, dx {:.1e}, positions {:.1e} (1e-5 wanted)",
+               errors[0], errors[1], errors[2]);
   rows.push_back({{"name", fmt::format("{} units, batch {}, forward and backward", n, batch)},
                   {"variant", "fused"},
                   {"shape", ""},
                   {"ms", 1e3 * seconds},
                   {"memory_mb", memory / 1e6},
-                  {"operands_mb", operands / 1e6}});
+                  {"operands_mb", operands / 1e6},
+                  {"relative_l2", errors}});
 }
 
 /// A training step of `tiny` without coupling, with fixed and with learned geometry, in turn.
@@ -143,14 +184,14 @@ void bench_channels(const BenchCouplingOptions& o, Json& rows) {
     std::string name;
     std::unique_ptr<Session> session;
     TrainStep step;
-    std::vector<double> times;
+    std::vector<double> times, processor;
   };
   std::vector<Arm> arms;
   const auto add = [&](const std::string& name, models::CouplingForm form, bool learned) {
     models::CouplingOptions coupling;
     coupling.form = form, coupling.sites = {"conv2", "conv3"}, coupling.learned = learned;
     const models::Recipe recipe = models::with_coupling(models::recipe("tiny"), coupling);
-    Arm arm{name, std::make_unique<Session>(Device::cpu(), SessionOptions{.seed = 1}), {}, {}};
+    Arm arm{name, std::make_unique<Session>(Device::cpu(), SessionOptions{.seed = 1}), {}, {}, {}};
     arm.step = arm.session->train_step({recipe.batch, {32, 32, 3}}, models::train_function(recipe, data.mean, data.std),
                                        recipe.optimizer, 1000);
     models::refresh_coupling(*arm.session, recipe.coupling);
@@ -165,16 +206,25 @@ void bench_channels(const BenchCouplingOptions& o, Json& rows) {
   data::Batch batch;
   for (int64_t s = 0; s < o.steps + 2; ++s) {
     batches.load(data, s % batches.size(), batch);
-    for (Arm& arm : arms) arm.times.push_back(seconds_of([&] { arm.step(batch); }));
+    for (Arm& arm : arms) {
+      const Stopwatch watch;
+      arm.step(batch);
+      arm.times.push_back(watch.wall()), arm.processor.push_back(watch.cpu());
+    }
   }
-  for (Arm& arm : arms) arm.times.erase(arm.times.begin(), arm.times.begin() + 2);
-  const double plain = median(arms[0].times);
+  for (Arm& arm : arms)
+    for (auto* times : {&arm.times, &arm.processor}) times->erase(times->begin(), times->begin() + 2);
+  const double plain = median(arms[0].times), plain_processor = median(arms[0].processor);
   for (const Arm& arm : arms) {
-    const double time = median(arm.times);
-    o.common.say("{:<44} {:<22} {:>10.2f} ms {:>+8.1f} %", arm.name, "sites conv2,conv3", 1e3 * time,
-                 100 * (time / plain - 1));
-    rows.push_back(
-        {{"name", arm.name}, {"variant", ""}, {"shape", ""}, {"ms", 1e3 * time}, {"added", time / plain - 1}});
+    const double added = median(arm.times) / plain - 1, processor = median(arm.processor) / plain_processor - 1;
+    o.common.say("{:<44} {:<22} {:>10.2f} ms {:>+8.1f} %, of processor time {:+.1f} %", arm.name, "sites conv2,conv3",
+                 1e3 * median(arm.times), 100 * added, 100 * processor);
+    rows.push_back({{"name", arm.name},
+                    {"variant", ""},
+                    {"shape", ""},
+                    {"ms", 1e3 * median(arm.times)},
+                    {"added", added},
+                    {"added_processor", processor}});
   }
 }
 

@@ -15,6 +15,7 @@ using neuron::NetworkSpec;
 struct BenchNetworks {
   Common common;
   int64_t repeats = 5;
+  std::string only;
 };
 
 /// 10,000 neurons with 1,000 synapses each, delays from 1 to 5 ms, 1 ms steps of the scheme of 2003. Noise makes them
@@ -66,9 +67,12 @@ void bench(const BenchNetworks& o) {
                     {"synaptic_events_per_second", static_cast<double>(events) / median},
                     {"rate_hz", rate}});
   };
-  row("cortical1000", [&] { return neuron::network("cortical1000", {.seed = o.common.seed.value_or(1)}).spec; });
-  const NetworkSpec large = sparse(o.common.seed.value_or(1));
-  row("10,000 x 1,000 synapses", [&] { return large; });
+  if (o.only != "sparse")
+    row("cortical1000", [&] { return neuron::network("cortical1000", {.seed = o.common.seed.value_or(1)}).spec; });
+  if (o.only != "cortical") {
+    const NetworkSpec large = sparse(o.common.seed.value_or(1));
+    row("10,000 x 1,000 synapses", [&] { return large; });
+  }
   o.common.say("events/s is of the median");
   o.common.print({{"rows", rows}});
 }
@@ -81,6 +85,7 @@ void add_bench_networks(CLI::App& bench_command) {
       bench_command.add_subcommand("networks", "Networks of neurons: loop time and synaptic events a second");
   options->common.add_to(*command);
   command->add_option("--repeats", options->repeats, "Runs of each")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--only", options->only, "cortical or sparse")->check(CLI::IsMember({"cortical", "sparse"}));
   command->callback([options] { bench(*options); });
 }
 

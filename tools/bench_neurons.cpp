@@ -7,6 +7,7 @@
 #include "kernels/common/parallel.h"
 #include "kernels/common/philox.h"
 #include "kernels/izhikevich/pack.h"
+#include "kernels/izhikevich/steps.h"
 #include "tools/run.h"
 
 namespace ranvier::cli {
@@ -20,6 +21,7 @@ using neuron::Solver;
 struct Options {
   Common common;
   double seconds = 1;
+  std::string only;
 };
 
 /// Vector instructions a second of all threads, in lanes.
@@ -64,11 +66,78 @@ Rates measure() {
           rate<T>([&](R x) { return root(x); })};
 }
 
-/// What a step costs: instructions of the fma kind (reset and count included), divisions, square roots.
+/// Operations of a step: those that an fma's port takes, divisions, square roots.
 struct Cost {
-  double plain, div, sqrt;
+  double plain = 0, div = 0, sqrt = 0;
   double bound(const Rates& r) const { return 1 / (plain / r.fma + div / r.div + sqrt / r.sqrt); }
 };
+
+/// A number that counts what is done with it.
+template <class T>
+struct Counted {
+  static inline Cost cost;
+  Counted() = default;
+  explicit Counted(T) {}
+  static Counted plain() { return ++cost.plain, Counted(); }
+  static bool compared() { return ++cost.plain, true; }
+  friend Counted operator+(Counted, Counted) { return plain(); }
+  friend Counted operator-(Counted, Counted) { return plain(); }
+  friend Counted operator*(Counted, Counted) { return plain(); }
+  friend Counted operator-(Counted a) { return a; }  // free: fma has a form with the sign
+  friend bool operator<(Counted, Counted) { return compared(); }
+  friend bool operator>(Counted, Counted) { return compared(); }
+  friend bool operator>=(Counted, Counted) { return compared(); }
+  friend Counted fused(Counted, Counted, Counted) { return plain(); }
+  friend Counted product(Counted, Counted) { return plain(); }
+  friend Counted select(bool, Counted, Counted) { return plain(); }
+  friend Counted quotient(Counted, Counted) { return ++cost.div, Counted(); }
+  friend Counted root(Counted) { return ++cost.sqrt, Counted(); }
+};
+
+}  // namespace
+}  // namespace ranvier::cli
+
+template <class T>
+struct ranvier::kernels::izhikevich::Lanes<ranvier::cli::Counted<T>> {
+  using Element = T;
+  using Mask = bool;
+};
+
+namespace ranvier::cli {
+namespace {
+
+/// Operations of the solver's functor as written and of what follows it: compare and count lanes at the peak, and on
+/// the grid their reset. What the compiler moves out of the loop where parameters are shared is counted too.
+template <class T>
+Cost cost_of(const neuron::PopulationSpec& spec) {
+  namespace iz = kernels::izhikevich;
+  using N = Counted<T>;
+  const iz::Field<N> f{};
+  const iz::Length<N> length{};
+  const auto of = [&](const auto& method) {
+    N::cost = {};
+    method(f, iz::State<N>{}, length);
+    N::cost.plain += spec.mode == Mode::accurate ? 1 : 5;
+    return N::cost;
+  };
+  switch (spec.solver) {
+    case Solver::midpoint:
+      return of(iz::Midpoint{});
+    case Solver::rk4:
+      return of(iz::Rk4{});
+    case Solver::backward_euler:
+      return of(iz::BackwardEuler{});
+    case Solver::linear_implicit:
+      return of(iz::LinearImplicit{});
+    case Solver::exponential:
+      return of(iz::Exponential{iz::doublings_for(spec.parameters, spec.dt)});
+    default:
+      return of(iz::Euler{});
+  }
+}
+
+/// The printed expressions, which have no fma, by hand: 2004 and 2003.
+constexpr Cost printed_2004{17, 0, 0}, printed_2003{26, 0, 0};
 
 struct Case {
   const char* name;
@@ -77,41 +146,31 @@ struct Case {
   Precision precision;
   int64_t n;
   double dt;
-  Cost cost;
-  double must;        ///< G neuron-steps a second, or
-  double must_share;  ///< of the bound
-  double amplitude = 15;
+  double must = 0;        ///< G neuron-steps a second, or
+  double must_share = 0;  ///< of the bound, or
+  int within = 0;         ///< twice the time of this case
 };
 
+constexpr int grid_rk4 = 6;
 const Case cases[] = {
-    {"Euler, reset on the grid", Solver::euler, Mode::published, Precision::f32, 100'000, 0.5, {11, 0, 0}, 8, 0},
-    {"Euler, reset on the grid", Solver::euler, Mode::published, Precision::f32, 4'000'000, 0.5, {11, 0, 0}, 8, 0},
-    {"published:2004 (no fma)", Solver::euler, Mode::published_2004, Precision::f32, 100'000, 0.5, {17, 0, 0}, 6, 0},
-    {"published:2003 (no fma)", Solver::euler, Mode::published_2003, Precision::f32, 100'000, 1, {26, 0, 0}, 0, 0},
-    {"midpoint, reset on the grid",
-     Solver::midpoint,
-     Mode::published,
-     Precision::f64,
-     100'000,
-     0.5,
-     {18, 0, 0},
-     2.1,
-     0},
-    {"midpoint, located", Solver::midpoint, Mode::accurate, Precision::f32, 100'000, 0.1, {18, 0, 0}, 0, 0},
-    {"RK4, reset on the grid", Solver::rk4, Mode::published, Precision::f32, 100'000, 0.1, {38, 0, 0}, 0, 0.6},
-    {"RK4, located", Solver::rk4, Mode::accurate, Precision::f32, 100'000, 0.1, {38, 0, 0}, 0, 0.3},
-    {"backward Euler, located",
-     Solver::backward_euler,
-     Mode::accurate,
-     Precision::f32,
-     100'000,
-     0.1,
-     {21, 2, 1},
-     0,
-     0.5},
-    {"(I - hJ)^-1, located", Solver::linear_implicit, Mode::accurate, Precision::f32, 100'000, 0.1, {24, 1, 0}, 0, 0.5},
-    {"exponential, located", Solver::exponential, Mode::accurate, Precision::f32, 100'000, 0.1, {60, 0, 0}, 0, 0.5},
+    {"Euler, reset on the grid", Solver::euler, Mode::published, Precision::f32, 100'000, 0.5, 8},
+    {"Euler, reset on the grid", Solver::euler, Mode::published, Precision::f32, 4'000'000, 0.5, 8},
+    {"published:2004 (no fma)", Solver::euler, Mode::published_2004, Precision::f32, 100'000, 0.5, 6},
+    {"published:2003 (no fma)", Solver::euler, Mode::published_2003, Precision::f32, 100'000, 1},
+    {"midpoint, reset on the grid", Solver::midpoint, Mode::published, Precision::f64, 100'000, 0.5, 2.1},
+    {"midpoint, located", Solver::midpoint, Mode::accurate, Precision::f32, 100'000, 0.1},
+    {"RK4, reset on the grid", Solver::rk4, Mode::published, Precision::f32, 100'000, 0.1, 0, 0.6},
+    {"RK4, located", Solver::rk4, Mode::accurate, Precision::f32, 100'000, 0.1, 0, 0, grid_rk4},
+    {"backward Euler, located", Solver::backward_euler, Mode::accurate, Precision::f32, 100'000, 0.1, 0, 0.5},
+    {"(I - hJ)^-1, located", Solver::linear_implicit, Mode::accurate, Precision::f32, 100'000, 0.1, 0, 0.5},
+    {"exponential, located", Solver::exponential, Mode::accurate, Precision::f32, 100'000, 0.1, 0, 0.5},
 };
+
+Cost cost_of(const Case& c, const neuron::PopulationSpec& spec) {
+  if (c.mode == Mode::published_2004) return printed_2004;
+  if (c.mode == Mode::published_2003) return printed_2003;
+  return c.precision == Precision::f32 ? cost_of<float>(spec) : cost_of<double>(spec);
+}
 
 neuron::PopulationSpec spec_of(const Case& c) {
   neuron::PopulationSpec spec;
@@ -124,49 +183,74 @@ neuron::PopulationSpec spec_of(const Case& c) {
   return spec;
 }
 
+/// A case under way.
+struct Run {
+  const Case& what;
+  neuron::Population population;
+  int64_t chunk, spikes_before = 0;
+  double best = 0, busy = 0;  ///< neuron-steps/s of the fastest chunk, and the cores at work in it
+
+  explicit Run(const Case& c) : what(c), population(spec_of(c)), chunk(std::max<int64_t>(16, 100'000'000 / c.n / 4)) {
+    population.advance(chunk);
+    spikes_before = population.total_spikes();
+  }
+  void once() {
+    const Stopwatch watch;
+    population.advance(chunk);
+    const double wall = watch.wall(), speed = static_cast<double>(what.n * chunk) / wall;
+    if (speed > best) best = speed, busy = watch.cpu() / wall;
+  }
+  double hz() const {
+    const double time = static_cast<double>(population.step() - chunk) * what.dt;
+    return 1e3 * static_cast<double>(population.total_spikes() - spikes_before) / time / static_cast<double>(what.n);
+  }
+};
+
 void run(const Options& options) {
   options.common.start();
   const Rates narrow = measure<float>(), wide = measure<double>();
   options.common.say(
       "measured, lanes a second: f32 {:.0f} G fma, {:.1f} G div, {:.1f} G sqrt; f64 {:.0f}, {:.1f}, {:.1f}",
       1e-9 * narrow.fma, 1e-9 * narrow.div, 1e-9 * narrow.sqrt, 1e-9 * wide.fma, 1e-9 * wide.div, 1e-9 * wide.sqrt);
-  options.common.say("{:<28} {:>4} {:>9} {:>6} {:>6} {:>16} {:>16} {:>6} {:>6}", "uncoupled, constant current", "",
-                     "neurons", "h (ms)", "Hz", "G neuron-steps/s", "bound", "share", "cores");
+  options.common.say("{:<28} {:>4} {:>9} {:>6} {:>6} {:>13} {:>16} {:>8} {:>6} {:>6}", "uncoupled, constant current",
+                     "", "neurons", "h (ms)", "Hz", "fma+div+sqrt", "G neuron-steps/s", "bound", "share", "cores");
+  // Round after round through all cases, so that what else the machine does falls on all of them.
+  std::vector<Run> runs;
+  for (const Case& c : cases)
+    if (std::string_view(c.name).find(options.only) != std::string_view::npos) runs.emplace_back(c);
+  if (runs.empty()) throw UsageError(fmt::format("--only {}: no case is called so", options.only));
+  const Stopwatch total;
+  while (total.wall() < options.seconds * static_cast<double>(runs.size()) && !interrupted())
+    for (Run& r : runs) r.once();
   Json rows = Json::array();
-  for (const Case& c : cases) {
-    neuron::Population population(spec_of(c));
-    const int64_t chunk = std::max<int64_t>(16, 100'000'000 / c.n / 4);
-    population.advance(chunk);
-    const int64_t before = population.total_spikes(), first = population.step();
-    double best = 0, busy = 0;
-    const Stopwatch total;
-    while (total.wall() < options.seconds && !interrupted()) {
-      const Stopwatch watch;
-      population.advance(chunk);
-      const double wall = watch.wall(), speed = static_cast<double>(c.n * chunk) / wall;
-      if (speed > best) best = speed, busy = watch.cpu() / wall;
-    }
-    const double time = static_cast<double>(population.step() - first) * c.dt;
-    const double hz = 1e3 * static_cast<double>(population.total_spikes() - before) / time / static_cast<double>(c.n);
-    const double bound = c.cost.bound(c.precision == Precision::f32 ? narrow : wide);
-    options.common.say("{:<28} {:>4} {:>9} {:>6g} {:>6.1f} {:>16.2f} {:>16.2f} {:>5.0f}% {:>6.2f}{}", c.name,
-                       name(c.precision), c.n, c.dt, hz, 1e-9 * best, 1e-9 * bound, 100 * best / bound, busy,
-                       c.must > 0         ? fmt::format("   must {:g}", c.must)
+  for (const Run& r : runs) {
+    const Case& c = r.what;
+    const Cost cost = cost_of(c, r.population.spec());
+    const double bound = cost.bound(c.precision == Precision::f32 ? narrow : wide);
+    std::string must = c.must > 0         ? fmt::format("   must {:g}", c.must)
                        : c.must_share > 0 ? fmt::format("   must {:g} %", 100 * c.must_share)
-                                          : "");
+                                          : "";
+    for (const Run& other : runs)
+      if (c.within && &other.what == &cases[c.within])
+        must = fmt::format("   {:.2f} x the time of {}, must 2", other.best / r.best, other.what.name);
+    options.common.say("{:<28} {:>4} {:>9} {:>6g} {:>6.1f} {:>13} {:>16.2f} {:>8.2f} {:>5.0f}% {:>6.2f}{}", c.name,
+                       name(c.precision), c.n, c.dt, r.hz(), fmt::format("{}+{}+{}", cost.plain, cost.div, cost.sqrt),
+                       1e-9 * r.best, 1e-9 * bound, 100 * r.best / bound, r.busy, must);
     rows.push_back({{"name", c.name},
                     {"precision", name(c.precision)},
                     {"mode", name(c.mode)},
                     {"neurons", c.n},
                     {"dt_ms", c.dt},
-                    {"rate_hz", hz},
-                    {"neuron_steps_per_second", best},
+                    {"rate_hz", r.hz()},
+                    {"neuron_steps_per_second", r.best},
+                    {"operations", {{"fma", cost.plain}, {"div", cost.div}, {"sqrt", cost.sqrt}}},
                     {"bound", bound},
-                    {"share", best / bound},
-                    {"cpu_over_wall", busy}});
+                    {"share", r.best / bound},
+                    {"cpu_over_wall", r.busy}});
   }
   options.common.say(
-      "best of the chunks in {:g} s each; bound: instructions of a step at the measured rates, reset included",
+      "best of the chunks in {:g} s each, taken in turn; bound: the solver's operations as written at the measured "
+      "rates, reset included",
       options.seconds);
   options.common.print({{"f32_fma", narrow.fma}, {"f64_fma", wide.fma}, {"rows", rows}});
 }
@@ -181,6 +265,7 @@ void add_bench_neurons(CLI::App& bench) {
   command->add_option("--seconds", options->seconds, "Time for each case")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command->add_option("--only", options->only, "Cases whose name has this in it");
   command->callback([options] { run(*options); });
 }
 

@@ -72,6 +72,7 @@ void add_simulate(CLI::App&);
 void add_pinn(CLI::App&);
 void add_coupling(CLI::App&);
 void add_study(CLI::App&);
+void add_view(CLI::App&);
 void add_bench_pinn(CLI::App& bench);
 void add_bench_coupling(CLI::App& bench);
 void add_bench_neurons(CLI::App& bench);

@@ -13,7 +13,7 @@ namespace {
 
 struct EvalOptions {
   Common common;
-  std::string checkpoint, data, split = "test";
+  std::string checkpoint, data, split = "test", out;
   bool augmented = true, robust = false;
   std::string epsilon = "8/255";
   RobustnessOptions robustness;
@@ -81,6 +81,7 @@ void run(const EvalOptions& options) {
   Evaluator plain(*model.session, model.recipe, model.like, false, model.slab);
   const Evaluation e = plain.evaluate(data);
   print_confusion(options.common, data, e);
+  if (!options.out.empty()) write_evaluation(options.out, e, data);
   nlohmann::ordered_json result = {
       {"model", model.recipe.name}, {"images", data.size()},    {"test_accuracy", e.accuracy}, {"test_loss", e.loss},
       {"per_class", e.per_class},   {"confusion", e.confusion}, {"classes", data.classes},     {"data", splits.source}};
@@ -116,6 +117,7 @@ void add_eval(CLI::App& app) {
   command->add_option("--split", options->split, "test or train")
       ->check(CLI::IsMember({"test", "train"}))
       ->capture_default_str();
+  command->add_option("--out", options->out, "Write evaluation.json, which `ranvier view` shows in a run's folder");
   command->add_flag("!--no-tta", options->augmented, "Leave out the evaluation with six views");
   command->add_flag("--robust", options->robust,
                     "Also attacks, CIFAR-10-C-style corruptions, damaged weights and calibration");

@@ -42,6 +42,7 @@ int main(int argc, char** argv) {
   cli::add_pinn(app);
   cli::add_coupling(app);
   cli::add_study(app);
+  cli::add_view(app);
   try {
     app.parse(argc, argv);
     return finish(0);

@@ -15,9 +15,10 @@ void NeuronOptions::add_neuron(CLI::App& command) {
   command.add_option("--form", form, "2003 or 2007: regular spiking of that form, or a check of the preset's");
   command.add_option("--params", params,
                      "KEY=VALUE,...: C k v_r v_t (2007), q0 q1 q2 v_b e (2003), a b c d v_peak v0 u0");
-  command.add_option(
-      "--current", current,
-      "70 | step:70@100 | pulse:9@10..12 | ramp:0..70@100..500 | noise:sd=5 | FILE; parts joined by ';' add");
+  command.add_option("--current", current,
+                     "70 | step:70@100 | pulse:9@10..12 | ramp:0..70@100..500 | noise:sd=5 | FILE; of populations also "
+                     "ou:sd=5,tau=10 | "
+                     "poisson:rate=100,weight=2 | sin:5@10 | each:FILE | table:FILE,dt=1; parts joined by ';' add");
   command.add_option("--dt-ms", dt, "Step, ms (default: the preset's)");
   command.add_option("--duration-ms", duration, "Biological time, ms (default: the preset's)");
   command.add_option("--spike-event", spike_event, "v_peak (the reset) or 0mV (upward crossing)")

@@ -4,10 +4,22 @@
 #include <string>
 #include <vector>
 
+#include "engine/population.h"
+#include "models/neurons/networks.h"
 #include "models/neurons/presets.h"
 #include "tools/cli.h"
 
 namespace ranvier::cli {
+
+/// Flags of recording (neuron_record.h).
+struct RecordOptions {
+  std::string neurons, formats = "csv,npy,h5";
+  std::optional<double> interval;  ///< ms
+  double memory_mb = 64, disk_mb = 0;
+  bool means = false;
+
+  void add_to(CLI::App& command);
+};
 
 /// One neuron as the command line describes it.
 struct NeuronOptions {
@@ -19,8 +31,11 @@ struct NeuronOptions {
   std::string file, resume;  ///< of a network: its TOML, a state to go on from
   std::optional<int64_t> n;  ///< of a population
   std::optional<double> noise_sd;
-  double noise_dt = 1;  ///< ms
+  std::optional<double> kappa;  ///< of a network's field
+  double noise_dt = 1;          ///< ms
   bool solver_given = false, mode_given = false;
+  RecordOptions record;
+  std::string sweep;  ///< KEY=A:B:N
 
   /// The flags of a neuron and its stimulus.
   void add_neuron(CLI::App& command);
@@ -46,11 +61,23 @@ std::vector<double> positive_list(const std::string& text, const char* flag);
 /// True where FILE or --preset names a network.
 bool is_network(const NeuronOptions& options);
 void run_network(const NeuronOptions& options);
+/// What the flags set over a network's file.
+neuron::NetworkOverrides network_overrides(const NeuronOptions& options);
+/// The network of FILE or --preset with what the flags set over it.
+neuron::NamedNetwork chosen_network(const NeuronOptions& options);
 /// --n neurons of one preset.
 void run_population(const NeuronOptions& options);
+/// Its description, with --current as populations have it (parse_population_current), and the run's length, ms.
+neuron::PopulationSpec population_spec(const NeuronOptions& options, const neuron::Preset& preset, int64_t size);
+double duration_of(const NeuronOptions& options, const neuron::Preset& preset);
+/// Steps of a run of `length` ms; throws UsageError where that is no whole number.
+int64_t whole_steps(double length, double dt);
+/// --sweep: one row a value, of a neuron, a population or a network.
+void run_sweep(const NeuronOptions& options);
 
 // The parts of `simulate` that have a file of their own.
 void add_simulate_compare(CLI::App& simulate);
+void add_simulate_field(CLI::App& simulate);
 void add_simulate_stability(CLI::App& simulate);
 void add_simulate_patterns(CLI::App& simulate);
 

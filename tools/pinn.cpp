@@ -110,24 +110,32 @@ void report(const PinnOptions& o, const Problem& p, const pinn::Solution& soluti
   if (s.v_rmse_mv) o.common.say("v RMSE {:.2e} mV, largest {:.2e} mV, away from spikes", *s.v_rmse_mv, *s.v_max_mv);
   o.common.say("mean squared residual {:.2e}, worst fresh/training ratio {:.3f}", solution.mean_loss(),
                solution.worst_fresh_ratio());
-  o.common.print({{"neuron", p.neuron.name},
-                  {"design", o.design},
-                  {"quality", o.quality},
-                  {"spikes", solution.spike_times_ms.size()},
-                  {"spike_times_ms", solution.spike_times_ms},
-                  {"spike_error_ms", or_null(s.spike_error_ms)},
-                  {"v_rmse_mv", or_null(s.v_rmse_mv)},
-                  {"residual_fresh_over_training", solution.worst_fresh_ratio()},
-                  {"loss", solution.mean_loss()},
-                  {"seconds", seconds},
-                  {"cpu_seconds", cpu},
-                  {"evaluations", solution.evaluations},
-                  {"networks", solution.segments.size()},
-                  {"parameters", solution.shape.parameters()},
-                  {"inference_us", solution.segments.empty() ? Json(nullptr) : Json(inference_us(solution))},
-                  {"reached_ms", solution.reached_ms},
-                  {"failure", solution.failure},
-                  {"out", folder.string()}});
+  const Json summary = {{"neuron", p.neuron.name},
+                        {"design", o.design},
+                        {"quality", o.quality},
+                        {"spikes", solution.spike_times_ms.size()},
+                        {"spike_times_ms", solution.spike_times_ms},
+                        {"reference_spikes", p.reference ? Json(s.reference_spikes) : Json(nullptr)},
+                        {"spike_error_ms", or_null(s.spike_error_ms)},
+                        {"v_rmse_mv", or_null(s.v_rmse_mv)},
+                        {"v_mae_mv", or_null(s.v_mae_mv)},
+                        {"v_max_mv", or_null(s.v_max_mv)},
+                        {"u_rmse", or_null(s.u_rmse)},
+                        {"current", p.spec},
+                        {"duration_ms", o.duration_ms},
+                        {"residual_fresh_over_training", solution.worst_fresh_ratio()},
+                        {"loss", solution.mean_loss()},
+                        {"seconds", seconds},
+                        {"cpu_seconds", cpu},
+                        {"evaluations", solution.evaluations},
+                        {"networks", solution.segments.size()},
+                        {"parameters", solution.shape.parameters()},
+                        {"inference_us", solution.segments.empty() ? Json(nullptr) : Json(inference_us(solution))},
+                        {"reached_ms", solution.reached_ms},
+                        {"failure", solution.failure},
+                        {"out", folder.string()}};
+  write_file(folder / "summary.json", summary.dump(2) + "\n");
+  o.common.print(summary);
 }
 
 void run_windows(const PinnOptions& o) {

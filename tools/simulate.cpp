@@ -184,6 +184,7 @@ void check_room(const NeuronOptions& options, const Protocol& protocol) {
 }
 
 void run(const NeuronOptions& options) {
+  if (!options.record.neurons.empty()) throw UsageError("--record is of populations and networks: add --n 1");
   const Preset preset = options.chosen();
   Protocol protocol = options.protocol(preset);
   protocol.trace = !options.out.empty();
@@ -214,17 +215,28 @@ void add_simulate(CLI::App& app) {
   command->require_subcommand(0, 1);
   options->add_neuron(*command);
   options->add_method(*command);
-  command->add_option("file", options->file, "A network as TOML; or --preset cortical1000, polychronous2006");
+  command->add_option("file", options->file,
+                      "A network as TOML; or --preset cortical1000, polychronous2006, ephaptic400");
   command->add_option("--n", options->n, "A population of so many neurons of the preset");
   command->add_option("--noise-sd", options->noise_sd, "Normal noise of each neuron of a population");
   command->add_option("--noise-dt-ms", options->noise_dt, "How long it is held, ms")->capture_default_str();
-  command->add_option("--resume", options->resume, "A network's state to go on from: FOLDER/network.state");
+  command->add_option("--resume", options->resume,
+                      "A state to go on from: FOLDER/network.state, FOLDER/population.state");
+  options->record.add_to(*command);
+  command->add_option(
+      "--sweep", options->sweep,
+      "KEY=A:B:N: N values from A to B of current, a parameter, dt-ms, noise-sd or seed, of --n neurons "
+      "each; of a network weight (a factor), dt-ms or seed");
+  command->add_option("--kappa", options->kappa,
+                      "Of a network's field: current a uV in all cells (default: the file's)");
   add_simulate_compare(*command);
+  add_simulate_field(*command);
   add_simulate_stability(*command);
   add_simulate_patterns(*command);
   command->callback([options, command] {
     if (!command->get_subcommands().empty()) return;
     options->solver_given = command->count("--solver") > 0, options->mode_given = command->count("--mode") > 0;
+    if (!options->sweep.empty()) return run_sweep(*options);
     is_network(*options) ? run_network(*options) : options->n ? run_population(*options) : run(*options);
   });
 }

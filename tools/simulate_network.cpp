@@ -3,8 +3,7 @@
 #include <cmath>
 
 #include "models/neurons/networks.h"
-#include "tools/neuron_options.h"
-#include "tools/plot.h"
+#include "tools/neuron_record.h"
 #include "tools/run.h"
 
 namespace ranvier::cli {
@@ -15,81 +14,114 @@ using neuron::NamedNetwork;
 using neuron::Network;
 using neuron::NetworkSpike;
 
-neuron::NetworkOverrides overrides_of(const NeuronOptions& o) {
-  if (!o.params.empty() || o.current || !o.form.empty())
-    throw UsageError("--params, --current and --form are of one neuron: a network has them in its file");
-  neuron::NetworkOverrides over;
-  over.seed = o.common.seed, over.dt = o.dt, over.duration = o.duration;
-  if (!o.common.precision.empty()) over.precision = neuron::precision_named(o.common.precision);
-  if (o.solver_given) over.solver = neuron::solver_named(o.solver);
-  if (o.mode_given) over.mode = neuron::mode_named(o.mode);
-  if (over.dt && !(*over.dt > 0)) throw UsageError(fmt::format("--dt-ms {}: must be positive", *over.dt));
-  if (over.duration && !(*over.duration > 0))
-    throw UsageError(fmt::format("--duration-ms {}: must be positive", *over.duration));
-  return over;
-}
-
-/// Raster above, rates of the populations in 5 ms bins below.
-Plot raster_plot(const neuron::NetworkSpec& spec, const std::vector<NetworkSpike>& spikes, double duration,
-                 const std::string& title) {
-  const char* colours[] = {"#1f6f8b", "#d1495b", "#6a4c93", "#2a9d8f", "#e9a23b"};
-  Plot plot{"raster", 900, 720};
-  const size_t stride = std::max<size_t>(1, spikes.size() / 60000);
-  const double bin = std::max(1.0, duration / 200);
-  const auto bins = static_cast<size_t>(std::ceil(duration / bin));
-  std::string dots, lines;
-  double first = 0;
-  for (uint32_t p = 0; p < spec.populations.size(); ++p) {
-    const auto size = static_cast<double>(spec.populations[p].size);
-    std::vector<double> t, id, middle(bins), rate(bins, 0);
-    for (size_t i = 0; i < spikes.size(); ++i) {
-      if (spikes[i].population != p) continue;
-      if (i % stride == 0) t.push_back(spikes[i].time), id.push_back(first + spikes[i].neuron);
-      const auto b = std::min(bins - 1, static_cast<size_t>(spikes[i].time / bin));
-      rate[b] += 1e3 / (bin * size);
-    }
-    for (size_t b = 0; b < bins; ++b) middle[b] = (static_cast<double>(b) + 0.5) * bin;
-    const std::string block = fmt::format("p{}", p), rates = fmt::format("r{}", p);
-    plot.add(block, {t, id}), plot.add(rates, {middle, rate});
-    const char* colour = colours[p % 5];
-    dots += fmt::format("{}${} using 1:2 with points pt 7 ps 0.25 lc rgb '{}' notitle", p ? ", " : "", block, colour);
-    lines += fmt::format("{}${} using 1:2 with lines lw 1.4 lc rgb '{}' title {} noenhanced", p ? ", " : "", rates,
-                         colour, quoted(spec.populations[p].name));
-    first += size;
-  }
-  plot.body = fmt::format(
-      "set multiplot layout 2,1 title {} noenhanced\nset lmargin 10; set rmargin 3\nset xrange [0:{}]\n"
-      "unset key; set ylabel 'neuron'; set yrange [0:{}]\nset size 1,0.62; set origin 0,0.33\nplot {}\n"
-      "set key top right; set ylabel 'rate (Hz)'; set xlabel 'time (ms)'; set yrange [0:*]\n"
-      "set size 1,0.34; set origin 0,0\nplot {}\nunset multiplot",
-      quoted(title), duration, first, dots, lines);
-  return plot;
-}
-
-/// Runs in chunks, with a live line; returns wall seconds of the steps.
-double run_steps(const Common& common, Network& network, int64_t steps, std::vector<NetworkSpike>& spikes) {
+/// Runs in chunks, sampled on the way, with a live line; returns wall seconds of the steps. Spikes are held for a
+/// chunk.
+double run_steps(const Common& common, Network& network, int64_t steps, Recording& recording) {
   Progress progress(common);
   double seconds = 0;
-  const int64_t chunk = std::clamp<int64_t>(steps / 100, 1, 1000);
-  int64_t neurons = 0;
+  const int64_t most = std::clamp<int64_t>(steps / 100, 1, 1000);
+  int64_t neurons = 0, total = 0;
   for (const auto& p : network.spec().populations) neurons += p.size;
   const double begin = network.time();
-  while (network.step() < steps && !interrupted()) {
+  std::vector<NetworkSpike> spikes;
+  for (bool room = true; room && network.step() < steps && !interrupted();) {
+    spikes.clear();
     const Stopwatch watch;
-    network.run(std::min(chunk, steps - network.step()), &spikes);
+    network.run(recording.next(network.step(), std::min(most, steps - network.step())), &spikes);
     seconds += watch.wall();
+    total += static_cast<int64_t>(spikes.size());
+    for (const NetworkSpike& s : spikes) recording.spike(s.population, s.neuron, s.time);
+    room = recording.after(network.step());
     const double done = network.time() - begin, speed = done / (1e3 * seconds);
     const double left = (static_cast<double>(steps) * network.spec().dt - network.time()) / (1e3 * speed);
     progress.update(fmt::format("{:.0f} ms, {:.3g} times real time, {:.2f} Hz, {} spikes, {} left", network.time(),
-                                speed, 1e3 * static_cast<double>(spikes.size()) / done / static_cast<double>(neurons),
-                                spikes.size(), duration(left)));
+                                speed, 1e3 * static_cast<double>(total) / done / static_cast<double>(neurons), total,
+                                duration(left)));
   }
   progress.finish(fmt::format("{:g} ms in {:.4g} s: {:.3g} times real time", network.time() - begin, seconds,
                               (network.time() - begin) / (1e3 * seconds)));
   return seconds;
 }
 
-Json summary(const NamedNetwork& named, const Network& network, const std::vector<NetworkSpike>& spikes,
+RecordedRun recorded(const Network& network, int64_t steps) {
+  RecordedRun run;
+  for (const auto& p : network.spec().populations) run.populations.push_back({p.name, p.size});
+  run.named = true, run.dt = network.spec().dt, run.first_step = network.step(), run.last_step = steps;
+  run.state = [&network](uint32_t p, int64_t i) {
+    return std::pair(network.v(static_cast<int>(p), i), network.u(static_cast<int>(p), i));
+  };
+  run.mean_state = [&network](uint32_t p) {
+    double v = 0, u = 0;
+    const int64_t size = network.spec().populations[p].size;
+    for (int64_t i = 0; i < size; ++i) v += network.v(static_cast<int>(p), i), u += network.u(static_cast<int>(p), i);
+    return std::pair(v / static_cast<double>(size), u / static_cast<double>(size));
+  };
+  return run;
+}
+
+/// A projection whose weights change.
+struct Plastic {
+  int index;
+  std::string name;
+  double low, high;
+};
+
+std::vector<Plastic> plastic_of(const neuron::NetworkSpec& spec) {
+  std::vector<Plastic> list;
+  for (size_t i = 0; i < spec.projections.size(); ++i)
+    if (const auto& p = spec.projections[i]; p.stdp)
+      list.push_back({static_cast<int>(i), p.name, p.stdp->low, p.stdp->high});
+  return list;
+}
+
+constexpr int weight_bins = 40;
+
+/// Mean, spread, shares at the bounds and the distribution of the weights of each plastic projection.
+Json weights_of(const Network& network, const std::vector<Plastic>& plastic) {
+  Json json = Json::array();
+  for (const Plastic& p : plastic) {
+    const std::vector<float> weights = network.weights(p.index);
+    std::vector<double> bins(weight_bins, 0);
+    double sum = 0, squares = 0, low = 0, high = 0;
+    const double n = static_cast<double>(std::max<size_t>(1, weights.size())), range = p.high - p.low;
+    for (const float weight : weights) {
+      const auto w = static_cast<double>(weight);
+      sum += w, squares += w * w, low += w <= p.low + 1e-6 * range, high += w >= p.high - 1e-6 * range;
+      bins[static_cast<size_t>(std::clamp<double>(weight_bins * (w - p.low) / range, 0, weight_bins - 1))] += 1 / n;
+    }
+    json.push_back({{"projection", p.name},
+                    {"synapses", weights.size()},
+                    {"mean", sum / n},
+                    {"sd", std::sqrt(std::max(0.0, squares / n - sum / n * sum / n))},
+                    {"share_at_low", low / n},
+                    {"share_at_high", high / n},
+                    {"low", p.low},
+                    {"high", p.high},
+                    {"distribution", bins}});
+  }
+  return json;
+}
+
+Plot weights_plot(const Json& weights, const std::string& title) {
+  Plot plot{"weights", 760, 480};
+  plot.body = fmt::format(
+      "set title {} noenhanced\nset xlabel 'weight'; set ylabel 'share of synapses'\nset yrange [0:*]; set key top "
+      "left\n"
+      "plot ",
+      quoted(title));
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const Json& w = weights[i];
+    std::vector<double> x;
+    const double low = w["low"], width = (w["high"].get<double>() - low) / weight_bins;
+    for (int b = 0; b < weight_bins; ++b) x.push_back(low + (b + 0.5) * width);
+    plot.add(fmt::format("w{}", i), {x, w["distribution"].get<std::vector<double>>()});
+    plot.body += fmt::format("{}$w{} using 1:2 with histeps lw 1.6 title {} noenhanced", i ? ", " : "", i,
+                             quoted(w["projection"].get<std::string>()));
+  }
+  return plot;
+}
+
+Json summary(const NamedNetwork& named, const Network& network, const Recording& recording, double begin,
              double seconds) {
   const neuron::NetworkSpec& spec = network.spec();
   Json populations = Json::array();
@@ -103,60 +135,100 @@ Json summary(const NamedNetwork& named, const Network& network, const std::vecto
          {"spikes", count},
          {"mean_rate_hz", 1e3 * static_cast<double>(count) / network.time() / static_cast<double>(size)}});
   }
-  return {{"network", named.title},
-          {"solver", name(spec.solver)},
-          {"mode", name(spec.mode)},
-          {"precision", name(spec.precision)},
-          {"neurons", neurons},
-          {"dt_ms", spec.dt},
-          {"duration_ms", network.time()},
-          {"steps", network.step()},
-          {"spikes", total},
-          {"mean_rate_hz", 1e3 * static_cast<double>(total) / network.time() / static_cast<double>(neurons)},
-          {"populations", populations},
-          {"synaptic_events", network.deliveries()},
-          {"power_5_15_hz", power_share(spikes, network.time(), 5, 15)},
-          {"power_30_60_hz", power_share(spikes, network.time(), 30, 60)},
-          {"seconds", seconds},
-          {"neuron_steps_per_second", static_cast<double>(neurons * network.step()) / seconds},
-          {"synaptic_events_per_second", static_cast<double>(network.deliveries()) / seconds},
-          {"interrupted", interrupted()}};
+  // The slow transform of the last ten seconds at most.
+  std::vector<double> rate = recording.spikes_a_bin();
+  if (rate.size() > 10000) rate.erase(rate.begin(), rate.end() - 10000);
+  const bool by_ms = std::abs(std::max(1.0, std::round(1 / spec.dt)) * spec.dt - 1) < 1e-9;
+  const auto power = [&](double low, double high) {
+    return by_ms ? neuron::power_share(rate, low, high) : std::nan("");
+  };
+  const int64_t steps = network.step() - static_cast<int64_t>(std::llround(begin / spec.dt));
+  Json json = {{"network", named.title},
+               {"solver", name(spec.solver)},
+               {"mode", name(spec.mode)},
+               {"precision", name(spec.precision)},
+               {"device", spec.device.description()},
+               {"neurons", neurons},
+               {"dt_ms", spec.dt},
+               {"duration_ms", network.time()},
+               {"steps", network.step()},
+               {"spikes", total},
+               {"mean_rate_hz", 1e3 * static_cast<double>(total) / network.time() / static_cast<double>(neurons)},
+               {"populations", populations},
+               {"synaptic_events", network.deliveries()},
+               {"power_5_15_hz", power(5, 15)},
+               {"power_30_60_hz", power(30, 60)},
+               {"seconds", seconds},
+               {"neuron_steps_per_second", static_cast<double>(neurons * steps) / seconds},
+               {"synaptic_events_per_second", static_cast<double>(network.deliveries()) / seconds},
+               {"interrupted", interrupted()}};
+  json.update(recording.summary());
+  return json;
 }
 
-void write_output(const NeuronOptions& o, const NamedNetwork& named, const Network& network,
-                  const std::vector<NetworkSpike>& spikes, const Json& result) {
+void write_output(const NeuronOptions& o, const NamedNetwork& named, const Network& network, Recording& recording,
+                  const Json& result) {
   const std::filesystem::path folder = o.out;
-  write_network_spikes_csv((folder / "spikes.csv").string(), network.spec(), spikes);
-  if (neuron::has_hdf5()) write_network_spikes_sonata((folder / "spikes.h5").string(), network.spec(), spikes);
+  recording.finish(o.common,
+                   fmt::format("{}: mode {}, h = {:g} ms", named.title, name(network.spec().mode), network.spec().dt));
+  if (!result["weights"].empty()) {
+    o.common.say("{}", draw(folder, weights_plot(result["weights"],
+                                                 fmt::format("{}: weights at {:g} ms", named.title, network.time()))));
+  }
   network.save((folder / "network.state").string());
-  const std::string title =
-      fmt::format("{}: mode {}, h = {:g} ms", named.title, name(network.spec().mode), network.spec().dt);
-  o.common.say("{}", draw(folder, raster_plot(network.spec(), spikes, network.time(), title)));
   write_file(folder / "summary.json", result.dump(2) + "\n");
-  o.common.say("written: {}/spikes.csv{}, network.state, summary.json", o.out, neuron::has_hdf5() ? ", spikes.h5" : "");
+  o.common.say("written: {}/network.state, summary.json", o.out);
 }
 
 }  // namespace
 
 bool is_network(const NeuronOptions& o) { return !o.file.empty() || neuron::is_network(o.preset); }
 
-void run_network(const NeuronOptions& o) {
+neuron::NetworkOverrides network_overrides(const NeuronOptions& o) {
+  if (!o.params.empty() || o.current || !o.form.empty())
+    throw UsageError("--params, --current and --form are of one neuron: a network has them in its file");
+  neuron::NetworkOverrides over;
+  over.seed = o.common.seed, over.dt = o.dt, over.duration = o.duration;
+  if (!o.common.precision.empty()) over.precision = neuron::precision_named(o.common.precision);
+  if (o.solver_given) over.solver = neuron::solver_named(o.solver);
+  if (o.mode_given) over.mode = neuron::mode_named(o.mode);
+  if (over.dt && !(*over.dt > 0)) throw UsageError(fmt::format("--dt-ms {}: must be positive", *over.dt));
+  if (over.duration && !(*over.duration > 0))
+    throw UsageError(fmt::format("--duration-ms {}: must be positive", *over.duration));
+  return over;
+}
+
+NamedNetwork chosen_network(const NeuronOptions& o) {
   if (!o.file.empty() && !o.preset.empty()) throw UsageError("a file or --preset, not both");
-  NamedNetwork named =
-      o.file.empty() ? neuron::network(o.preset, overrides_of(o)) : neuron::read_network(o.file, overrides_of(o));
+  NamedNetwork named = o.file.empty() ? neuron::network(o.preset, network_overrides(o))
+                                      : neuron::read_network(o.file, network_overrides(o));
   if (named.title.empty()) named.title = std::filesystem::path(o.file).stem().string();
-  o.common.start();
+  if (o.kappa) set_kappa(named.spec, *o.kappa);
+  return named;
+}
+
+void run_network(const NeuronOptions& o) {
+  NamedNetwork named = chosen_network(o);
+  const Device device = o.common.start();
+  if (named.spec.field)
+    named.spec.field->device = device;  // which sums the field; its cells are stepped beside it on the host
+  else
+    named.spec.device = device;
   if (!o.out.empty()) create_output(o.out, "summary.json");
   const auto steps = static_cast<int64_t>(std::llround(named.duration / named.spec.dt));
+  const std::vector<Plastic> plastic = plastic_of(named.spec);
   Network network(std::move(named.spec));
   if (!o.resume.empty()) network.load(o.resume);
   if (network.step() >= steps)
     throw UsageError(fmt::format("{} ms are done already: --duration-ms wants more", network.time()));
   o.common.say("{}: {}", named.title, network.bill());
+  const double begin = network.time();
+  Recording recording(o.record, o.out, recorded(network, steps));
+  if (!o.out.empty()) o.common.say("{}", recording.bill());
   watch_for_interruption();
-  std::vector<NetworkSpike> spikes;
-  const double seconds = run_steps(o.common, network, steps, spikes);
-  const Json result = summary(named, network, spikes, seconds);
+  const double seconds = run_steps(o.common, network, steps, recording);
+  Json result = summary(named, network, recording, begin, seconds);
+  result["weights"] = weights_of(network, plastic);
   o.common.say("mode {}{}, {}, h = {:g} ms", name(network.spec().mode),
                network.spec().mode == neuron::Mode::accurate || network.spec().mode == neuron::Mode::published
                    ? fmt::format(", solver {}", name(network.spec().solver))
@@ -168,12 +240,18 @@ void run_network(const NeuronOptions& o) {
   o.common.say("{:.4g} synaptic events, {:.3g} a second; power of the rate in 5-15 Hz {:.2f}, in 30-60 Hz {:.2f}",
                static_cast<double>(network.deliveries()), result["synaptic_events_per_second"].get<double>(),
                result["power_5_15_hz"].get<double>(), result["power_30_60_hz"].get<double>());
-  if (!o.out.empty()) write_output(o, named, network, spikes, result);
+  for (const Json& w : result["weights"])
+    o.common.say("  weights of {}: mean {:.3f}, sd {:.3f}; {:.1f} % at {:g}, {:.1f} % at {:g}",
+                 w["projection"].get<std::string>(), w["mean"].get<double>(), w["sd"].get<double>(),
+                 100 * w["share_at_low"].get<double>(), w["low"].get<double>(), 100 * w["share_at_high"].get<double>(),
+                 w["high"].get<double>());
+  if (!o.out.empty()) write_output(o, named, network, recording, result);
   o.common.print(result);
+  const std::string how = o.out.empty() ? "without --out nothing is kept"
+                                        : fmt::format("--resume {}/network.state --out ANOTHER goes on", o.out);
+  if (recording.disk_full()) throw Error(fmt::format("the record is full at t = {:g} ms; {}", network.time(), how));
   if (interrupted()) {
-    fmt::print(
-        stderr, "interrupted at t = {:g} ms; {}\n", network.time(),
-        o.out.empty() ? "without --out nothing is kept" : fmt::format("--resume {}/network.state goes on", o.out));
+    fmt::print(stderr, "interrupted at t = {:g} ms; {}\n", network.time(), how);
     throw Exit{130};
   }
 }

@@ -4,9 +4,8 @@
 #include <fstream>
 
 #include "engine/atomic_file.h"
-#include "engine/population.h"
-#include "tools/neuron_options.h"
-#include "tools/plot.h"
+#include "models/neurons/current.h"
+#include "tools/neuron_record.h"
 #include "tools/run.h"
 
 namespace ranvier::cli {
@@ -15,36 +14,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 using neuron::Population;
 
-neuron::PopulationSpec spec_of(const NeuronOptions& o, const neuron::Preset& preset) {
-  // Noise differs between neurons, so it is no part of the current that all share.
-  if (o.current && o.current->find("noise:") != std::string::npos)
-    throw UsageError("--current noise:...: of a population is --noise-sd");
-  const neuron::Protocol protocol = o.protocol(preset);
-  neuron::PopulationSpec spec;
-  spec.name = preset.name, spec.size = *o.n, spec.parameters = protocol.parameters;
-  spec.v0 = protocol.v0, spec.u0 = protocol.u0, spec.current = protocol.current;
-  spec.solver = protocol.solver, spec.mode = protocol.mode, spec.precision = protocol.precision;
-  spec.spike_event = protocol.spike_event, spec.dt = protocol.dt, spec.seed = o.common.seed.value_or(0);
-  if (o.noise_sd) spec.processes.push_back({.deviation = *o.noise_sd, .interval = o.noise_dt});
-  return spec;
-}
-
-/// Spikes on their way to the disk, chunk by chunk, and the first of them for a picture.
-struct SpikeStream {
-  AtomicFile file;
-  std::vector<double> t, id;
-  explicit SpikeStream(const std::string& path) : file(path) { write("neuron,time_ms\n"); }
-  void write(const std::string& text) { file.write(std::as_bytes(std::span(text)), "the spikes"); }
-  void add(const Population& population) {
-    std::string text;
-    for (const neuron::Spike& s : population.spikes()) {
-      fmt::format_to(std::back_inserter(text), "{},{}\n", s.neuron, population.time_of(s));
-      if (s.neuron < 500 && t.size() < 60000) t.push_back(population.time_of(s)), id.push_back(s.neuron);
-    }
-    write(text);
-  }
-};
-
 void load(Population& population, const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw UsageError(fmt::format("--resume {}: cannot be read", path));
@@ -52,39 +21,23 @@ void load(Population& population, const std::string& path) {
   population.restore(std::as_bytes(std::span(bytes)));
 }
 
-}  // namespace
-
-void run_population(const NeuronOptions& o) {
-  if (*o.n < 1) throw UsageError(fmt::format("--n {}: a population has at least one neuron", *o.n));
-  const neuron::Preset preset = o.chosen();
-  neuron::PopulationSpec spec = spec_of(o, preset);
-  spec.record_spikes = !o.out.empty();
-  const double length = o.duration.value_or(preset.duration);
-  const auto steps = static_cast<int64_t>(std::llround(length / spec.dt));
-  if (std::abs(static_cast<double>(steps) * spec.dt - length) > 1e-6 * spec.dt)
-    throw UsageError(fmt::format("--duration-ms {}: not a whole number of steps of {} ms", length, spec.dt));
-  o.common.start();
-  o.common.say("{}", neuron::bill(spec));
-  Population population(std::move(spec));
-  if (!o.resume.empty()) load(population, o.resume);
-  if (population.step() >= steps) throw UsageError(fmt::format("{} ms are done already", population.time()));
-  std::optional<SpikeStream> stream;
-  if (!o.out.empty()) create_output(o.out, "summary.json"), stream.emplace(o.out + "/spikes.csv");
-  watch_for_interruption();
+/// Runs until `steps`, sampled on the way; seconds of wall time in the steps alone.
+double run_steps(const NeuronOptions& o, Population& population, int64_t steps, Recording& recording,
+                 std::string& failure) {
   Progress progress(o.common);
   const double begin = population.time();
   double seconds = 0;
-  std::string failure;
-  while (population.step() < steps && !interrupted() && failure.empty()) {
+  const int64_t most = std::clamp<int64_t>(100'000'000 / population.size(), 1, 1000);
+  for (bool room = true; room && population.step() < steps && !interrupted() && failure.empty();) {
     const Stopwatch watch;
     try {
-      population.advance(
-          std::min<int64_t>(std::clamp<int64_t>(100'000'000 / population.size(), 1, 1000), steps - population.step()));
+      population.advance(recording.next(population.step(), std::min(most, steps - population.step())));
     } catch (const neuron::PopulationFailure& error) {
       failure = error.what();
     }
     seconds += watch.wall();
-    if (stream) stream->add(population);
+    for (const neuron::Spike& s : population.spikes()) recording.spike(0, s.neuron, population.time_of(s));
+    room = recording.after(population.step());
     const double done = population.time() - begin, speed = done / (1e3 * seconds);
     const auto spikes = population.total_spikes();
     progress.update(fmt::format(
@@ -92,50 +45,125 @@ void run_population(const NeuronOptions& o) {
         1e3 * static_cast<double>(spikes) / population.time() / static_cast<double>(population.size()), spikes,
         duration((static_cast<double>(steps) * population.dt() - population.time()) / (1e3 * speed))));
   }
-  const double done = population.time() - begin;
-  const double rate =
-      1e3 * static_cast<double>(population.total_spikes()) / population.time() / static_cast<double>(population.size());
-  const double speed = done / population.dt() * static_cast<double>(population.size()) / seconds;
-  progress.finish(fmt::format("{} x {:g} ms in {:.4g} s: {} spikes, {:.3f} Hz; {:.3g} neuron-steps/s",
-                              population.size(), done, seconds, population.total_spikes(), rate, speed));
-  const Json result = {{"preset", preset.name},
-                       {"solver", name(population.spec().solver)},
-                       {"mode", name(population.spec().mode)},
-                       {"precision", name(population.spec().precision)},
-                       {"neurons", population.size()},
-                       {"dt_ms", population.dt()},
-                       {"duration_ms", population.time()},
-                       {"spikes", population.total_spikes()},
-                       {"mean_rate_hz", rate},
-                       {"seconds", seconds},
-                       {"neuron_steps_per_second", speed},
-                       {"failure", failure},
-                       {"interrupted", interrupted()}};
-  if (stream) {
-    stream->file.commit();
+  progress.finish(
+      fmt::format("{} x {:g} ms in {:.4g} s: {} spikes; {:.3g} neuron-steps/s", population.size(),
+                  population.time() - begin, seconds, population.total_spikes(),
+                  (population.time() - begin) / population.dt() * static_cast<double>(population.size()) / seconds));
+  return seconds;
+}
+
+Json summary(const NeuronOptions& o, const neuron::Preset& preset, const Population& population,
+             const Recording& recording, double begin, double seconds, const std::string& failure) {
+  Json json = {{"preset", preset.name},
+               {"solver", name(population.spec().solver)},
+               {"mode", name(population.spec().mode)},
+               {"current", o.current_text(preset)},
+               {"precision", name(population.spec().precision)},
+               {"device", population.spec().device.description()},
+               {"neurons", population.size()},
+               {"dt_ms", population.dt()},
+               {"steps", population.step()},
+               {"duration_ms", population.time()},
+               {"spikes", population.total_spikes()},
+               {"spike_times_ms", recording.first_times()},
+               {"v_mv", population.v(0)},
+               {"u", population.u(0)},
+               {"mean_rate_hz", 1e3 * static_cast<double>(population.total_spikes()) / population.time() /
+                                    static_cast<double>(population.size())},
+               {"seconds", seconds},
+               {"neuron_steps_per_second",
+                (population.time() - begin) / population.dt() * static_cast<double>(population.size()) / seconds},
+               {"failure", failure},
+               {"interrupted", interrupted()}};
+  json.update(recording.summary());
+  return json;
+}
+
+}  // namespace
+
+double duration_of(const NeuronOptions& o, const neuron::Preset& preset) {
+  return o.duration.value_or(preset.duration);
+}
+
+int64_t whole_steps(double length, double dt) {
+  const auto steps = static_cast<int64_t>(std::llround(length / dt));
+  if (std::abs(static_cast<double>(steps) * dt - length) > 1e-6 * dt)
+    throw UsageError(fmt::format("--duration-ms {}: not a whole number of steps of {} ms", length, dt));
+  return steps;
+}
+
+neuron::PopulationSpec population_spec(const NeuronOptions& o, const neuron::Preset& preset, int64_t size) {
+  NeuronOptions one = o;
+  one.current.reset();
+  const neuron::Protocol protocol = one.protocol(preset);
+  neuron::PopulationSpec spec;
+  spec.name = preset.name, spec.size = size, spec.parameters = protocol.parameters;
+  spec.v0 = protocol.v0, spec.u0 = protocol.u0, spec.current = protocol.current;
+  spec.solver = protocol.solver, spec.mode = protocol.mode, spec.precision = protocol.precision;
+  spec.spike_event = protocol.spike_event, spec.dt = protocol.dt, spec.seed = o.common.seed.value_or(0);
+  if (o.current) {
+    neuron::PopulationCurrent current = neuron::parse_population_current(*o.current, size, protocol.duration);
+    spec.current = current.shared, spec.current_each = std::move(current.each);
+    spec.processes = std::move(current.processes);
+  }
+  if (o.noise_sd) {
+    spec.processes.push_back({.deviation = *o.noise_sd, .interval = o.noise_dt});
+    if (spec.processes.size() > 1) spec.processes.back().stream = "current/noise-sd";
+  }
+  return spec;
+}
+
+void run_population(const NeuronOptions& o) {
+  if (*o.n < 1) throw UsageError(fmt::format("--n {}: a population has at least one neuron", *o.n));
+  const neuron::Preset preset = o.chosen();
+  neuron::PopulationSpec spec = population_spec(o, preset, *o.n);
+  const int64_t steps = whole_steps(duration_of(o, preset), spec.dt);
+  spec.device = o.common.start();
+  // With the counts of the record. The description's own columns are there already.
+  neuron::check_memory({{spec.name, static_cast<uint64_t>(spec.size),
+                         8 + static_cast<double>(neuron::bytes_of(spec)) / static_cast<double>(spec.size)}},
+                       0);
+  o.common.say("{}", neuron::bill(spec));
+  Population population(std::move(spec));
+  if (!o.resume.empty()) load(population, o.resume);
+  if (population.step() >= steps) throw UsageError(fmt::format("{} ms are done already", population.time()));
+  if (!o.out.empty()) create_output(o.out, "summary.json");
+  const double begin = population.time();
+  Recording recording(o.record, o.out,
+                      {{{preset.name, population.size()}},
+                       false,
+                       population.dt(),
+                       population.step(),
+                       steps,
+                       [&](uint32_t, int64_t i) { return std::pair(population.v(i), population.u(i)); },
+                       [&](uint32_t) { return population.mean_state(); }});
+  if (!o.out.empty()) o.common.say("{}", recording.bill());
+  watch_for_interruption();
+  std::string failure;
+  const double seconds = run_steps(o, population, steps, recording, failure);
+  const Json result = summary(o, preset, population, recording, begin, seconds, failure);
+  o.common.say("mean rate {:.3f} Hz; mode {}, solver {}, {}, h = {:g} ms", result["mean_rate_hz"].get<double>(),
+               name(population.spec().mode), name(population.spec().solver), name(population.spec().precision),
+               population.dt());
+  if (!o.out.empty()) {
+    recording.finish(o.common,
+                     fmt::format("{} x {}: mode {}, solver {}, h = {:g} ms", population.size(), preset.name,
+                                 name(population.spec().mode), name(population.spec().solver), population.dt()));
     if (failure.empty()) {
       AtomicFile state(o.out + "/population.state");
       state.write(population.state(), "the state");
       state.commit();
     }
-    Plot plot{"raster", 900, 600};
-    plot.add("spikes", {stream->t, stream->id});
-    plot.body = fmt::format(
-        "set title {} noenhanced\nset xlabel 'time (ms)'; set ylabel 'neuron'; unset key\nset xrange [{}:{}]\n"
-        "plot $spikes using 1:2 with points pt 7 ps 0.25 lc rgb '#1f6f8b'",
-        quoted(fmt::format("{}: the first {} of {} neurons", preset.name, std::min<int64_t>(500, population.size()),
-                           population.size())),
-        begin, population.time());
-    o.common.say("{}", draw(o.out, plot));
     write_file(std::filesystem::path(o.out) / "summary.json", result.dump(2) + "\n");
-    o.common.say("written: {}/spikes.csv, population.state, summary.json", o.out);
+    o.common.say("written: {}/{}summary.json", o.out, failure.empty() ? "population.state, " : "");
   }
   o.common.print(result);
   if (!failure.empty()) throw Error(failure);
+  const std::string how = o.out.empty() ? "without --out nothing is kept"
+                                        : fmt::format("--resume {}/population.state --out ANOTHER goes on", o.out);
+  if (recording.disk_full()) throw Error(fmt::format("the record is full at t = {:g} ms; {}", population.time(), how));
   if (interrupted()) {
-    fmt::print(
-        stderr, "interrupted at t = {:g} ms; {}\n", population.time(),
-        o.out.empty() ? "without --out nothing is kept" : fmt::format("--resume {}/population.state goes on", o.out));
+    fmt::print(stderr, "interrupted at t = {:g} ms; {}\n", population.time(), how);
     throw Exit{130};
   }
 }

@@ -14,13 +14,14 @@ namespace {
 struct StudyOptions {
   Common common;
   std::string config, data, out;
+  int64_t rehearse = 0;
 };
 
 /// A network that has been trained.
 struct Trained {
   std::unique_ptr<Session> session;
   models::Recipe recipe;
-  double ms_per_step = 0;
+  double ms_per_step = 0, cpu_ms_per_step = 0, loss = 0;
 };
 
 /// Images [first, first + count) of a set.
@@ -38,6 +39,7 @@ class Study {
       : common_(options.common), options_(options), config_(std::move(config)), progress_(common_) {}
 
   void run() {
+    if (options_.rehearse > 0) return rehearse();
     prepare();
     tune();
     for (int64_t seed : config_.seeds)  // all arms of a seed together: a stopped study has whole pairs
@@ -98,6 +100,24 @@ class Study {
     return static_cast<int64_t>(std::llround(config_.low_data * static_cast<double>(train_.size())));
   }
 
+  /// A few steps of every arm, so that a long study does not find its faults one by one.
+  void rehearse() {
+    device_ = common_.start();
+    session_options_ = common_.session_options(device_);
+    split_data();
+    watch_for_interruption();
+    nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+    for (const Arm& arm : config_.arms) {
+      label_ = "rehearsal of " + arm.name;
+      const double strength = arm.strengths.empty() ? 0 : arm.strengths.back();
+      const Trained trained = train(arm, strength, config_.tuning_seed, train_, 1, options_.rehearse);
+      const int64_t count = trained.session->parameter_count();
+      progress_.finish(fmt::format("{:<28} {:>10} parameters  loss {:.6f}", arm.name, count, trained.loss));
+      rows.push_back({{"arm", arm.name}, {"strength", strength}, {"parameters", count}, {"loss", trained.loss}});
+    }
+    common_.print({{"steps", options_.rehearse}, {"rows", rows}});
+  }
+
   // ---- How long it will take
 
   /// Times a few steps and evaluations, and multiplies. Attacks are counted as if no image broke early.
@@ -110,41 +130,41 @@ class Study {
     const Stopwatch watch;
     evaluator.accuracy(few);
     const double forward = watch.wall() / static_cast<double>(few.size());
+    const double forward_cpu = watch.cpu() / static_cast<double>(few.size());
     const double image = probe.ms_per_step / 1000 / static_cast<double>(config_.batch);
-    double seconds = 0, strong = 0;
+    double trained_images = 0, seen_images = 0, strong = 0;  // forward and backward; forward; forward at most
     int64_t left = 0;
-    const auto add = [&](const RunKey& key, double cost) {
+    const auto add = [&](const RunKey& key, int64_t training, double forwards) {
       if (log_->find(key)) return;
-      ++left, seconds += cost;
-    };
-    const auto epochs_cost = [&](int64_t images, int64_t epochs) {
-      return static_cast<double>(images * epochs) * image;
+      ++left, trained_images += static_cast<double>(training), seen_images += forwards;
     };
     const double sets = static_cast<double>(data::corruptions().size()) * data::severities;
     const auto images = static_cast<double>(config_.images), few_images = static_cast<double>(config_.strong_images);
-    const double measured = forward * (images * (sets + 26) + static_cast<double>(test_.size()) + 5000);
+    const double tested = static_cast<double>(test_.size());
+    const double measured = images * (sets + 26 + 3 * 20) + tested + 5000;  // PGD-20: three forwards a step
     for (const Arm& a : config_.arms) {
       if (a.strengths.size() > 1)
         for (double s : a.strengths)
-          add({"tuning", a.name, s, config_.tuning_seed},
-              epochs_cost(train_.size(), config_.tuning_epochs) + forward * images * sets);
+          add({"tuning", a.name, s, config_.tuning_seed}, train_.size() * config_.tuning_epochs, images * sets);
       for (int64_t seed : config_.seeds) {
-        const double pgd = 3 * forward * 20 * images;
-        add({"main", a.name, strength_of(a), seed}, epochs_cost(train_.size(), config_.epochs) + measured + pgd);
-        if (config_.low_data > 0)
-          add({"low_data", a.name, strength_of(a), seed},
-              epochs_cost(low_.size(), config_.epochs) + forward * static_cast<double>(test_.size()));
+        add({"main", a.name, strength_of(a), seed}, train_.size() * config_.epochs, measured);
+        if (config_.low_data > 0) add({"low_data", a.name, strength_of(a), seed}, low_.size() * config_.epochs, tested);
       }
       if (!log_->find({"main", a.name, strength_of(a), config_.seeds.front()}) && !config_.strong_attacks.empty())
-        strong += forward * few_images * (3 * (500 + 100 + 900) + static_cast<double>(config_.square_queries));
+        strong += few_images * (3 * (500 + 100 + 900) + static_cast<double>(config_.square_queries));
     }
     common_.say("study: {} arms, {} seeds, {} comparison{}; {} runs left of {}", config_.arms.size(),
                 config_.seeds.size(), config_.comparisons(), config_.comparisons() == 1 ? "" : "s", left,
                 left + static_cast<int64_t>(log_->runs().size()));
+    const double processor =
+        trained_images * probe.cpu_ms_per_step / 1000 / static_cast<double>(config_.batch) + seen_images * forward_cpu;
     common_.say(
         "estimate: {} ({:.2f} ms a step, {:.3f} ms an image forward), and up to {} for the stronger attacks if "
         "no image broke early",
-        duration(seconds), probe.ms_per_step, 1000 * forward, duration(strong));
+        duration(trained_images * image + seen_images * forward), probe.ms_per_step, 1000 * forward,
+        duration(strong * forward));
+    common_.say("  of processor time {}, and up to {}: what a machine that does nothing else takes on one thread",
+                duration(processor), duration(strong * forward_cpu));
   }
 
   // ---- Runs
@@ -198,7 +218,7 @@ class Study {
     }
     if (way.begin) way.begin(session);
     data::Batch batch;
-    double seconds = 0;
+    double seconds = 0, processor = 0;
     int64_t done = 0;
     for (int64_t epoch = 0; epoch < epochs; ++epoch) {
       const data::Batches order = data::Batches::training(data.size(), recipe.batch, epoch, options.seed);
@@ -208,14 +228,16 @@ class Study {
         const Stopwatch watch;
         if (way.before) way.before(session, done);
         step(batch, epoch);
-        if (done >= 5) seconds += watch.wall();  // the first ones warm up
+        if (done >= 5) seconds += watch.wall(), processor += watch.cpu();  // the first ones warm up
         if (!step.finite()) throw std::runtime_error(fmt::format("{}: the loss is {}", label_, step.loss()));
         progress_.update(fmt::format("{}: step {}/{}  loss {:.4f}", label_, done + 1, total, step.mean_loss()));
         check_interruption();
       }
     }
+    trained.loss = step.mean_loss();
     if (way.restatistics) restatistics(session, recipe, type, data, epochs - 1);
-    trained.ms_per_step = 1000 * seconds / static_cast<double>(std::max<int64_t>(done - 5, 1));
+    const auto timed = static_cast<double>(std::max<int64_t>(done - 5, 1));
+    trained.ms_per_step = 1000 * seconds / timed, trained.cpu_ms_per_step = 1000 * processor / timed;
     return trained;
   }
 
@@ -345,6 +367,7 @@ void add_study(CLI::App& app) {
   command->add_option("config", options->config, "TOML file")->required();
   command->add_option("--data", options->data, "Image folder, binary batches or the official archive");
   command->add_option("--out", options->out, "Folder of the runs and the report (default: runs/NAME of the file)");
+  command->add_option("--rehearse", options->rehearse, "Only so many steps of every arm; nothing is kept");
   command->callback([options] { run(*options); });
 }
 

@@ -18,6 +18,11 @@ bool holds(const std::vector<std::string>& list, std::string_view item) {
   return std::find(list.begin(), list.end(), item) != list.end();
 }
 
+/// True of kinds that change activations at their sites, by an AtSite.
+bool at_sites(const std::string& kind) {
+  return holds({"dropout", "dropblock", "free_matrix", "extra_parameters"}, kind);
+}
+
 /// "block2" of tiny has its norm in "block2.norm", "group2" of speednet its second one in "group2.norm2".
 std::string norm_of(const std::string& model, const std::string& site) {
   return site + (model == "speednet" ? ".norm2" : ".norm");
@@ -74,15 +79,21 @@ void add_spectrum(ArmTraining& training, const Arm& arm, double strength, const 
 }  // namespace
 
 const std::vector<std::string>& arm_kinds() {
-  static const std::vector<std::string> kinds = {
-      "none",   "dropout",    "weight_decay",      "cutout",   "label_smoothing",
-      "energy", "covariance", "epistatic-penalty", "ephaptic", "epistatic"};
+  static const std::vector<std::string> kinds = {"none",     "dropout",         "dropblock",         "weight_decay",
+                                                 "cutout",   "label_smoothing", "free_matrix",       "extra_parameters",
+                                                 "energy",   "covariance",      "epistatic-penalty", "ephaptic",
+                                                 "epistatic"};
   return kinds;
 }
 
+const std::vector<std::string>& geometries() {
+  static const std::vector<std::string> known = {
+      "fixed", "learned", "spectrum", "reshuffled", "reshuffled_positions", "reshuffled_sizes", "reshuffled_myelin"};
+  return known;
+}
+
 bool is_coupling(const Arm& arm) {
-  const auto& kinds = arm_kinds();
-  return std::find(kinds.begin(), kinds.end(), arm.kind) - kinds.begin() >= 5 && holds(kinds, arm.kind);
+  return holds({"energy", "covariance", "epistatic-penalty", "ephaptic", "epistatic"}, arm.kind);
 }
 
 void check_arm(const Arm& arm, const std::string& model, const std::string& file) {
@@ -92,7 +103,7 @@ void check_arm(const Arm& arm, const std::string& model, const std::string& file
   require(!arm.name.empty(), "an arm has no name");
   require(holds(arm_kinds(), arm.kind),
           fmt::format("no kind '{}'; known are {}", arm.kind, fmt::join(arm_kinds(), ", ")));
-  const bool coupled = is_coupling(arm), sited = coupled || arm.kind == "dropout";
+  const bool coupled = is_coupling(arm), sited = coupled || at_sites(arm.kind);
   require(arm.kind == "none" || !arm.strengths.empty(), "strengths is empty");
   require(arm.kind != "none" || arm.strengths.empty(), "kind none has no strengths");
   for (double s : arm.strengths) {
@@ -106,8 +117,8 @@ void check_arm(const Arm& arm, const std::string& model, const std::string& file
     require(site == prefix + "1" || site == prefix + "2" || site == prefix + "3",
             fmt::format("{0} has no site '{1}'; it has {2}1, {2}2 and {2}3", model, site, prefix));
   require(sited == !arm.sites.empty(), sited ? "sites is empty" : "sites mean nothing to kind " + arm.kind);
-  require(holds({"fixed", "learned", "reshuffled", "spectrum"}, arm.geometry),
-          fmt::format("geometry '{}' is none of fixed, learned, reshuffled, spectrum", arm.geometry));
+  require(holds(geometries(), arm.geometry),
+          fmt::format("geometry '{}' is none of {}", arm.geometry, fmt::join(geometries(), ", ")));
   require(arm.geometry == "fixed" || coupled, fmt::format("geometry means nothing to kind {}", arm.kind));
   require(arm.geometry != "spectrum" || arm.kind == "energy", "geometry spectrum needs kind energy");
   for (const std::string& factor : arm.factors)
@@ -122,10 +133,15 @@ ArmTraining arm_training(const Arm& arm, double strength, const std::string& mod
                          uint64_t seed, const std::array<float, 3>& mean, const std::array<float, 3>& std) {
   ArmTraining training{models::recipe(model, classes, batch), {}, {}, {}};
   models::Recipe& recipe = training.recipe;
-  if (arm.kind == "dropout")
-    recipe.net = net_with(model, classes, [sites = arm.sites, strength](Tensor x, std::string_view site) {
-      return holds(sites, site) ? dropout(x, strength) : x;
-    });
+  if (at_sites(arm.kind))
+    recipe.net =
+        net_with(model, classes, [sites = arm.sites, kind = arm.kind, strength](Tensor x, std::string_view at) {
+          if (!holds(sites, at)) return x;
+          if (kind == "dropout") return dropout(x, strength);
+          if (kind == "dropblock") return models::drop_block(x, strength);
+          return kind == "free_matrix" ? models::free_matrix(x, strength) : models::extra_parameters(x, strength);
+        });
+  if (arm.kind == "free_matrix" || arm.kind == "extra_parameters") models::add_coupling_rule(recipe.optimizer);
   if (arm.kind == "cutout") recipe.cutout = static_cast<int64_t>(strength);
   if (arm.kind == "label_smoothing") recipe.label_smoothing = strength;
   if (arm.kind == "weight_decay")
@@ -141,10 +157,14 @@ ArmTraining arm_training(const Arm& arm, double strength, const std::string& mod
     training.refresh_each_epoch = recipe.coupling.learned;
     training.restatistics = models::changes_activations(recipe.coupling.form);
   }
-  if (arm.geometry == "reshuffled") {
+  if (arm.geometry.starts_with("reshuffled")) {
     const auto dealer = std::make_shared<std::optional<models::GeometryDealer>>();
-    training.before = [dealer, seed](Session& session, int64_t step) {
-      if (!*dealer) dealer->emplace(session, seed);
+    const std::string part = arm.geometry == "reshuffled_positions" ? "positions"
+                             : arm.geometry == "reshuffled_sizes"   ? "log_size"
+                             : arm.geometry == "reshuffled_myelin"  ? "logit_myelin"
+                                                                    : "";
+    training.before = [dealer, seed, part](Session& session, int64_t step) {
+      if (!*dealer) dealer->emplace(session, seed, part);
       (*dealer)->deal(step);
     };
   }

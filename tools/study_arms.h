@@ -13,13 +13,16 @@ struct Arm {
   std::string name, kind = "none";
   std::vector<double> strengths;     ///< tried by the tuning; one needs none, none for kind "none"
   std::vector<std::string> sites;    ///< where dropout or the coupling acts: "block2", of speednet "group2"
-  std::string geometry = "fixed";    ///< of a coupling: fixed, learned, reshuffled (each step) or spectrum
+  std::string geometry = "fixed";    ///< of a coupling: see geometries()
   std::vector<std::string> factors;  ///< of a coupling: distance, size, myelin; "constant" alone for none of them
   double sign = 1;                   ///< of a coupling's strength
 };
 
 /// Names of every kind.
 const std::vector<std::string>& arm_kinds();
+/// fixed, learned, spectrum (a random matrix of K's eigenvalues), and dealt anew at each step: reshuffled (all), or
+/// positions, sizes or myelin alone.
+const std::vector<std::string>& geometries();
 bool is_coupling(const Arm& arm);
 /// Throws UsageError naming the arm, the key and the value.
 void check_arm(const Arm& arm, const std::string& model, const std::string& file);

@@ -268,7 +268,9 @@ class Trainer {
         metrics["test_accuracy_training_statistics"] = before;
         text += fmt::format("  ({:.2f} % with the statistics of training)", 100 * before);
       }
-      test_accuracy_ = evaluator_->accuracy(splits_.test);
+      const Evaluation evaluation = evaluator_->evaluate(splits_.test);
+      write_evaluation(run_.path / "evaluation.json", evaluation, splits_.test);
+      test_accuracy_ = evaluation.accuracy;
       metrics["test_accuracy"] = test_accuracy_;
       text += fmt::format("  test {:.2f} %", 100 * test_accuracy_);
     }

@@ -180,7 +180,7 @@ double matrix_flops(const NodeView& node) { return matrix_dims(node).pairs() * 2
 
 /// The law over all pairs, in pieces that the ops need.
 struct Dense {
-  Tensor difference;  // (n, n, axes): p_i - p_j
+  Tensor difference;  // (axes, n, n): p_i - p_j
   Tensor kappa;       // (n, n), zero diagonal
   Tensor slope;       // (n, n): f = 2 kappa'(t) / kappa
 };
@@ -193,9 +193,10 @@ Dense dense(Tensor p, const CouplingLaw& law) {
   const Tensor along = cast(constant<double>(*p.graph, {n, 1}, index), p.dtype());
   const Tensor diagonal = equal(along, reshape(along, {1, n}));
   Dense result;
-  result.difference = reshape(p, {n, 1, axes}) - reshape(p, {1, n, axes});
+  const Tensor by_axis = transpose(p);
+  result.difference = reshape(by_axis, {axes, n, 1}) - reshape(by_axis, {axes, 1, n});
   // On the diagonal d^2 is raised by 1, so that no root is taken of 0; nothing of it remains.
-  const Tensor d2 = sum(square(result.difference), {2}) + law.softening * law.softening + diagonal;
+  const Tensor d2 = sum(square(result.difference), {0}) + law.softening * law.softening + diagonal;
   const double inverse_length2 = 1 / (law.length * law.length), inverse_decay = 1 / law.decay;
   Tensor kappa;
   if (law.kind == CouplingLaw::gaussian) {
@@ -220,10 +221,20 @@ void decompose_positions(Vjp& v) {
   const Dense pairs = dense(p, v.attrs<CouplingLaw>());
   const Tensor weights = (matmul(g, x, true) + matmul(x, g, true)) * pairs.kappa * pairs.slope;
   const int64_t n = p.shape()[0];
-  v.set_output(0, sum(reshape(weights, {n, n, 1}) * pairs.difference, {1}));
+  v.set_output(0, transpose(sum(reshape(weights, {1, n, n}) * pairs.difference, {2})));
 }
 
 void decompose_matrix(Vjp& v) { v.set_output(0, dense(v.x(0), v.attrs<CouplingLaw>()).kappa); }
+
+/// The gradient in the positions by the law's own slope: without it, the whole dense form would be differentiated.
+void vjp_matrix(Vjp& v) {
+  v.in(0, [&] {
+    const Dense pairs = dense(v.x(0), v.attrs<CouplingLaw>());
+    const int64_t n = v.x(0).shape()[0];
+    const Tensor weights = (v.g() + transpose(v.g())) * v.y() * pairs.slope;
+    return transpose(sum(reshape(weights, {1, n, n}) * pairs.difference, {2}));
+  });
+}
 
 const OpDef positions_op{.name = "pair_positions",
                          .infer = infer_positions,
@@ -249,6 +260,7 @@ const OpDef apply_op{.name = "pair_apply",
                      .flops = apply_flops};
 const OpDef matrix_op{.name = "pair_matrix",
                       .infer = infer_matrix,
+                      .vjp = vjp_matrix,
                       .decompose = decompose_matrix,
                       .variants = matrix_variants,
                       .flops = matrix_flops};

@@ -77,6 +77,14 @@ inline kernels::Dims dims_of(const Shape& shape) {
   return dims;
 }
 
+/// Products of the extents before and behind an axis.
+inline std::pair<int64_t, int64_t> around(const Shape& shape, int64_t axis) {
+  int64_t outer = 1, inner = 1;
+  for (int k = 0; k < shape.rank(); ++k)
+    if (k != axis) (k < axis ? outer : inner) *= shape[k];
+  return {outer, inner};
+}
+
 /// An axis counted from the front; throws where `rank` axes have no such one.
 inline int axis_of(int axis, int rank, const char* op, const Tensor& x, const Where& where) {
   if (axis < -rank || axis >= rank) fail_at(where, "{}: no axis {} in {}", op, axis, to_string(x.type()));

@@ -54,6 +54,13 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs& bytes) {
 void vjp(Vjp& v) {
   const auto attrs = v.attrs<MatmulAttrs>();
   const bool ta = attrs.transpose_a, tb = attrs.transpose_b;
+  if (v.x(0).value == v.x(1).value && ta != tb) {  // x^T x or x x^T: both roles of x in one product
+    v.in(0, [&] {
+      const Tensor g = v.g() + transpose(v.g());
+      return ta ? matmul(v.x(0), g) : matmul(g, v.x(0));
+    });
+    return;
+  }
   v.in(0, [&] { return ta ? matmul(v.x(1), v.g(), tb, true) : matmul(v.g(), v.x(1), false, !tb); });
   v.in(1, [&] { return tb ? matmul(v.g(), v.x(0), true, ta) : matmul(v.x(0), v.g(), !ta, false); });
 }

@@ -84,7 +84,7 @@ void sgd_as(const Call& call, Kernel&& kernel) {
   const int64_t moments = attrs.momentum != 0, scalars = (2 + moments) * attrs.count;
   const auto items = slices<T>(call, attrs.count, moments);
   kernel(TensorList<T>{attrs.count, items.data()},
-         kernels::SgdConfig<T>{static_cast<T>(attrs.momentum), attrs.nesterov != 0, false}, call.in<T>(scalars),
+         kernels::SgdConfig<T>{static_cast<T>(attrs.momentum), attrs.nesterov != 0}, call.in<T>(scalars),
          scale_of<T>(call, scalars + 1), skip_of(call));
 }
 template <class T, class Kernel>

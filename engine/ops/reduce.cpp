@@ -218,6 +218,9 @@ int64_t count_of(const Tensor& x, const std::vector<int>& axes) {
   return count;
 }
 
+/// Whether sums of elements need a wider type than x's: one of f16 would overflow where a mean does not.
+bool sums_in_f32(const Tensor& x) { return x.dtype() == DType::f16 || x.dtype() == DType::bf16; }
+
 }  // namespace
 
 extern const OpDef broadcast_op;
@@ -256,6 +259,7 @@ Tensor mean(Tensor x, std::vector<int> axes, bool keep, Where where) {
   axes = normalised(x, std::move(axes), "mean", where);
   const int64_t count = count_of(x, axes);
   if (count == 0) fail_at(where, "mean: {} has no elements along the axes", to_string(x.type()));
+  if (sums_in_f32(x)) return cast(mean(cast(x, DType::f32, where), axes, keep, where), x.dtype(), where);
   return mul(sum(x, axes, keep, where), full(*x.graph, {x.dtype(), {}}, 1.0 / static_cast<double>(count), where),
              where);
 }
@@ -269,6 +273,8 @@ Tensor variance(Tensor x, std::vector<int> axes, bool keep, int64_t correction, 
   const int64_t count = count_of(x, axes);
   if (count <= correction)
     fail_at(where, "variance: {} elements along the axes, {} needed at least", count, correction + 1);
+  if (sums_in_f32(x))
+    return cast(variance(cast(x, DType::f32, where), axes, keep, correction, where), x.dtype(), where);
   const Tensor deviation = sub(x, mean(x, axes, true, where), where);
   const Tensor total = sum(square(deviation, where), axes, keep, where);
   return mul(total, full(*x.graph, {x.dtype(), {}}, 1.0 / static_cast<double>(count - correction), where), where);

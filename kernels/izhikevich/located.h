@@ -3,7 +3,7 @@
 #include "kernels/izhikevich/steps.h"
 
 // A population runs y1 = method(field, y, whole) for all its lanes and comes here only for those where !(y1.v <
-// v_peak), which is true of NaN and infinities too. Everything here is scalar: R is float or double.
+// v_peak), which is true of NaN and infinities too. What is templated on T is scalar, float or double.
 
 namespace ranvier::kernels::izhikevich {
 
@@ -41,34 +41,36 @@ struct Unobserved {
 ///
 /// Newton's iteration in 1 / (v - v_c), v_c = -p1 / (2 p2) the vertex, because v runs like 1 / (t* - t) there, kept in
 /// a bracket. Each iterate is the method's own map from the piece's start, so the crossing has the method's order. Two
-/// iterations always, more (to eight) only while they move.
-template <class Method, class T, class Drive>
-RANVIER_HD_INLINE T crossing(const Method& method, const Field<T, Drive>& f, State<T> y, State<T> y1, T h, T level,
-                             int& maps) {
-  const T tolerance = sizeof(T) == 4 ? T(1e-4f) : T(1e-6);
-  const T vertex = quotient(-f.k.p1, product(T(2), f.k.p2));
-  const T x0 = y.v - vertex, x1 = y1.v - vertex, x_level = level - vertex;
-  T theta = T(1), low = T(0), high = T(1);
-  if (x0 > T(0) && x_level > T(0) && y1.v < T(1e6f)) {
-    const T r0 = quotient(T(1), x0);
-    theta = quotient(quotient(T(1), x_level) - r0, quotient(T(1), x1) - r0);
-    if (!(theta >= T(0) && theta <= T(1))) theta = T(1);
-  }
+/// iterations always, more (to eight) only while they move: a lane of a vector R that stands still keeps its theta
+/// while others move, so it has the bits of the same neuron alone. Nothing is said of lanes that are not `active`.
+template <class Method, class R, class Drive>
+RANVIER_HD_INLINE R crossing(const Method& method, const Field<R, Drive>& f, State<R> y, State<R> y1, R h, R level,
+                             int& maps, typename Lanes<R>::Mask active = R(1) > R(0)) {
+  using Mask = typename Lanes<R>::Mask;
+  const R zero = R(0), one = R(1), half = constant<R>(0.5);
+  const R tolerance = constant<R>(sizeof(Element<R>) == 4 ? 1e-4f : 1e-6);
+  const R vertex = quotient(-f.k.p1, product(constant<R>(2), f.k.p2));
+  const R x0 = y.v - vertex, x1 = y1.v - vertex, x_level = level - vertex;
+  const R r0 = quotient(one, x0);
+  R theta = quotient(quotient(one, x_level) - r0, quotient(one, x1) - r0);
+  const Mask hyperbola = (x0 > zero) & (x_level > zero) & (y1.v < constant<R>(1e6f));
+  theta = select(hyperbola & (theta >= zero) & (theta <= one), theta, one);
+  R low = zero, high = one;
   for (int i = 0; i < 8; ++i) {
-    const T length = product(theta, h);
-    const State<T> there = method(f, y, Length<T>::piece(length));
+    const R length = product(theta, h);
+    const State<R> there = method(f, y, Length<R>::piece(length));
     ++maps;
-    if (there.v < level)
-      low = theta;
-    else
-      high = theta;
-    const T slope = f.dv(there, f.drive.at(length));
-    const T step = quotient(product(there.v - level, there.v - vertex), product(product(x_level, h), slope));
-    T next = theta - step;
-    if (!(slope > T(0) && next >= low && next <= high)) next = product(T(0.5), low + high);
-    const T moved = next < theta ? theta - next : next - theta;
-    theta = next;
-    if (i >= 1 && !(moved > tolerance)) break;
+    const Mask below = there.v < level;
+    low = select(below, theta, low), high = select(below, high, theta);
+    const R slope = f.dv(there, f.drive.at(length));
+    const R step = quotient(product(there.v - level, there.v - vertex), product(product(x_level, h), slope));
+    R next = theta - step;
+    next = select((slope > zero) & (next >= low) & (next <= high), next, product(half, low + high));
+    const R moved = select(next < theta, theta - next, next - theta);
+    theta = select(active, next, theta);
+    if (i == 0) continue;
+    active = active & (moved > tolerance);
+    if (!any(active)) break;
   }
   return theta;
 }

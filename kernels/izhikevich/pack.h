@@ -60,6 +60,7 @@ struct Pack {
   friend RANVIER_HD_INLINE PackMask<T> operator<(Pack a, Pack b) { return {a.x < b.x}; }
   friend RANVIER_HD_INLINE PackMask<T> operator>(Pack a, Pack b) { return {a.x > b.x}; }
   friend RANVIER_HD_INLINE PackMask<T> operator>=(Pack a, Pack b) { return {a.x >= b.x}; }
+  friend RANVIER_HD_INLINE PackMask<T> operator<=(Pack a, Pack b) { return {a.x <= b.x}; }
 };
 
 template <class T>
@@ -132,6 +133,12 @@ RANVIER_HD_INLINE uint32_t bits(PackMask<double> mask) {
   for (int i = 0; i < Pack<double>::lanes; ++i) word |= static_cast<uint32_t>(mask.x[i] & 1) << i;
   return word;
 #endif
+}
+
+/// Whether it holds in some lane.
+template <class T>
+RANVIER_HD_INLINE bool any(PackMask<T> mask) {
+  return bits(mask) != 0;
 }
 
 }  // namespace ranvier::kernels::izhikevich

@@ -1,8 +1,7 @@
 // Populations: the two printed schemes, the order of spikes, and which instance runs a call.
 #include "kernels/izhikevich/population.h"
 
-#include "kernels/izhikevich/population_lanes.h"
-#include "kernels/izhikevich/published.h"
+#include "kernels/izhikevich/population_method.h"
 
 namespace ranvier::kernels::izhikevich {
 
@@ -26,13 +25,6 @@ void order_by_step(ShardResult& shard, uint32_t steps) {
 }
 
 namespace {
-
-template <class R, class T>
-RANVIER_HD_INLINE Printed<R> printed_of(const PopulationCall<T>& call, int64_t first) {
-  return {coefficient<R>(call.p2, first), coefficient<R>(call.p1, first), coefficient<R>(call.q0, first),
-          coefficient<R>(call.a, first),  coefficient<R>(call.ab, first), coefficient<R>(call.abv, first),
-          coefficient<R>(call.ae, first)};
-}
 
 template <class T>
 void note_spikes(const PopulationCall<T>& call, PackMask<T> fired, int64_t first, uint32_t step, double offset,
@@ -63,7 +55,7 @@ void run_printed(const PopulationCall<T>& call, int64_t first, ShardResult& out)
     const int64_t at = first + p * lanes;
     k[p] = Shared ? common : printed_of<R>(call, at);
     reset[p] = Shared ? common_reset : reset_of<R>(call, at);
-    current[p] = lanes_of(call.drive, at);
+    current[p] = coefficient<R>(call.drive, at);
     if (call.current) current[p] = current[p] + R::load(call.current + at);
     y[p] = {R::load(call.v + at), R::load(call.u + at)};
   }
@@ -99,8 +91,8 @@ void run_printed(const PopulationCall<T>& call, int64_t first, ShardResult& out)
     if constexpr (!Lanewise)
       if (call.counts)
         for (int i = 0; i < lanes; ++i) call.counts[at + i] += static_cast<uint32_t>(counted[p][i]);
+    check_finite(call, at, y[p], out);
   }
-  check_finite(call, first, y, out);
 }
 
 template <Map Scheme, class T>

@@ -1,5 +1,5 @@
 // Populations under Euler's method, its semi-implicit form and Adams-Bashforth 2.
-#include "kernels/izhikevich/population_lanes.h"
+#include "kernels/izhikevich/population_method.h"
 
 namespace ranvier::kernels::izhikevich {
 

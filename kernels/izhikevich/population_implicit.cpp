@@ -1,5 +1,5 @@
 // Populations under the methods that divide: backward Euler, linearly implicit Euler, exponential Rosenbrock-Euler.
-#include "kernels/izhikevich/population_lanes.h"
+#include "kernels/izhikevich/population_method.h"
 
 namespace ranvier::kernels::izhikevich {
 

@@ -1,5 +1,5 @@
 // Populations under the midpoint rule and the classical Runge-Kutta method.
-#include "kernels/izhikevich/population_lanes.h"
+#include "kernels/izhikevich/population_method.h"
 
 namespace ranvier::kernels::izhikevich {
 

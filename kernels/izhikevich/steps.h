@@ -135,15 +135,30 @@ struct Phi {
 
 /// phi_1 from trace and determinant of Z: Taylor series at Z / 2^doublings by Horner, with Z^2 = trace Z - determinant,
 /// then phi_1(2Z) = phi_1(Z) (e^Z + I) / 2. No exponential, and real, equal and complex eigenvalues and a singular Z
-/// alike. Degree 7 (f32) and 12 (f64) need |Z| / 2^doublings <= 1/8 (`doublings_for`).
+/// alike. Degree 10 (f32) and 16 (f64) need |Z| / 2^doublings <= 1 (`doublings_for`): a doubling costs as much as five
+/// degrees.
 template <class R>
 RANVIER_HD_INLINE Phi<R> phi_1(R trace, R determinant, int doublings) {
-  constexpr int degree = sizeof(Element<R>) == 4 ? 7 : 12;
+  constexpr int degree = sizeof(Element<R>) == 4 ? 10 : 16;
   const R half = constant<R>(0.5), two = constant<R>(2), quarter = constant<R>(0.25), four = constant<R>(4);
   for (int i = 0; i < doublings; ++i) trace = product(trace, half), determinant = product(determinant, quarter);
-  constexpr double series[] = {
-      1.0,         1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,       1.0 / 5040,
-      1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};  // 1 / (k + 1)!
+  constexpr double series[] = {1.0,
+                               1.0 / 2,
+                               1.0 / 6,
+                               1.0 / 24,
+                               1.0 / 120,
+                               1.0 / 720,
+                               1.0 / 5040,
+                               1.0 / 40320,
+                               1.0 / 362880,
+                               1.0 / 3628800,
+                               1.0 / 39916800,
+                               1.0 / 479001600,
+                               1.0 / 6227020800,
+                               1.0 / 87178291200,
+                               1.0 / 1307674368000,
+                               1.0 / 20922789888000,
+                               1.0 / 355687428096000};  // 1 / (k + 1)!
   Phi<R> p{constant<R>(series[degree]), R(0)};
 #if defined(__CUDACC__)
 #pragma unroll

@@ -41,18 +41,13 @@ void for_each_piece(const TensorList<float>& list, Body&& body) {
 }
 
 /// The update of one piece; constant flags so that each case is a straight vector loop.
-template <bool has_momentum, bool nesterov, bool decoupled>
+template <bool has_momentum, bool nesterov>
 void sgd_piece(const Slice& s, int64_t begin, int64_t end, float momentum, float rate, float scale) {
-  const float *p_in = s.p, *g_in = s.g, *m_in = s.m, decay = s.weight_decay, keep = 1.0f - rate * decay;
+  const float *p_in = s.p, *g_in = s.g, *m_in = s.m, decay = s.weight_decay;
   float *p_out = s.p_new, *m_out = s.m_new;
 #pragma omp simd
   for (int64_t i = begin; i < end; ++i) {
-    float p = p_in[i], g = scale * g_in[i];
-    if constexpr (decoupled) {
-      p = p * keep;
-    } else {
-      g = g + decay * p;
-    }
+    const float p = p_in[i], g = scale * g_in[i] + decay * p;
     float direction = g;
     if constexpr (has_momentum) {
       const float m = momentum * m_in[i] + g;
@@ -121,11 +116,9 @@ bool skipped(const TensorList<float>& list, const int64_t* skip) {
 void sgd(const TensorList<float>& list, const SgdConfig<float>& config, const float* lr, const float* grad_scale,
          const int64_t* skip) {
   if (skipped(list, skip)) return;
-  const bool with_momentum = config.momentum != 0.0f, decoupled = config.decoupled_decay;
-  auto* piece = with_momentum
-                    ? (config.nesterov ? (decoupled ? sgd_piece<true, true, true> : sgd_piece<true, true, false>)
-                                       : (decoupled ? sgd_piece<true, false, true> : sgd_piece<true, false, false>))
-                    : (decoupled ? sgd_piece<false, false, true> : sgd_piece<false, false, false>);
+  auto* piece = config.momentum == 0.0f ? sgd_piece<false, false>
+                : config.nesterov       ? sgd_piece<true, true>
+                                        : sgd_piece<true, false>;
   const float scale = grad_scale ? *grad_scale : 1.0f;
   for_each_piece(list, [&](int64_t, const Slice& s, int64_t begin, int64_t end) {
     piece(s, begin, end, config.momentum, *lr * s.lr_scale, scale);

@@ -28,7 +28,6 @@ __global__ void __launch_bounds__(piece_threads)
   const int64_t piece = blockIdx.x - list.map.first[k];
   if (skip && *skip != 0) return keep_old(s, piece);
   const T rate = product(*lr, s.lr_scale), scale = grad_scale ? *grad_scale : T(1), decay = s.weight_decay;
-  const T keep = T(1) - product(rate, decay);
   for_each_in_piece(s, piece, [&](auto width, int64_t i) {
     auto p = load_pack<width>(s.p + i);
     const auto gradient = load_pack<width>(s.g + i);
@@ -36,11 +35,7 @@ __global__ void __launch_bounds__(piece_threads)
     if constexpr (has_momentum) moment = load_pack<width>(s.m + i);
 #pragma unroll
     for (int e = 0; e < width; ++e) {
-      T g = product(scale, gradient.v[e]), from = p.v[e];
-      if (config.decoupled_decay)
-        from = product(from, keep);
-      else
-        g = g + product(decay, from);
+      const T from = p.v[e], g = product(scale, gradient.v[e]) + product(decay, from);
       T direction = g;
       if constexpr (has_momentum) {
         const T m = product(config.momentum, moment.v[e]) + g;

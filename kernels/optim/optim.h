@@ -36,7 +36,6 @@ template <class T>
 struct SgdConfig {
   T momentum = 0;
   bool nesterov = false;
-  bool decoupled_decay = false;  ///< p *= 1 - lr * weight_decay instead of g += weight_decay * p
 };
 
 template <class T>

@@ -32,12 +32,7 @@ void sgd(const TensorList<T>& list, const SgdConfig<T>& config, const T* lr, con
     const ParamSlice<T>& s = list.items[k];
     const T rate = *lr * s.lr_scale, scale = grad_scale ? *grad_scale : T(1);
     for (int64_t i = 0; i < s.n; ++i) {
-      T p = s.p[i], g = scale * s.g[i];
-      if (config.decoupled_decay) {
-        p = p * (T(1) - rate * s.weight_decay);
-      } else {
-        g = g + s.weight_decay * p;
-      }
+      const T p = s.p[i], g = scale * s.g[i] + s.weight_decay * p;
       T direction = g;
       if (config.momentum != T(0)) {
         const T m = config.momentum * s.m[i] + g;

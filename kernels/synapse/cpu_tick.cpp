@@ -1,72 +1,39 @@
 // Coupled neurons on the CPU: packs of sixteen or eight lanes, events of single lanes by the scalar code.
 #include <type_traits>
 
-#include "kernels/izhikevich/izhikevich.h"
 #include "kernels/izhikevich/pack.h"
-#include "kernels/synapse/tick.h"
+#include "kernels/izhikevich/steps.h"
+#include "kernels/synapse/tick_fields.h"
 
 namespace ranvier::kernels::synapse {
-
-int most_spikes(Resets resets) { return resets == Resets::located ? izhikevich::max_events : 1; }
-
-namespace cpu {
-namespace {
 
 namespace iz = izhikevich;
 using iz::Pack;
 using iz::State;
 
-template <class T>
-Pack<T> lanes_of(const Column<T>& column, int64_t i) {
-  return column.each ? Pack<T>::load(column.data + i) : Pack<T>(column.data[0]);
-}
-template <class T>
-T lane_of(const Column<T>& column, int64_t i) {
-  return column.data[column.each ? i : 0];
-}
-
-/// Sums as real numbers, the array left at zero.
-template <class T>
-Pack<T> take(int64_t* arrived, T unit) {
-  typedef int64_t Sums __attribute__((vector_size(8 * Pack<T>::lanes)));
-  Sums sums;
-  std::memcpy(&sums, arrived, sizeof sums);
-  std::memset(arrived, 0, sizeof sums);
-  return product(Pack<T>(__builtin_convertvector(sums, typename Pack<T>::Values)), Pack<T>(unit));
-}
+int most_spikes(Resets resets) { return resets == Resets::located ? iz::max_events : 1; }
 
 template <class T>
-Pack<T> widened(const float* from) {
-  typedef float Narrow __attribute__((vector_size(4 * Pack<T>::lanes)));
-  Narrow x;
-  std::memcpy(&x, from, sizeof x);
-  return Pack<T>(__builtin_convertvector(x, typename Pack<T>::Values));
-}
-
-template <class T>
-Receptor<Pack<T>> spread(const Receptor<T>& k) {
-  return {Pack<T>(k.decay), Pack<T>(k.mean), Pack<T>(k.rise_decay), Pack<T>(k.rise_mean), Pack<T>(k.reversal)};
-}
-
-/// Everything that flows into the lanes from i on but their constant current.
-template <class T>
-Input<Pack<T>> inputs(const Tick<T>& p, int64_t i, Pack<T> v) {
-  Input<Pack<T>> in{Pack<T>(T(0)), Pack<T>(T(0))};
-  if (p.noise) in.current = widened<T>(p.noise + i);
-  if (p.field) in.current = in.current + widened<T>(p.field + i);
-  for (int r = 0; r < p.receptor_count; ++r) {
-    const ReceptorArrays<T>& receptor = p.receptors[r];
-    const Pack<T> arrived = take(receptor.arrived + i, receptor.unit);
-    const int count = states(receptor.kind);
-    Pack<T> decaying(T(0)), rising(T(0));
-    if (count > 0) decaying = Pack<T>::load(receptor.decaying + i);
-    if (count > 1) rising = Pack<T>::load(receptor.rising + i);
-    receive(receptor.kind, spread(receptor.step), arrived, v, decaying, rising, in);
-    if (count > 0) decaying.store(receptor.decaying + i);
-    if (count > 1) rising.store(receptor.rising + i);
+struct Arrays<Pack<T>> {
+  static RANVIER_HD_INLINE Pack<T> load(const T* from) { return Pack<T>::load(from); }
+  static RANVIER_HD_INLINE void store(Pack<T> x, T* to) { x.store(to); }
+  static RANVIER_HD_INLINE Pack<T> widened(const float* from) {
+    typedef float Narrow __attribute__((vector_size(4 * Pack<T>::lanes)));
+    Narrow x;
+    std::memcpy(&x, from, sizeof x);
+    return Pack<T>(__builtin_convertvector(x, typename Pack<T>::Values));
   }
-  return in;
-}
+  static RANVIER_HD_INLINE Pack<T> taken(int64_t* from) {
+    typedef int64_t Sums __attribute__((vector_size(8 * Pack<T>::lanes)));
+    Sums sums;
+    std::memcpy(&sums, from, sizeof sums);
+    std::memset(from, 0, sizeof sums);
+    return Pack<T>(__builtin_convertvector(sums, typename Pack<T>::Values));
+  }
+};
+
+namespace cpu {
+namespace {
 
 /// One lane of a pack.
 template <class T>
@@ -74,15 +41,12 @@ T lane(const Pack<T>& p, int i) {
   return p.x[i];
 }
 
-/// Tells of spikes inside a step.
-template <class T>
-struct Listener {
+/// Lists spikes of one neuron.
+struct Listed {
   Spike* to;
   uint32_t neuron;
   int count = 0;
-  template <class F>
-  void piece(const F&, State<T>, State<T>, T, T) {}
-  void spike(T offset, State<T>) { to[count++] = {static_cast<double>(offset), neuron}; }
+  void add(double offset) { to[count++] = {offset, neuron}; }
 };
 
 /// Lanes of this pack that are neurons.
@@ -105,14 +69,9 @@ class Solved {
     Outcome out;
     for (int64_t i = begin; i < end; i += R::lanes) {
       const State<R> y{R::load(p.v + i), R::load(p.u + i)};
-      const Input<R> in = inputs(p, i, y.v);
-      iz::Field<R> f;
-      f.k = {lanes_of(p.k[0], i), lanes_of(p.k[1], i), lanes_of(p.k[2], i),
-             lanes_of(p.k[3], i), lanes_of(p.k[4], i), lanes_of(p.k[5], i)};
-      f.k.p1 = fused(-f.k.w, in.conductance, f.k.p1);  // the conductance, held, belongs to the equation
-      f.drive.p0 = fused(f.k.w, in.current, lanes_of(p.base, i));
+      const iz::Field<R> f = field_of(p, i, inputs(p, i, y.v));
       State<R> y1 = method_(f, y, length);
-      uint32_t events = iz::bits(!(y1.v < lanes_of(p.v_peak, i))) & valid_lanes<T>(i, end);
+      uint32_t events = iz::bits(!(y1.v < lanes_of<R>(p.v_peak, i))) & valid_lanes<T>(i, end);
       for (; events; events &= events - 1) {
         const int l = __builtin_ctz(events);
         State<T> after;
@@ -132,35 +91,14 @@ class Solved {
     f.k = {lane(lanes.k.p2, l), lane(lanes.k.p1, l), lane(lanes.k.w, l),
            lane(lanes.k.ab, l), lane(lanes.k.ae, l), lane(lanes.k.abv, l)};
     f.drive.p0 = lane(lanes.drive.p0, l);
-    const iz::Reset<T> reset{lane_of(p.v_peak, i + l), lane_of(p.c, i + l), lane_of(p.d, i + l)};
     const State<T> start{lane(y.v, l), lane(y.u, l)}, end{lane(y1.v, l), lane(y1.u, l)};
     const auto neuron = static_cast<uint32_t>(i + l);
-    if (located_) {
-      Listener<T> listener{spikes, neuron};
-      const auto done = iz::locate(method_, f, reset, start, end, whole_.h, listener);
-      out.spikes += listener.count;
-      after = done.y;
-      return settle(done.ending, after, neuron, out);
-    }
-    after = end;
-    if (Method::may_fail && iz::is_nan(end.v)) {
-      const auto done = iz::subdivide(method_, f, reset, start, whole_.h);
-      after = done.y;
-      if (!settle(done.ending, after, neuron, out)) return false;
-    }
-    bool fired;
-    const bool finite = after.v - after.v == T(0) && after.u - after.u == T(0);
-    after = iz::grid_reset(reset, after, fired);
-    if (fired) spikes[0] = {h_, neuron}, ++out.spikes;
-    if (!finite) out.failed = neuron;
-    return finite;
-  }
-
-  static bool settle(iz::Ending ending, State<T> y, uint32_t neuron, Outcome& out) {
-    const bool finite = y.v - y.v == T(0) && y.u - y.u == T(0);
-    if (ending == iz::Ending::done && finite) return true;
-    out.failed = neuron, out.runaway = ending == iz::Ending::runaway;
-    return false;
+    Listed listed{spikes, neuron};
+    const Finish<T> done = finish_step(method_, located_, f, reset_of<T>(p, i + l), whole_.h, h_, start, end, listed);
+    out.spikes += listed.count;
+    after = done.y;
+    if (done.failed) out.failed = neuron, out.runaway = done.runaway;
+    return !done.failed;
   }
 
   Method method_;
@@ -169,28 +107,15 @@ class Solved {
   double h_;
 };
 
-/// The two printed schemes. The one of 2003 resets at the start of a step what reached the peak in the step before:
-/// here at that step's end, where nothing lies between.
+/// The two printed schemes.
 template <class T>
 Outcome printed(const Stepping& stepping, const Tick<T>& p, int64_t begin, int64_t end, Spike* spikes) {
   using R = Pack<T>;
   const R h(static_cast<T>(stepping.h));
   Outcome out;
   for (int64_t i = begin; i < end; i += R::lanes) {
-    State<R> y{R::load(p.v + i), R::load(p.u + i)};
-    const Input<R> in = inputs(p, i, y.v);
-    const R current = lanes_of(p.base, i) + (in.current - product(in.conductance, y.v));
-    const iz::Printed<R> k{lanes_of(p.k[0], i), lanes_of(p.k[1], i), lanes_of(p.k[2], i), lanes_of(p.k[3], i),
-                           lanes_of(p.k[4], i), lanes_of(p.k[5], i), lanes_of(p.k[6], i)};
-    const iz::Reset<R> reset{lanes_of(p.v_peak, i), lanes_of(p.c, i), lanes_of(p.d, i)};
     iz::PackMask<T> fired;
-    if (stepping.resets == Resets::printed_2003) {
-      y = iz::published_2003_update(k, y, current, h);
-      y = iz::published_2003_reset(reset, y, fired);
-    } else {
-      R above;
-      y = iz::published_2004(k, reset, y, current, h, fired, above);
-    }
+    const State<R> y = printed_step(stepping.resets, p, i, h, State<R>{R::load(p.v + i), R::load(p.u + i)}, fired);
     y.v.store(p.v + i), y.u.store(p.u + i);
     const uint32_t valid = valid_lanes<T>(i, end);
     for (uint32_t events = iz::bits(fired) & valid; events; events &= events - 1)

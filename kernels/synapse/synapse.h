@@ -34,7 +34,7 @@ RANVIER_HD_INLINE int64_t released(int32_t weight, int32_t factor) {
 
 /// What an arriving weight does.
 enum class Kind : uint8_t {
-  pulse,        ///< current for one step
+  pulse,        ///< weight x 1 ms of charge, in one step
   exponential,  ///< current that decays
   ampa,         ///< conductance that decays
   nmda,         ///< conductance that rises and decays, open with depolarisation
@@ -49,10 +49,11 @@ RANVIER_HD_INLINE int states(Kind kind) {
 }
 
 /// One receptor's coefficients for a step of length h. A state s that decays as exp(-t / tau) is `mean` times its start
-/// in the mean of the step, which is what the neuron gets: the charge of a spike is weight * tau whatever h is.
+/// in the mean of the step, which is what the neuron gets: the charge of a spike is weight * tau whatever h is, and
+/// that of a pulse weight * 1 ms, as in the scripts with their steps of 1 ms.
 template <class R>
 struct Receptor {
-  R decay, mean;            ///< exp(-h / tau), (1 - exp(-h / tau)) tau / h; the latter times the peak's norm
+  R decay, mean;  ///< exp(-h / tau), (1 - exp(-h / tau)) tau / h; the latter times the peak's norm; pulse: 1 / h
   R rise_decay, rise_mean;  ///< the same of the rise (nmda, gaba_b)
   R reversal;               ///< mV
 };
@@ -76,7 +77,7 @@ template <class R>
 RANVIER_HD_INLINE void receive(Kind kind, const Receptor<R>& k, R arrived, R v, R& decaying, R& rising,
                                Input<R>& input) {
   if (kind == Kind::pulse) {
-    input.current = input.current + arrived;
+    input.current = fused(arrived, k.mean, input.current);
     return;
   }
   decaying = decaying + arrived;

@@ -1,6 +1,7 @@
 // Traces and spikes on disk: CSV and NPY, out and in.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "engine/neuron.h"
 
@@ -16,5 +17,14 @@ void write_spikes_csv(const std::string& path, const std::vector<double>& spikes
 
 /// By ending: .npy, else CSV with one line of names and three or more columns of which the first three count.
 Trace read_trace(const std::string& path);
+
+/// Numbers of one or two axes, row by row.
+struct NumberArray {
+  size_t rows = 0, columns = 1;
+  std::vector<double> values;
+};
+/// By ending: .npy (f8, f4, i8 or i4 in C order), else CSV: a row a line, blank lines and those that begin with # left
+/// out, and a first line without numbers taken for names. Throws Error naming file and line.
+NumberArray read_array(const std::string& path);
 
 }  // namespace ranvier::neuron

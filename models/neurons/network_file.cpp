@@ -1,76 +1,19 @@
-// Networks from TOML, and their spikes on disk.
+// Networks from TOML.
 #include <toml++/toml.h>
 #include <cmath>
 #include <filesystem>
 #include <set>
-#if defined(RANVIER_HAS_HDF5)
-#include <hdf5.h>
-#endif
 
-#include "engine/atomic_file.h"
 #include "engine/draws.h"
 #include "models/neurons/connectivity.h"
 #include "models/neurons/current.h"
+#include "models/neurons/field_file.h"
+#include "models/neurons/keys.h"
 #include "models/neurons/networks.h"
 #include "models/neurons/presets.h"
 
 namespace ranvier::neuron {
 namespace {
-
-/// A table whose keys are asked for one by one; what nobody asked for is unknown.
-class Keys {
- public:
-  Keys(const toml::table& table, std::string where) : table_(table), where_(std::move(where)) {}
-
-  const std::string& where() const { return where_; }
-  bool has(const char* key) {
-    asked_.insert(key);
-    return table_.contains(key);
-  }
-  double number(const char* key, double otherwise) {
-    if (!has(key)) return otherwise;
-    const auto value = table_[key].value<double>();
-    if (!value || !std::isfinite(*value)) fail("{}: {} is not a number", where_, key);
-    return *value;
-  }
-  int64_t integer(const char* key, int64_t otherwise) {
-    if (!has(key)) return otherwise;
-    const auto* value = table_[key].as_integer();
-    if (!value) fail("{}: {} is not a whole number", where_, key);
-    return value->get();
-  }
-  bool flag(const char* key, bool otherwise) {
-    if (!has(key)) return otherwise;
-    const auto* value = table_[key].as_boolean();
-    if (!value) fail("{}: {} is not true or false", where_, key);
-    return value->get();
-  }
-  std::string text(const char* key, const std::string& otherwise) {
-    if (!has(key)) return otherwise;
-    if (const auto value = table_[key].value_exact<std::string>()) return *value;
-    if (const auto value = table_[key].value<double>()) return fmt::format("{}", *value);
-    fail("{}: {} is not a text", where_, key);
-  }
-  std::string need(const char* key) {
-    if (!has(key)) fail("{}: {} is missing", where_, key);
-    return text(key, "");
-  }
-  const toml::table* table(const char* key) {
-    if (!has(key)) return nullptr;
-    const auto* value = table_[key].as_table();
-    if (!value) fail("{}: {} is not a table", where_, key);
-    return value;
-  }
-  void finish() const {
-    for (const auto& [key, value] : table_)
-      if (!asked_.contains(std::string(key.str()))) fail("{}: unknown key '{}'", where_, key.str());
-  }
-
- private:
-  const toml::table& table_;
-  std::string where_;
-  std::set<std::string> asked_;
-};
 
 void read_head(Keys keys, NamedNetwork& n, const NetworkOverrides& o) {
   NetworkSpec& s = n.spec;
@@ -88,7 +31,7 @@ void read_head(Keys keys, NamedNetwork& n, const NetworkOverrides& o) {
   keys.finish();
 }
 
-void read_population(Keys keys, NamedNetwork& n) {
+void read_population(Keys keys, NamedNetwork& n, const std::filesystem::path& folder, std::vector<FieldPlan>& cells) {
   PopulationSpec p;
   p.name = keys.need("name");
   p.size = keys.integer("size", 1);
@@ -101,22 +44,15 @@ void read_population(Keys keys, NamedNetwork& n) {
   noise.deviation = keys.number("noise_sd", 0), noise.interval = keys.number("noise_ms", 1);
   if (noise.deviation < 0 || !(noise.interval > 0)) fail("{}: noise_sd or noise_ms is not positive", keys.where());
   if (noise.deviation > 0) p.processes.push_back(noise);
+  check_memory({{p.name, static_cast<uint64_t>(p.size), 48}}, n.spec.memory_limit);  // before anything is drawn
   if (const toml::table* each = keys.table("each"))  // a parameter of every neuron, drawn
     for (const auto& [key, value] : *each) {
       const std::string name(key.str()), where = keys.where() + ".each." + name;
       const auto text = value.value<std::string>();
       if (!text) fail("{}: is not a text such as 'uniform 0.02 0.1'", where);
-      const Draw d = parse_draw(*text, where);
-      if (d.kind != Draw::Kind::uniform && d.kind != Draw::Kind::normal)
-        fail("{}: is neither uniform nor normal", where);
-      const Draws draws(n.spec.seed, "network/" + p.name + "/" + name);
-      for (int64_t i = 0; i < p.size; ++i) {
-        const auto e = static_cast<uint64_t>(i);
-        p.each[name].push_back(d.kind == Draw::Kind::uniform
-                                   ? d.a + (d.b - d.a) * static_cast<double>(draws.uniform(0, e))
-                                   : std::clamp(d.a + d.b * static_cast<double>(draws.normal(0, e)), d.low, d.high));
-      }
+      p.each[name] = drawn(*text, where, p.size, n.spec.seed, "network/" + p.name + "/" + name);
     }
+  cells.push_back({p.name, p.size, n.spec.seed, keys.table("field"), keys.where() + ".field", folder});
   keys.finish();
   n.spec.populations.push_back(std::move(p));
 }
@@ -212,18 +148,23 @@ NamedNetwork read_network(const std::string& path, const NetworkOverrides& overr
     fail("{}:{}: {}", path, error.source().begin.line, error.description());
   }
   for (const auto& [key, value] : file)
-    if (key != "network" && key != "population" && key != "projection") fail("{}: unknown table '{}'", path, key.str());
+    if (key != "network" && key != "population" && key != "projection" && key != "field")
+      fail("{}: unknown table '{}'", path, key.str());
   NamedNetwork n;
   n.spec.memory_limit = overrides.memory_limit;
   const toml::table nothing;
   const auto* head = file["network"].as_table();
   read_head(Keys(head ? *head : nothing, path + ": network"), n, overrides);
-  for_each_table(file, "population", path, [&](Keys keys) { read_population(std::move(keys), n); });
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  std::vector<FieldPlan> cells;
+  for_each_table(file, "population", path, [&](Keys keys) { read_population(std::move(keys), n, folder, cells); });
+  n.spec.field = read_field(file, path, cells, overrides.memory_limit);
   std::vector<Planned> plans;
   std::vector<Sizes> parts;
-  for (const auto& p : n.spec.populations) parts.push_back({p.name, static_cast<uint64_t>(p.size), 48});
+  for (const auto& p : n.spec.populations)
+    parts.push_back({p.name, static_cast<uint64_t>(p.size), 48 + 8 * static_cast<double>(p.each.size())});
   for_each_table(file, "projection", path, [&](Keys keys) {
-    plans.push_back(plan_projection(std::move(keys), n.spec, std::filesystem::path(path).parent_path()));
+    plans.push_back(plan_projection(std::move(keys), n.spec, folder));
     const Planned& plan = plans.back();
     // the finished synapse, and its list of targets and weights while it is made
     if (plan.csv.empty() && plan.sonata.empty())
@@ -236,67 +177,5 @@ NamedNetwork read_network(const std::string& path, const NetworkOverrides& overr
   }
   return n;
 }
-
-void write_network_spikes_csv(const std::string& path, const NetworkSpec& spec,
-                              const std::vector<NetworkSpike>& spikes) {
-  AtomicFile file(path);
-  std::string text = "population,neuron,time_ms\n";
-  for (const NetworkSpike& s : spikes) {
-    fmt::format_to(std::back_inserter(text), "{},{},{}\n", spec.populations[s.population].name, s.neuron, s.time);
-    if (text.size() > 1 << 20) file.write(std::as_bytes(std::span(text)), "the spikes"), text.clear();
-  }
-  file.write(std::as_bytes(std::span(text)), "the spikes");
-  file.commit();
-}
-
-#if defined(RANVIER_HAS_HDF5)
-bool has_hdf5() { return true; }
-
-namespace {
-void check_hdf5(hid_t id, const std::string& path) {
-  if (id < 0) fail("{}: HDF5 cannot write it", path);
-}
-
-void write_column(hid_t group, const char* name, hid_t type, const void* data, hsize_t n, const char* units,
-                  const std::string& path) {
-  const hid_t space = H5Screate_simple(1, &n, nullptr);
-  const hid_t set = H5Dcreate2(group, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-  check_hdf5(set, path);
-  if (n) check_hdf5(H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), path);
-  if (units) {
-    const hid_t text = H5Tcopy(H5T_C_S1), one = H5Screate(H5S_SCALAR);
-    H5Tset_size(text, std::string_view(units).size());
-    const hid_t attribute = H5Acreate2(set, "units", text, one, H5P_DEFAULT, H5P_DEFAULT);
-    check_hdf5(H5Awrite(attribute, text, units), path);
-    H5Aclose(attribute), H5Sclose(one), H5Tclose(text);
-  }
-  H5Dclose(set), H5Sclose(space);
-}
-}  // namespace
-
-void write_network_spikes_sonata(const std::string& path, const NetworkSpec& spec,
-                                 const std::vector<NetworkSpike>& spikes) {
-  const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-  check_hdf5(file, path);
-  const hid_t all = H5Gcreate2(file, "/spikes", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-  for (uint32_t p = 0; p < spec.populations.size(); ++p) {
-    std::vector<uint64_t> ids;
-    std::vector<double> times;
-    for (const NetworkSpike& s : spikes)
-      if (s.population == p) ids.push_back(s.neuron), times.push_back(s.time);
-    const hid_t group = H5Gcreate2(all, spec.populations[p].name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    check_hdf5(group, path);
-    write_column(group, "node_ids", H5T_NATIVE_UINT64, ids.data(), ids.size(), nullptr, path);
-    write_column(group, "timestamps", H5T_NATIVE_DOUBLE, times.data(), times.size(), "ms", path);
-    H5Gclose(group);
-  }
-  H5Gclose(all), H5Fclose(file);
-}
-#else
-bool has_hdf5() { return false; }
-void write_network_spikes_sonata(const std::string& path, const NetworkSpec&, const std::vector<NetworkSpike>&) {
-  fail("{}: this build has no HDF5 (libhdf5-dev)", path);
-}
-#endif
 
 }  // namespace ranvier::neuron

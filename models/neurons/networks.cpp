@@ -1,6 +1,7 @@
 // The two networks of the literature.
 #include "models/neurons/networks.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/draws.h"
@@ -102,23 +103,57 @@ NamedNetwork polychronous(const NetworkOverrides& o) {
   return n;
 }
 
+/// Cells without a synapse that feel each other's field. Their drive lets each fire at some 20 Hz, noise sees to it
+/// that they do not do so together by chance.
+NamedNetwork ephaptic(const NetworkOverrides& o) {
+  NamedNetwork n{"400 neurons without synapses in each other's field", start(o, 0.25), o.duration.value_or(2000)};
+  NetworkSpec& s = n.spec;
+  s.mode = o.mode.value_or(Mode::accurate);
+  PopulationSpec cells = population("cells", 400, .02, .2, -65, 8);
+  cells.current = Stimulus::constant(8);
+  Process noise;
+  noise.deviation = 2, cells.processes.push_back(noise);
+  FieldCells f;
+  f.kappa = 0.01;
+  const Draws places(s.seed, "ephaptic400/places"), sizes(s.seed, "ephaptic400/diameters");
+  for (int64_t i = 0; i < cells.size; ++i) {
+    const auto e = static_cast<uint64_t>(i);
+    cells.each["v0"].push_back(-70 + 20 * share(s.seed, "ephaptic400/v0", i));
+    for (uint64_t axis = 0; axis < 3; ++axis) f.places.push_back((axis < 2 ? 0.3 : 0.1) * places.uniform53(axis, e));
+    f.diameters.push_back(std::clamp(20 + 4 * static_cast<double>(sizes.normal(0, e)), 10.0, 30.0));
+    f.g_ratio.push_back(0.6 + 0.4 * share(s.seed, "ephaptic400/g_ratio", i));
+  }
+  s.populations = {cells};
+  s.field = FieldSpec{};
+  s.field->cells = {f};
+  return n;
+}
+
 }  // namespace
 
-std::vector<std::string> network_names() { return {"cortical1000", "polychronous2006"}; }
+std::vector<std::string> network_names() { return {"cortical1000", "polychronous2006", "ephaptic400"}; }
 
-bool is_network(std::string_view name) { return name == "cortical1000" || name == "polychronous2006"; }
+bool is_network(std::string_view name) {
+  const std::vector<std::string> names = network_names();
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 NamedNetwork network(std::string_view name, const NetworkOverrides& overrides) {
   if (name == "cortical1000") return cortical(overrides);
   if (name == "polychronous2006") return polychronous(overrides);
-  fail("network '{}' is not one of cortical1000, polychronous2006", name);
+  if (name == "ephaptic400") return ephaptic(overrides);
+  fail("network '{}' is not one of {}", name, fmt::join(network_names(), ", "));
 }
 
 double power_share(const std::vector<NetworkSpike>& spikes, double duration, double low, double high) {
-  const auto bins = static_cast<int64_t>(duration);
-  std::vector<double> rate(static_cast<size_t>(bins), 0);
+  std::vector<double> rate(static_cast<size_t>(duration), 0);
   for (const NetworkSpike& s : spikes)
-    if (s.time >= 0 && s.time < static_cast<double>(bins)) rate[static_cast<size_t>(s.time)] += 1;
+    if (s.time >= 0 && s.time < static_cast<double>(rate.size())) rate[static_cast<size_t>(s.time)] += 1;
+  return power_share(rate, low, high);
+}
+
+double power_share(const std::vector<double>& rate, double low, double high) {
+  const auto bins = static_cast<int64_t>(rate.size());
   double mean = 0;
   for (double r : rate) mean += r / static_cast<double>(bins);
   double all = 0, band = 0;
@@ -135,6 +170,35 @@ double power_share(const std::vector<NetworkSpike>& spikes, double duration, dou
     if (f >= low && f <= high) band += power;
   }
   return all > 0 ? band / all : 0;
+}
+
+double synchrony(const std::vector<NetworkSpike>& spikes, const NetworkSpec& spec, double begin, double end,
+                 double bin) {
+  std::vector<size_t> first = {0};
+  for (const PopulationSpec& p : spec.populations) first.push_back(first.back() + static_cast<size_t>(p.size));
+  const size_t neurons = first.back(), bins = static_cast<size_t>((end - begin) / bin);
+  if (bins < 2) fail("synchrony: {} ms hold {} bins of {} ms", end - begin, bins, bin);
+  std::vector<double> count(neurons * bins, 0), total(bins, 0);
+  for (const NetworkSpike& s : spikes) {
+    const double at = (s.time - begin) / bin;
+    if (!(at >= 0) || at >= static_cast<double>(bins)) continue;
+    ++count[(first[s.population] + s.neuron) * bins + static_cast<size_t>(at)], ++total[static_cast<size_t>(at)];
+  }
+  const auto variance = [&](const double* x) {
+    double mean = 0, sum = 0;
+    for (size_t b = 0; b < bins; ++b) mean += x[b] / static_cast<double>(bins);
+    for (size_t b = 0; b < bins; ++b) sum += (x[b] - mean) * (x[b] - mean);
+    return sum / static_cast<double>(bins);
+  };
+  double own = 0;
+  for (size_t i = 0; i < neurons; ++i) own += variance(&count[i * bins]);
+  const double size = static_cast<double>(neurons);
+  return own > 0 ? variance(total.data()) / (size * own) : 0;
+}
+
+void set_kappa(NetworkSpec& spec, double kappa) {
+  if (!spec.field) fail("kappa = {}: the network has no field", kappa);
+  for (FieldCells& c : spec.field->cells) c.kappa = kappa;
 }
 
 }  // namespace ranvier::neuron

@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """End to end: `ranvier eval --robust` and `ranvier study`: what they print, files, a killed study, bad input."""
 import json
+import pathlib
+import re
 import signal
 import time
 import unittest
@@ -128,6 +130,21 @@ class Study(Case):
         self.assertEqual(len(found["full"]), 8)
         for a in found:  # every arm trained a network of its own
             self.assertEqual([b for b in found if found[b] == found[a]], [a])
+
+    def test_every_arm_of_the_big_study(self):
+        source = pathlib.Path(__file__).resolve().parents[2] / "tools/studies/coupling_big.toml"
+        text = source.read_text().replace("batch = 2000", "batch = 8").replace("held_out = 5000", "held_out = 40")
+        (self.folder / "study.toml").write_text(text)
+        rows = {row["arm"]: row for row in self.json(*self.command, "--rehearse", 4, timeout=600)["rows"]}
+        self.assertEqual(list(rows), re.findall(r'^name = "(.*)"', text, re.M))
+        self.assertFalse((self.folder / "s").exists())
+        # every arm has gone its own way
+        losses = [row["loss"] for row in rows.values()]
+        self.assertEqual(len(set(losses)), len(losses))
+        plain = rows["none"]["parameters"]
+        self.assertEqual(rows["extra_parameters"]["parameters"], plain + 4 * 512)
+        self.assertEqual(rows["learned"]["parameters"], plain + 4 * 512)
+        self.assertEqual(rows["free_matrix"]["parameters"], plain + 2 * 256 * 256)
 
     def test_bad_designs(self):
         for old, new, saying in [

@@ -34,4 +34,8 @@ uint32_t probe_shared_address(int index);
 /// own row, or (swizzled) column xor row.
 void probe_banks(bool swizzled, bool copies);
 
+/// Words of shared memory that the lanes read for a tf32 operand of a Major::extent tile, by load (4 of them) and lane:
+/// rows of `load_a` (columns false) or columns of `load_b`, of the tile's first 16, at depths `8 step` and on.
+std::vector<std::array<uint32_t, 32>> probe_tf32_words(bool columns, int step);
+
 }  // namespace ranvier::test

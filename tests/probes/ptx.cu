@@ -1,4 +1,5 @@
 // One kernel for each PTX wrapper of kernels/common/ptx.cuh: operands in, registers or memory out.
+#include "kernels/common/mma_tile.cuh"
 #include "kernels/common/ptx.cuh"
 #include "tests/device_array.h"
 #include "tests/probes/probes.h"
@@ -39,6 +40,26 @@ __global__ void mma_kernel(const uint32_t* a, const uint32_t* b, float* d) {
 
 __global__ void to_tf32_kernel(const float* values, uint32_t* out, int count) {
   if (static_cast<int>(threadIdx.x) < count) out[threadIdx.x] = ptx::to_tf32(values[threadIdx.x]);
+}
+
+/// The words that load_a and load_b name for tf32, found by filling a tile with the numbers of its words.
+template <bool columns>
+__global__ void tf32_words_kernel(int step, uint32_t* out) {
+  constexpr int extent = 64;
+  using Tile = kernels::mma::OperandTile<float, kernels::mma::Major::extent, extent>;
+  RANVIER_SHARED(uint4, tile, [Tile::bytes / 16]);
+  // multiples of 2^13, which tf32 keeps: the number of a word is read off its value
+  for (unsigned word = threadIdx.x; word < Tile::bytes / 4; word += lanes)
+    reinterpret_cast<uint32_t*>(tile)[word] = word << 13;
+  __syncwarp();
+  uint32_t r[4];
+  if constexpr (columns)
+    kernels::mma::load_b<float, kernels::mma::Major::extent, extent>(r, reinterpret_cast<const unsigned char*>(tile), 0,
+                                                                     step);
+  else
+    kernels::mma::load_a<float, kernels::mma::Major::extent, extent>(r, reinterpret_cast<const unsigned char*>(tile), 0,
+                                                                     step);
+  for (int i = 0; i < 4; ++i) out[i * lanes + static_cast<int>(threadIdx.x)] = r[i] >> 13;
 }
 
 __global__ void cp_async_kernel(const uint8_t* source, int bytes, int valid, uint8_t* out) {
@@ -122,6 +143,15 @@ std::vector<uint32_t> probe_to_tf32(const std::vector<float>& values) {
   const DeviceArray<uint32_t> out(values.size());
   kernels::launch(to_tf32_kernel, {1, 64}, from.data(), out.data(), static_cast<int>(values.size()));
   return out.values();
+}
+
+std::vector<std::array<uint32_t, 32>> probe_tf32_words(bool columns, int step) {
+  const DeviceArray<uint32_t> out(4 * lanes);
+  kernels::launch(columns ? tf32_words_kernel<true> : tf32_words_kernel<false>, {1, lanes}, step, out.data());
+  const std::vector<uint32_t> words = out.values();
+  std::vector<std::array<uint32_t, 32>> loads(4);
+  for (size_t i = 0; i < words.size(); ++i) loads[i / lanes][i % lanes] = words[i];
+  return loads;
 }
 
 std::vector<uint8_t> probe_cp_async(const std::vector<uint8_t>& source, int bytes, int valid) {

@@ -2,6 +2,7 @@
 // on a GPU, so that a layout misread in one of them shows.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -152,6 +153,18 @@ TEST_F(Ptx, ToTf32RoundsToNearestTiesAway) {
     for (size_t i = 0; i < cases.size(); ++i) EXPECT_EQ(got[i], cases[i].second) << std::hex << cases[i].first;
     EXPECT_TRUE(std::isnan(from(got.back())));
   });
+}
+
+// The 32 lanes of a load are served at once where they ask for words of 32 different banks.
+TEST_F(Ptx, Tf32TilesAreReadWithoutBankConflicts) {
+  for (const bool columns : {false, true})
+    for (const int step : {0, 1})
+      for (const std::array<uint32_t, 32>& load : probe_tf32_words(columns, step)) {
+        std::array<int, 32> asked{};
+        for (const uint32_t word : load) ++asked[word % 32];
+        for (size_t bank = 0; bank < 32; ++bank)
+          EXPECT_EQ(asked[bank], 1) << (columns ? "b" : "a") << ", step " << step << ", bank " << bank;
+      }
 }
 
 TEST_F(Ptx, CpAsyncCopiesAndFillsWithZeros) {

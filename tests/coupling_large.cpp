@@ -1,0 +1,87 @@
+// Sums over many pairs against direct f64 sums on the same rounded operands: every unit up to 4,096, 64 of them beyond.
+// (65,536 units: `ranvier bench coupling`.)
+#include <numeric>
+
+#include "tests/case.h"
+#include "tests/support/direct_pairs.h"
+
+namespace ranvier::test {
+namespace {
+
+const std::vector<CouplingLaw> laws = {
+    {}, {CouplingLaw::gaussian, 0.7, 1, 0, 0.1}, {CouplingLaw::screened_power, 0.4, 2, 2.5, 0.02}};
+
+/// sqrt(sum (a - b)^2 / sum b^2).
+double relative_l2(const std::vector<double>& a, const std::vector<double>& b) {
+  double difference = 0, size = 0;
+  for (size_t k = 0; k < a.size(); ++k) difference += (a[k] - b[k]) * (a[k] - b[k]), size += b[k] * b[k];
+  return std::sqrt(difference / size);
+}
+
+/// y, dx and dp of one program in a type, at the rows, beside the direct sums on equal operands.
+void check_pairs(Device device, DType dtype, const CouplingLaw& law, int64_t batch, int64_t n,
+                 const std::vector<int64_t>& rows, double tolerance) {
+  constexpr int64_t axes = 2;
+  const DType place = is_half(dtype) ? DType::f32 : dtype;
+  State state(device);
+  Graph graph(state);
+  const Tensor x = input(graph, "x", {dtype, {batch, n}}), g = input(graph, "g", {dtype, {batch, n}}),
+               p = input(graph, "p", {place, {n, axes}});
+  const Tensor y = pair_apply(x, p, law);
+  const Tensor wrt[] = {x, p};
+  std::vector<Tensor> outputs = {y};
+  for (const Tensor& d : grad(sum(cast(y, place) * cast(g, place)), wrt)) outputs.push_back(d);
+  Program program = compile(graph, outputs, {.device = device});
+  const Operand values{{batch, n}}, places{{n, axes}, {-1.5, 1.5}};
+  const std::vector<double> xs = draw(values, 1, dtype), gs = draw(values, 2, dtype), ps = draw(places, 3, place);
+  set(program, "x", dtype, xs), set(program, "g", dtype, gs), set(program, "p", place, ps);
+  program.run();
+  const DirectPairs want = direct_pairs(law, batch, n, axes, xs, gs, ps, rows);
+  const auto chosen = [&](size_t output, int64_t width, bool by_row) {
+    const std::vector<double> all = get(program, output);
+    std::vector<double> found;
+    for (int64_t i : rows)
+      for (int64_t k = 0; k < width; ++k) found.push_back(by_row ? all[i * width + k] : all[k * n + i]);
+    return found;
+  };
+  const std::string what =
+      fmt::format("{} units, batch {}, kind {} power {}, {}", n, batch, law.kind, law.power, name_of(dtype));
+  const double errors[] = {relative_l2(chosen(0, batch, false), want.y), relative_l2(chosen(1, batch, false), want.dx),
+                           relative_l2(chosen(2, axes, true), want.dp)};
+  for (double error : errors)
+    EXPECT_TRUE(error <= tolerance) << what << ": " << fmt::format("{}", fmt::join(errors, " "));
+}
+
+std::vector<int64_t> every(int64_t n) {
+  std::vector<int64_t> rows(static_cast<size_t>(n));
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
+TEST(CouplingLarge, EveryUnitUpTo4096) {
+  if (checks_cuda_only()) return;
+  for (const CouplingLaw& law : laws) check_pairs(Device::cpu(), DType::f32, law, 3, 1100, every(1100), 1e-5);
+  check_pairs(Device::cpu(), DType::f32, laws[0], 1, 4096, every(4096), 1e-5);
+  check_pairs(Device::cpu(), DType::f32, laws[0], 9, 4096, every(4096), 1e-5);
+  check_pairs(Device::cpu(), DType::f64, laws[0], 2, 1500, every(1500), 1e-10);
+}
+
+TEST(CouplingLarge, SixtyFourOf8192) {
+  if (checks_cuda_only()) return;
+  std::vector<int64_t> rows;
+  for (int64_t k = 0; k < 64; ++k) rows.push_back((k * 7919 + 13) % 8192);
+  check_pairs(Device::cpu(), DType::f32, laws[0], 1, 8192, rows, 1e-5);
+}
+
+/// bf16 operands, on tensor cores from nine rows on, and f32 on the device.
+TEST(CouplingLarge, OnCuda) {
+  if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device";
+  for (const CouplingLaw& law : laws)
+    for (auto [batch, n] : {std::pair<int64_t, int64_t>{1, 300}, {20, 270}}) {
+      check_pairs(Device::cuda(), DType::bf16, law, batch, n, every(n), 4e-3);
+      check_pairs(Device::cuda(), DType::f32, law, batch, n, every(n), 1e-5);
+    }
+}
+
+}  // namespace
+}  // namespace ranvier::test
