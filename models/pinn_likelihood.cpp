@@ -117,7 +117,7 @@ bool Likelihood::solve(Piece& piece, std::vector<double>& shared) {
 }
 
 /// Moves every piece to the parameters `at`, starting from the tangent at the accepted ones.
-bool Likelihood::follow(const std::vector<double>& at, State& state) {
+bool Likelihood::follow(const std::vector<double>& at, Solved& state) {
   std::vector<double> change(at);
   for (size_t k = 0; k < at.size(); ++k) change[k] -= accepted_.shared[k];
   const auto move = [&](const std::vector<double>& slopes, std::vector<double>& values) {
@@ -140,7 +140,7 @@ bool Likelihood::follow(const std::vector<double>& at, State& state) {
 }
 
 /// Slopes of a piece's network and of what follows from it; the samples' rows of the Jacobian go to `rows`.
-bool Likelihood::differentiate(State& state, size_t index, std::vector<double>* rows) {
+bool Likelihood::differentiate(Solved& state, size_t index, std::vector<double>* rows) {
   const Piece& piece = state.pieces[index];
   const int64_t own = program_.parameters(), wide = program_.width(), all = parameters_;
   const int64_t end = piece.spike ? piece.source[end_] : -1, unknowns = own + (end >= 0);
@@ -190,7 +190,7 @@ bool Likelihood::differentiate(State& state, size_t index, std::vector<double>* 
 }
 
 void Likelihood::residuals(std::span<const double> at, std::span<double> r, std::span<double> jacobian) {
-  State state = accepted_;
+  Solved state = accepted_;
   std::ranges::fill(r, std::numeric_limits<double>::infinity());
   if (!follow({at.begin(), at.end()}, state)) return;
   size_t next = 0;

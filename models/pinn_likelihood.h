@@ -32,22 +32,22 @@ class Likelihood {
 
  private:
   /// A piece's solution and how it moves with the parameters.
-  struct State {
+  struct Solved {
     std::vector<Piece> pieces;
     std::vector<double> shared;
     std::vector<double> slopes;              ///< of the shared unknowns, (shared, parameters)
     std::vector<std::vector<double>> theta;  ///< of the networks, (network, parameters) each
   };
-  bool follow(const std::vector<double>& at, State& state);
+  bool follow(const std::vector<double>& at, Solved& state);
   bool solve(Piece& piece, std::vector<double>& shared);
-  bool differentiate(State& state, size_t index, std::vector<double>* rows);
+  bool differentiate(Solved& state, size_t index, std::vector<double>* rows);
   void residuals(std::span<const double> at, std::span<double> r, std::span<double> jacobian);
 
   PieceProgram& program_;
   int64_t parameters_, samples_ = 0;
   double worst_ = 0;
   std::mt19937_64 random_{0};
-  State accepted_;
+  Solved accepted_;
 };
 
 }  // namespace ranvier::pinn
