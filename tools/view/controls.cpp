@@ -118,7 +118,7 @@ void add_population(std::vector<Control>& list) {
   list.push_back(number("population.input", "Input", "of the form of 2003", {-10, 30}, 6, "Current into every neuron"));
   list.push_back(number("population.synapses", "Synapses", "x", {0, 10}, 0, "Scales every synapse"));
   list.push_back(number("population.inhibition", "Inhibition", "x", {0, 6}, 1, "Inhibitory synapses over excitatory"));
-  list.push_back(number("population.ephaptic", "Ephaptic coupling", "current a uV", {0, 0.5}, 0,
+  list.push_back(number("population.ephaptic", "Ephaptic coupling", "current a uV", {0, 1}, 0,
                         "How much current the field of the neighbours' spikes drives into a neuron"));
   list.push_back(number("population.window", "Window", "ms", {100, 5000}, 1000, "How much time the raster shows"));
 }

@@ -78,10 +78,10 @@ const std::vector<Regime>& regimes() {
       {.name = "waves",
        .words =
            "No synapses: a spike reaches its neighbours on the sheet through the field alone, and waves run over it",
-       .neurons = 1600,
-       .input = 3.4,
-       .noise = 3,
-       .kappa = 0.2,
+       .neurons = 2500,
+       .input = 2.5,
+       .noise = 2,
+       .kappa = 0.6,
        .alike = true},
   };
   return list;

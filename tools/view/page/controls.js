@@ -85,6 +85,12 @@
 
   const group = (title, ...content) => element("fieldset", {}, element("legend", {}, title), ...content);
 
+  // A slider follows the program again once its command is answered: the value may have been refused or held.
+  link.onAnswer.push((answer, asked) => {
+    const state = asked.name && link.states[asked.name.split(".")[0]];
+    if (state && made.has(asked.name) && asked.name in state.values) made.get(asked.name).set(state.values[asked.name]);
+  });
+
   Ranvier.controls = {
     numberControl, choiceControl, transport, group,
     /// Takes over what the program says all values are.
