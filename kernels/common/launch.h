@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -34,22 +35,40 @@ inline void check_cuda(cudaError_t status, const char* what) {
   if (status != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
 }
 
+/// Whether a launch with that much dynamic shared memory has to ask for it. A block has 48 KiB without asking, and what
+/// the kernel declares itself counts towards them; as a launch does not know how much that is, it always asks.
+constexpr bool asks_for_shared(size_t dynamic_bytes) { return dynamic_bytes > 0; }
+
+#if defined(__CUDACC__)
+/// Throws std::runtime_error where a launch failed, naming the kernel (mangled), its grid, block and shared memory.
+inline void check_launch(cudaError_t status, const void* kernel, const LaunchConfig& config) {
+  if (status == cudaSuccess) return;
+  const char* name = nullptr;
+  if (cudaFuncGetName(&name, kernel) != cudaSuccess || !name) name = "a kernel";
+  char place[160];
+  std::snprintf(place, sizeof place,
+                ", grid (%u, %u, %u), block (%u, %u, %u), %zu bytes of dynamic shared memory: ", config.grid.x,
+                config.grid.y, config.grid.z, config.block.x, config.block.y, config.block.z, config.shared);
+  throw std::runtime_error(std::string("launch of ").append(name).append(place).append(cudaGetErrorString(status)));
+}
+#endif
+
 /// Launches kernel(args...). An empty grid launches nothing. Errors of the launch itself throw; a kernel that fails
 /// while it runs is reported by the next synchronising call.
 template <class... Parameters, class... Args>
 void launch(void (*kernel)(Parameters...), const LaunchConfig& config, Args&&... args) {
   if (config.grid.x == 0 || config.grid.y == 0 || config.grid.z == 0) return;
 #if defined(__CUDACC__)
-  constexpr size_t without_asking = 48 * 1024;
-  if (config.shared > without_asking)
-    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(config.shared)),
-               "shared memory of a kernel");
+  if (asks_for_shared(config.shared))
+    check_launch(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                      cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(config.shared)),
+                 reinterpret_cast<const void*>(kernel), config);
   kernel<<<config.grid, config.block, config.shared, config.stream>>>(Parameters(std::forward<Args>(args))...);
-  check_cuda(cudaGetLastError(), "launch of a kernel");
+  check_launch(cudaGetLastError(), reinterpret_cast<const void*>(kernel), config);
 #else
-  emulator::launch(config.stream, config.grid, config.block, config.shared,
-                   [kernel, ... args = Parameters(args)] { kernel(args...); });
+  emulator::launch(
+      config.stream, config.grid, config.block, config.shared,
+      [kernel, ... args = Parameters(args)] { kernel(args...); }, asks_for_shared(config.shared));
 #endif
 }
 

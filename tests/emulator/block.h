@@ -75,6 +75,8 @@ void reset_barriers();
 void leave_barriers(const Thread& thread);
 void check_copies_done(const Thread& thread);
 void reset_shared(size_t dynamic_bytes);
+/// Of the launches to come: all the memory that a block can have, or what it has without asking.
+void limit_shared(bool asked);
 /// Fails where an array was written past its end.
 void check_shared_gaps();
 void reset_hopper();

@@ -45,9 +45,11 @@ struct Options {
 extern Options options;
 
 /// Runs every thread of the grid, block after block; throws Error. `body` is one thread's work.
-void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+/// Where the launch did not ask for it (`asked`), a block's shared memory of both kinds is at most 48 KiB.
+void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body, bool asked = true);
 /// The same in the order of a stream: recorded where the stream is being captured.
-void launch(cudaStream_t stream, dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> body);
+void launch(cudaStream_t stream, dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> body,
+            bool asked = true);
 
 /// Ends the launch with an Error; for use while a kernel's thread runs.
 [[noreturn]] void fail(const std::string& message);

@@ -63,9 +63,9 @@ cudaError_t allocate(void** p, size_t bytes) {
 
 namespace emulator {
 
-void launch(cudaStream_t stream, dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> body) {
+void launch(cudaStream_t stream, dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> body, bool asked) {
   const cudaError_t status =
-      enqueue(stream, [=, body = std::move(body)] { run_grid(grid, block, shared_bytes, body); });
+      enqueue(stream, [=, body = std::move(body)] { run_grid(grid, block, shared_bytes, body, asked); });
   if (status != cudaSuccess) throw Error(std::string("launch of a kernel: ") + cudaGetErrorString(status));
 }
 

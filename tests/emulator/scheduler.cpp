@@ -247,8 +247,9 @@ std::string whereabouts() {
   return text;
 }
 
-void run_grid(dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()>& body) {
+void run_grid(dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()>& body, bool asked) {
   check_limits(grid, size);
+  limit_shared(asked);
   kernel = &body;
   gridDim = grid;
   blockDim = size;

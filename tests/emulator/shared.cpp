@@ -12,7 +12,9 @@
 namespace emulator {
 namespace {
 
-constexpr size_t most_bytes = 227 * 1024;  // of a block on sm_90
+constexpr size_t asked_bytes = 227 * 1024;   // of a block on sm_90 at most
+constexpr size_t unasked_bytes = 48 * 1024;  // without asking, what the kernel declares included
+size_t most_bytes = asked_bytes;
 constexpr size_t gap = 64;
 constexpr unsigned char unset = 0xff;  // NaN in f32, f16 and bf16
 
@@ -46,6 +48,8 @@ unsigned char* allocate(const void* key, size_t bytes, size_t alignment, const c
 }
 
 }  // namespace
+
+void limit_shared(bool asked) { most_bytes = asked ? asked_bytes : unasked_bytes; }
 
 void reset_shared(size_t dynamic_bytes) {
   if (!arena) {

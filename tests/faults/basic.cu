@@ -1,4 +1,6 @@
 // Planted faults of barriers, bounds, alignment, initialisation and races, one kernel each.
+#include <core.h>
+
 #include "kernels/common/launch.h"
 #include "tests/device_array.h"
 #include "tests/faults/faults.h"
@@ -184,6 +186,24 @@ std::vector<float> run(bool faulty) {
   return result;
 }
 
+/// A word of its own beside 48 KiB of dynamic shared memory. On an H100 such a launch failed: invalid argument.
+__global__ void word_beside_dynamic_shared(const float* x, float* y) {
+  RANVIER_SHARED(float, word, [1]);
+  RANVIER_DYNAMIC_SHARED(bytes);
+  float* const copy = reinterpret_cast<float*>(bytes);
+  if (threadIdx.x == 0) word[0] = x[0];
+  copy[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  y[threadIdx.x] = copy[threadIdx.x] + word[0];
+}
+
+std::vector<float> run_without_asking(bool faulty) {
+  const DeviceArray<float> x(std::vector<float>(threads, 1.0f)), y(std::vector<float>(threads));
+  emulator::launch(
+      nullptr, dim3(1), dim3(threads), 48 * 1024, [&] { word_beside_dynamic_shared(x.data(), y.data()); }, !faulty);
+  return y.values();
+}
+
 #define RANVIER_FAULT(name, ...) #name, run < name < false>, name < true>, ##__VA_ARGS__>
 constexpr Seen unseen{Notice::no}, by_value{Notice::value};
 constexpr Seen error(const char* text) { return {Notice::error, text}; }
@@ -197,6 +217,9 @@ constexpr Fault faults[] = {
      death("use-after-poison"), error("access out of bounds: shared 'tile' byte 256 of 256")},
     {RANVIER_FAULT(past_dynamic_shared), error("byte 256 of 'dynamic shared memory' was written"),
      death("use-after-poison"), error("access out of bounds: shared 'dynamic shared memory' byte 256 of 256")},
+    {"shared_memory_not_asked_for", run_without_asking,
+     error("a block asks for more than 49152 bytes of shared memory"), error("a block asks for more than 49152 bytes"),
+     error("a block asks for more than 49152 bytes")},
     {RANVIER_FAULT(past_a_row), by_value, death("index 8 out of bounds"), error("uninitialised read of shared 'tile'")},
     {RANVIER_FAULT(past_device_memory), unseen, death("heap-buffer-overflow"), unseen},
     {RANVIER_FAULT(misaligned_vector), unseen, death("misaligned address"), error("misaligned access of 16 bytes")},
