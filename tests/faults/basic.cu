@@ -198,7 +198,7 @@ __global__ void word_beside_dynamic_shared(const float* x, float* y) {
 }
 
 std::vector<float> run_without_asking(bool faulty) {
-  const DeviceArray<float> x(std::vector<float>(threads, 1.0f)), y(std::vector<float>(threads));
+  const DeviceArray<float> x(std::vector<float>(threads, 1.0f)), y{std::vector<float>(threads)};
   emulator::launch(
       nullptr, dim3(1), dim3(threads), 48 * 1024, [&] { word_beside_dynamic_shared(x.data(), y.data()); }, !faulty);
   return y.values();
