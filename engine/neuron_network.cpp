@@ -44,6 +44,9 @@ void check_connections(const ProjectionSpec& p, int64_t sources, int64_t targets
     if (c.offset[s] > c.offset[s + 1]) fail("projection {}: the row of neuron {} ends before it begins", p.name, s);
     for (uint64_t i = c.offset[s] + 1; !c.delay.empty() && i < c.offset[s + 1]; ++i)
       if (c.delay[i] < c.delay[i - 1]) fail("projection {}: the row of neuron {} is not ordered by delay", p.name, s);
+    for (uint64_t i = c.offset[s] + 1; !c.target.empty() && i < c.offset[s + 1]; ++i)
+      if (c.target[i] < c.target[i - 1] && (c.delay.empty() || c.delay[i] == c.delay[i - 1]))
+        fail("projection {}: the row of neuron {} is not ordered by target in one delay", p.name, s);
   }
   for (size_t i = 0; i < c.weight.size(); ++i) {
     if (!std::isfinite(c.weight[i])) fail("projection {}: synapse {} has weight {}", p.name, i, c.weight[i]);
@@ -213,18 +216,14 @@ std::vector<float> Network::weights(int projection) const {
 std::string Network::bill() const {
   std::vector<Sizes> parts = sizes_of(implementation_->spec);
   for (const Path& path : implementation_->paths) {
-    const auto bytes = [](const auto& x) { return static_cast<double>(x.size() * sizeof(x[0])); };
-    const Connections& c = path.spec.connections;
-    const uint64_t count = c.offset.back();
-    const double all = bytes(path.fixed) + bytes(c.weight) + bytes(c.target) + bytes(c.delay) + bytes(path.change) +
-                       bytes(path.incoming_source) + bytes(path.incoming_synapse);
-    parts.push_back({path.spec.name, count, count ? all / static_cast<double>(count) : 0});
+    const uint64_t count = path.spec.connections.offset.back();
+    parts.push_back({path.spec.name, count, count ? path.bytes() / static_cast<double>(count) : 0});
   }
   return check_memory(parts, ~uint64_t{0});
 }
 
 std::string Network::Implementation::fingerprint() const {
-  std::string text = fmt::format("ranvier network 2; solver {} mode {} {} dt {} seed {}", name(spec.solver),
+  std::string text = fmt::format("ranvier network 3; solver {} mode {} {} dt {} seed {}", name(spec.solver),
                                  name(spec.mode), name(spec.precision), spec.dt, spec.seed);
   for (const auto& p : spec.populations) text += fmt::format("; {} {}", p.name, p.size);
   for (const auto& p : paths) text += fmt::format("; {} {}", p.spec.name, p.spec.connections.offset.back());

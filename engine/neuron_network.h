@@ -42,7 +42,7 @@ struct StdpRule {
   static StdpRule published_2006();
 };
 
-/// Synapses by source neuron; within a source by delay, then in the order in which they were made.
+/// Synapses by source neuron; within a source by delay, then by target.
 struct Connections {
   std::vector<uint64_t> offset;  ///< sources + 1
   std::vector<uint32_t> target;  ///< empty: every source reaches all targets in their order

@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "engine/neuron_network_device.h"
-#include "kernels/common/parallel.h"
 #include "kernels/common/philox.h"
+#include "kernels/common/team.h"
 #include "kernels/izhikevich/located.h"
 #include "kernels/izhikevich/published.h"
 #include "kernels/izhikevich/steps.h"
@@ -16,7 +16,7 @@ namespace {
 namespace iz = kernels::izhikevich;
 namespace sy = kernels::synapse;
 
-constexpr int64_t shard_size = 16384;  // neurons that one thread steps
+constexpr int64_t least_share = 2048;  // neurons that a thread of its own is worth
 
 sy::Method method_of(Solver solver) {
   switch (solver) {
@@ -86,9 +86,23 @@ template <class T>
 struct Receiver {
   SynapseModel model;
   double largest = 0;  ///< |weight|
-  std::vector<int64_t> arrived, scratch;
+  std::vector<int64_t> arrived;
   std::vector<T> decaying, rising;
 };
+
+/// What one thread stepped.
+struct Shard {
+  int64_t begin = 0;
+  sy::Outcome outcome;
+};
+
+/// The neurons of n that belong to one of `threads`: whole tiles of noise and whole lines of memory.
+Range range_of(int64_t n, int thread, int threads) {
+  const auto cut = [&](int64_t k) {
+    return k == threads ? n : n * k / threads / (2 * kernels::cpu::normal_tile) * (2 * kernels::cpu::normal_tile);
+  };
+  return {cut(thread), cut(thread + 1)};
+}
 
 /// A population.
 template <class T>
@@ -104,9 +118,10 @@ struct Cells {
   sy::Tick<T> tick;
   std::unique_ptr<sy::Spike[]> room;
   std::vector<sy::Spike> spikes;
-  std::vector<sy::Outcome> outcomes;
+  std::vector<Shard> shards;  ///< one a thread
   const Process* process = nullptr;
   int64_t noise_steps = 1;
+  uint64_t noise_stream = 0;
   double current_now = std::nan("");
   int kick = -1;  ///< its receiver
 };
@@ -136,14 +151,17 @@ class Running final : public Network::Implementation {
   int receiver(Cells<T>& c, const SynapseModel& model, double largest, bool shared);
   void finish_receivers(Cells<T>& c);
   void make_device();
-  void step(std::vector<NetworkSpike>* spikes);
+  void run_stretch(int64_t steps, std::vector<NetworkSpike>* spikes);
+  void begin_step();
+  void share(int thread, int threads);
+  void end_step(std::vector<NetworkSpike>* spikes);
   void run_on_device(int64_t steps, std::vector<NetworkSpike>* spikes);
   bool stimulate(Cells<T>& c);
-  void make_noise(Cells<T>& c);
+  void make_noise(Cells<T>& c, Range own);
   void kick();
   void start_field();
   void feel();
-  void advance(Cells<T>& c);
+  void gather(Cells<T>& c);
   [[noreturn]] void fail_neuron(const Cells<T>& c, int64_t neuron, bool runaway) const;
   void send(int p, std::vector<NetworkSpike>* spikes);
 
@@ -233,6 +251,7 @@ void Running<T>::make_cells(Cells<T>& c, const PopulationSpec& from) {
     c.process = &process;
     c.noise_steps = std::max<int64_t>(1, std::llround(process.interval / spec.dt));
     c.noise.assign(padded, 0);
+    c.noise_stream = kernels::philox::stream_hash(process.stream + "/" + c.spec.name);
   }
   sy::Tick<T>& t = c.tick;
   t.n = n, t.v = c.v.data(), t.u = c.u.data();
@@ -242,7 +261,6 @@ void Running<T>::make_cells(Cells<T>& c, const PopulationSpec& from) {
   t.base = column(c.base);
   t.noise = c.process ? c.noise.data() : nullptr;
   c.room.reset(new sy::Spike[static_cast<size_t>(n) * sy::most_spikes(stepping_.resets)]);
-  c.outcomes.resize(static_cast<size_t>((n + shard_size - 1) / shard_size));
 }
 
 template <class T>
@@ -310,12 +328,12 @@ bool Running<T>::stimulate(Cells<T>& c) {
 }
 
 template <class T>
-void Running<T>::make_noise(Cells<T>& c) {
+void Running<T>::make_noise(Cells<T>& c, Range own) {
   if (!c.process || n % c.noise_steps != 0) return;
   const int64_t rng[2] = {static_cast<int64_t>(spec.seed), n / c.noise_steps};
-  const uint64_t stream = kernels::philox::stream_hash(c.process->stream + "/" + c.spec.name);
-  kernels::cpu::fill_normal(c.spec.size, static_cast<float>(c.process->mean), static_cast<float>(c.process->deviation),
-                            stream, rng, c.noise.data());
+  kernels::cpu::fill_normal_from(own.begin, own.end - own.begin, static_cast<float>(c.process->mean),
+                                 static_cast<float>(c.process->deviation), c.noise_stream, rng,
+                                 c.noise.data() + own.begin);
 }
 
 template <class T>
@@ -368,20 +386,14 @@ void Running<T>::feel() {
   }
 }
 
+/// The spikes of the step, by neuron.
 template <class T>
-void Running<T>::advance(Cells<T>& c) {
-  const auto shards = static_cast<int64_t>(c.outcomes.size());
-  const int64_t most = sy::most_spikes(stepping_.resets);
-  kernels::parallel_for(shards, [&](int64_t shard) {
-    const int64_t begin = shard * shard_size, end = std::min(c.spec.size, begin + shard_size);
-    c.outcomes[shard] = sy::cpu::tick(stepping_, c.tick, begin, end, c.room.get() + begin * most);
-  });
+void Running<T>::gather(Cells<T>& c) {
   c.spikes.clear();
-  for (int64_t shard = 0; shard < shards; ++shard) {
-    const sy::Outcome& o = c.outcomes[shard];
-    const sy::Spike* first = c.room.get() + shard * shard_size * most;
-    c.spikes.insert(c.spikes.end(), first, first + o.spikes);
-    if (o.failed >= 0) fail_neuron(c, o.failed, o.runaway);
+  for (const Shard& shard : c.shards) {
+    const sy::Spike* first = c.room.get() + shard.begin * sy::most_spikes(stepping_.resets);
+    c.spikes.insert(c.spikes.end(), first, first + shard.outcome.spikes);
+    if (shard.outcome.failed >= 0) fail_neuron(c, shard.outcome.failed, shard.outcome.runaway);
   }
 }
 
@@ -410,22 +422,56 @@ void Running<T>::send(int p, std::vector<NetworkSpike>* out) {
   }
 }
 
+/// What one thread does before the rest of the step.
 template <class T>
-void Running<T>::step(std::vector<NetworkSpike>* out) {
+void Running<T>::begin_step() {
+  kick();
+  for (auto& c : cells_) stimulate(c);
+}
+
+/// A thread's part of a step: nobody else writes to the neurons that are its own, nor to what arrives at them.
+template <class T>
+void Running<T>::share(int thread, int threads) {
   for (Path& path : paths) {
     Cells<T>& c = cells_[path.spec.target];
-    Receiver<T>& r = *c.receivers[path.receptor];
-    deliveries += path.deliver(n, c.spec.size, r.arrived, r.scratch);
+    path.deliver(n, range_of(c.spec.size, thread, threads), c.receivers[path.receptor]->arrived.data());
   }
-  kick();
-  feel();
-  for (auto& c : cells_) stimulate(c), make_noise(c), advance(c);
+  for (auto& c : cells_) {
+    const Range own = range_of(c.spec.size, thread, threads);
+    make_noise(c, own);
+    sy::Spike* room = c.room.get() + own.begin * sy::most_spikes(stepping_.resets);
+    c.shards[static_cast<size_t>(thread)] = {own.begin, sy::cpu::tick(stepping_, c.tick, own.begin, own.end, room)};
+  }
+}
+
+template <class T>
+void Running<T>::end_step(std::vector<NetworkSpike>* out) {
+  for (Path& path : paths) deliveries += path.go_on(n);
+  for (auto& c : cells_) gather(c);
   for (int p = 0; p < static_cast<int>(cells_.size()); ++p) send(p, out);
-  if (field) field->advance();
   for (Path& path : paths)
     if (path.spec.stdp)
       path.learn(n, printed(spec.mode) ? 0 : 1, cells_[path.spec.source].spikes, cells_[path.spec.target].spikes);
   ++n;
+}
+
+/// Steps in which nothing comes from outside.
+template <class T>
+void Running<T>::run_stretch(int64_t steps, std::vector<NetworkSpike>* out) {
+  if (steps == 0) return;
+  kernels::Team team(all_ / least_share);
+  for (auto& c : cells_) c.shards.assign(static_cast<size_t>(team.size()), {});
+  begin_step();
+  team.run([&](int thread) {
+    for (int64_t left = steps; left > 0; --left) {
+      share(thread, team.size());
+      const bool good = team.one(thread, [&] {
+        end_step(out);
+        if (left > 1) begin_step();
+      });
+      if (!good) return;
+    }
+  });
 }
 
 /// Batches of steps under one stimulus.
@@ -450,7 +496,15 @@ void Running<T>::run_on_device(int64_t steps, std::vector<NetworkSpike>* out) {
 template <class T>
 void Running<T>::run(int64_t steps, std::vector<NetworkSpike>* out) {
   if (device_) return run_on_device(steps, out);
-  for (int64_t i = 0; i < steps; ++i) step(out);
+  if (!field) {
+    feel();
+    return run_stretch(steps, out);
+  }
+  for (int64_t i = 0; i < steps; ++i) {
+    feel();
+    run_stretch(1, out);
+    field->advance();
+  }
 }
 
 template <class T>
