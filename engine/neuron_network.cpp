@@ -44,9 +44,6 @@ void check_connections(const ProjectionSpec& p, int64_t sources, int64_t targets
     if (c.offset[s] > c.offset[s + 1]) fail("projection {}: the row of neuron {} ends before it begins", p.name, s);
     for (uint64_t i = c.offset[s] + 1; !c.delay.empty() && i < c.offset[s + 1]; ++i)
       if (c.delay[i] < c.delay[i - 1]) fail("projection {}: the row of neuron {} is not ordered by delay", p.name, s);
-    for (uint64_t i = c.offset[s] + 1; !c.target.empty() && i < c.offset[s + 1]; ++i)
-      if (c.target[i] < c.target[i - 1] && (c.delay.empty() || c.delay[i] == c.delay[i - 1]))
-        fail("projection {}: the row of neuron {} is not ordered by target in one delay", p.name, s);
   }
   for (size_t i = 0; i < c.weight.size(); ++i) {
     if (!std::isfinite(c.weight[i])) fail("projection {}: synapse {} has weight {}", p.name, i, c.weight[i]);

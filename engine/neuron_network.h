@@ -42,7 +42,7 @@ struct StdpRule {
   static StdpRule published_2006();
 };
 
-/// Synapses by source neuron; within a source by delay, then by target.
+/// Synapses by source neuron, within a source by delay; a network sorts those of one delay by target.
 struct Connections {
   std::vector<uint64_t> offset;  ///< sources + 1
   std::vector<uint32_t> target;  ///< empty: every source reaches all targets in their order
@@ -117,7 +117,7 @@ class Network {
   double field(int population, int64_t neuron) const;
   /// State of a receptor: what decays (0: pulse). Receptors of a population in the order of the projections.
   double receptor_state(int population, int receptor, int64_t neuron) const;
-  /// Weights of a projection now, in the order of its connections.
+  /// Weights of a projection now, in the order of its connections, sorted as there.
   std::vector<float> weights(int projection) const;
   std::string bill() const;
 

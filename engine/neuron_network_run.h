@@ -103,6 +103,7 @@ struct Path {
     uint64_t next;  ///< group
   };
   void make_groups(int64_t sources);
+  void sort_targets();
   void make_compact();
   void make_plastic(int64_t sources, const NetworkSpec& network);
   Stretch stretch_of(const Arrival& a) const;

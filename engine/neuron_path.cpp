@@ -1,6 +1,7 @@
 // Projections at work: spikes on their way, delivery, and plasticity.
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "engine/neuron_network_run.h"
 
@@ -47,11 +48,34 @@ void Path::make_groups(int64_t sources) {
   groups.shrink_to_fit();
 }
 
+/// Targets of one delay in rising order, so that those of a range of neurons are neighbours.
+void Path::sort_targets() {
+  auto& c = spec.connections;
+  std::vector<std::pair<uint32_t, float>> list;
+  const auto target = [&](uint64_t i) { return c.target.begin() + static_cast<std::ptrdiff_t>(i); };
+  for (size_t s = 0; s + 1 < first_group.size(); ++s) {
+    Arrival a;
+    if (!arrival(static_cast<uint32_t>(s), unchanged, 0, a)) continue;
+    while (a.group < first_group[s + 1]) {
+      const Stretch stretch = stretch_of(a);
+      const uint64_t end = a.begin + static_cast<uint64_t>(stretch.count);
+      if (!std::is_sorted(target(a.begin), target(end))) {
+        list.clear();
+        for (uint64_t i = a.begin; i < end; ++i) list.push_back({c.target[i], c.weight[i]});
+        std::stable_sort(list.begin(), list.end(), [](const auto& x, const auto& y) { return x.first < y.first; });
+        for (uint64_t i = a.begin; i < end; ++i) std::tie(c.target[i], c.weight[i]) = list[i - a.begin];
+      }
+      a.begin = end, a.group = stretch.next;
+    }
+  }
+}
+
 void Path::prepare(int64_t sources, int64_t targets, const NetworkSpec& network, double receptor_unit) {
   auto& c = spec.connections;
   unit = receptor_unit, targets_ = targets;
   dense = c.target.empty() && c.count() > 0;
   make_groups(sources);
+  if (!c.target.empty()) sort_targets();
   int64_t longest = c.same_delay;
   for (const Group& g : groups) longest = std::max<int64_t>(longest, g.delay);
   due.resize(static_cast<size_t>(longest) + 2);
@@ -169,8 +193,12 @@ void Path::deliver(int64_t n, Range range, int64_t* sums) {
   if (!near_.empty()) return deliver_listed(list, near_.data(), range, sums);
   if (!far_.empty()) return deliver_listed(list, far_.data(), range, sums);
   if (!dense) return deliver_listed(list, spec.connections.target.data(), range, sums);
-  for (const Arrival& a : list)
-    sy::cpu::deliver_row(range.end - range.begin, fixed.data() + a.begin + range.begin, a.factor, sums + range.begin);
+  for (const Arrival& a : list) {
+    const auto row = static_cast<int64_t>(spec.connections.offset[a.source]);
+    const int64_t first = std::max(range.begin, static_cast<int64_t>(a.begin) - row);
+    const int64_t last = std::min(range.end, static_cast<int64_t>(a.begin) - row + stretch_of(a).count);
+    if (first < last) sy::cpu::deliver_row(last - first, fixed.data() + row + first, a.factor, sums + first);
+  }
 }
 
 int64_t Path::go_on(int64_t n) {
