@@ -68,7 +68,7 @@ struct Kick {
 };
 
 /// A network at its start. Solver, mode, precision, dt and seed are the network's; those of the populations count not.
-/// Populations take stimulus, current_each and processes of the kind noise.
+/// Populations take stimulus, current_each and processes, all held from a step's start to its end.
 struct NetworkSpec {
   Solver solver = Solver::rk4;
   Mode mode = Mode::accurate;
@@ -113,6 +113,8 @@ class Network {
   int64_t deliveries() const;
   double v(int population, int64_t neuron) const;
   double u(int population, int64_t neuron) const;
+  /// Means over a population, summed in the order of neurons.
+  std::pair<double, double> mean_state(int population) const;
   /// Potential of the field at a neuron now, uV; 0 where it is in none.
   double field(int population, int64_t neuron) const;
   /// State of a receptor: what decays (0: pulse). Receptors of a population in the order of the projections.

@@ -40,7 +40,7 @@ std::vector<Sizes> device_sizes(const NetworkSpec& s) {
         receptors.push_back(path.synapse);
     double bytes = 2 * element + (cells.processes.empty() ? 0 : 4) + (s.kick ? 8 : 0);
     if (!cells.each.empty()) bytes += 11 * element;
-    if (!cells.each.empty() || !cells.current_each.empty()) bytes += element;
+    if (!cells.each.empty() || !cells.current_each.empty() || !cells.processes.empty()) bytes += element;
     for (const SynapseModel& r : receptors) bytes += 8 + element * sy::states(r.kind);
     parts.push_back({cells.name, static_cast<uint64_t>(cells.size), bytes});
     parts.push_back({"spikes of " + cells.name, ring_places(static_cast<uint64_t>(cells.size) * spikes), 16});
@@ -526,6 +526,15 @@ typename NetworkOnDevice<T>::Ran NetworkOnDevice<T>::run(int64_t n, int64_t step
 }
 
 template <class T>
+T NetworkOnDevice<T>::value(int population, int64_t neuron, bool of_u) const {
+  const Implementation& own = *implementation_;
+  const auto p = static_cast<size_t>(population);
+  const sy::Tick<T>&here = *own.host[p].tick, &there = own.cells[p].tick;
+  T x = (of_u ? here.u : here.v)[neuron];
+  if (own.cells_newer) copy_to_host(own.device, &x, (of_u ? there.u : there.v) + neuron, sizeof x);
+  return x;
+}
+template <class T>
 void NetworkOnDevice<T>::fetch_cells() {
   implementation_->fetch_cells();
 }
@@ -557,6 +566,10 @@ template <class T>
 NetworkOnDevice<T>::~NetworkOnDevice() = default;
 template <class T>
 typename NetworkOnDevice<T>::Ran NetworkOnDevice<T>::run(int64_t, int64_t, std::vector<NetworkSpike>*) {
+  return {};
+}
+template <class T>
+T NetworkOnDevice<T>::value(int, int64_t, bool) const {
   return {};
 }
 template <class T>

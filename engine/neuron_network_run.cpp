@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "engine/neuron_network_device.h"
+#include "engine/population_input.h"
 #include "kernels/common/philox.h"
 #include "kernels/common/team.h"
 #include "kernels/izhikevich/located.h"
@@ -118,12 +119,15 @@ struct Cells {
   sy::Tick<T> tick;
   std::unique_ptr<sy::Spike[]> room;
   std::vector<sy::Spike> spikes;
-  std::vector<Shard> shards;  ///< one a thread
-  const Process* process = nullptr;
+  std::vector<Shard> shards;               ///< one a thread
+  const Process* process = nullptr;        ///< the first noise, drawn where it is needed
+  std::unique_ptr<PopulationSpec> driven;  ///< with the other processes, which change the constant current now and then
+  std::unique_ptr<ExternalCurrent> processes;
   int64_t noise_steps = 1;
   uint64_t noise_stream = 0;
   double current_now = std::nan("");
-  int kick = -1;  ///< its receiver
+  std::vector<double> own_current;  ///< scratch
+  int kick = -1;                    ///< its receiver
 };
 
 template <class T>
@@ -135,7 +139,7 @@ class Running final : public Network::Implementation {
     if (device_) device_->fetch_cells(), device_->fetch_paths(n);
   }
   double potential(int p, int64_t i, bool recovery) const override {
-    if (device_) device_->fetch_cells();
+    if (device_) return static_cast<double>(device_->value(p, i, recovery));
     return static_cast<double>((recovery ? cells_[p].u : cells_[p].v)[i]);
   }
   double receptor_state(int p, int r, int64_t i) const override {
@@ -148,6 +152,7 @@ class Running final : public Network::Implementation {
 
  private:
   void make_cells(Cells<T>& c, const PopulationSpec& spec);
+  void make_processes(Cells<T>& c);
   int receiver(Cells<T>& c, const SynapseModel& model, double largest, bool shared);
   void finish_receivers(Cells<T>& c);
   void make_device();
@@ -156,6 +161,7 @@ class Running final : public Network::Implementation {
   void share(int thread, int threads);
   void end_step(std::vector<NetworkSpike>* spikes);
   void run_on_device(int64_t steps, std::vector<NetworkSpike>* spikes);
+  double shared_current(const Cells<T>& c, int64_t step) const;
   bool stimulate(Cells<T>& c);
   void make_noise(Cells<T>& c, Range own);
   void kick();
@@ -244,15 +250,9 @@ void Running<T>::make_cells(Cells<T>& c, const PopulationSpec& from) {
   }
   if (!from.current_each.empty() && static_cast<int64_t>(from.current_each.size()) != n)
     fail("population {}: {} values of current for {} neurons", from.name, from.current_each.size(), n);
-  c.base.assign(distinct == 1 && from.current_each.empty() ? 1 : padded, T(0));
-  for (const Process& process : c.spec.processes) {
-    if (process.kind != Process::Kind::noise || c.process)
-      fail("population {}: in a network the random current is one noise", from.name);
-    c.process = &process;
-    c.noise_steps = std::max<int64_t>(1, std::llround(process.interval / spec.dt));
-    c.noise.assign(padded, 0);
-    c.noise_stream = kernels::philox::stream_hash(process.stream + "/" + c.spec.name);
-  }
+  make_processes(c);
+  const bool alike = distinct == 1 && from.current_each.empty() && !(c.processes && c.processes->differs());
+  c.base.assign(alike ? 1 : padded, T(0));
   sy::Tick<T>& t = c.tick;
   t.n = n, t.v = c.v.data(), t.u = c.u.data();
   const auto column = [](const std::vector<T>& x) { return sy::Column<T>{x.data(), x.size() > 1}; };
@@ -261,6 +261,28 @@ void Running<T>::make_cells(Cells<T>& c, const PopulationSpec& from) {
   t.base = column(c.base);
   t.noise = c.process ? c.noise.data() : nullptr;
   c.room.reset(new sy::Spike[static_cast<size_t>(n) * sy::most_spikes(stepping_.resets)]);
+}
+
+template <class T>
+void Running<T>::make_processes(Cells<T>& c) {
+  PopulationSpec others;
+  for (const Process& process : c.spec.processes) {
+    if (process.kind != Process::Kind::noise || c.process) {
+      others.processes.push_back(process);
+      others.processes.back().stream += "/" + c.spec.name;
+      continue;
+    }
+    c.process = &process;
+    c.noise_steps = std::max<int64_t>(1, std::llround(process.interval / spec.dt));
+    c.noise.assign(static_cast<size_t>(c.padded), 0);
+    c.noise_stream = kernels::philox::stream_hash(process.stream + "/" + c.spec.name);
+  }
+  if (others.processes.empty()) return;
+  others.name = "population " + c.spec.name, others.size = c.spec.size, others.dt = spec.dt, others.seed = spec.seed;
+  others.mode = Mode::published;  // what holds at a step's start holds through it
+  validate(others);
+  c.driven = std::make_unique<PopulationSpec>(std::move(others));
+  c.processes = std::make_unique<ExternalCurrent>(*c.driven);
 }
 
 template <class T>
@@ -312,15 +334,25 @@ void Running<T>::finish_receivers(Cells<T>& c) {
   c.tick.receptors = c.arrays.data(), c.tick.receptor_count = static_cast<int>(c.arrays.size());
 }
 
-/// The stimulus of the step; true where it is another than before.
+/// What all neurons get in a step.
+template <class T>
+double Running<T>::shared_current(const Cells<T>& c, int64_t step) const {
+  const double t = static_cast<double>(step) * spec.dt;
+  return c.spec.current.at(t) + (c.processes ? c.processes->shared(t) : 0);
+}
+
+/// The constant current of the step; true where it is another than before.
 template <class T>
 bool Running<T>::stimulate(Cells<T>& c) {
-  const double current = c.spec.current.at(static_cast<double>(n) * spec.dt);
-  if (current == c.current_now) return false;
+  const bool drawn = c.processes && c.processes->move(static_cast<double>(n) * spec.dt);
+  const double current = shared_current(c, n);
+  if (current == c.current_now && !drawn) return false;
   c.current_now = current;
+  c.own_current.assign(c.base.size(), current);
+  if (c.base.size() > 1 && c.processes) c.processes->add(0, c.spec.size, c.own_current.data());
   for (size_t i = 0; i < c.base.size(); ++i) {
     if (static_cast<int64_t>(i) >= c.spec.size) break;
-    const double I = current + (c.spec.current_each.empty() ? 0 : c.spec.current_each[i]);
+    const double I = c.own_current[i] + (c.spec.current_each.empty() ? 0 : c.spec.current_each[i]);
     const size_t j = c.capacity.size() > 1 ? i : 0;
     c.base[i] = static_cast<T>(printed(spec.mode) ? I : (c.q0[j] + I) / c.capacity[j]);
   }
@@ -483,7 +515,8 @@ void Running<T>::run_on_device(int64_t steps, std::vector<NetworkSpike>* out) {
     for (size_t p = 0; p < cells_.size(); ++p)
       if (stimulate(cells_[p])) device_->base_changed(static_cast<int>(p));
     const auto held = [&](const Cells<T>& c) {
-      return c.spec.current.at(static_cast<double>(until) * spec.dt) == c.current_now;
+      if (c.processes && c.processes->held_steps(n, until - n + 1) <= until - n) return false;
+      return shared_current(c, until) == c.current_now;
     };
     while (until < end && until < n + 1024 && std::all_of(cells_.begin(), cells_.end(), held)) ++until;
     const auto ran = device_->run(n, until - n, out);
@@ -515,6 +548,9 @@ void Running<T>::state(StateArchive& archive) {
   for (auto& c : cells_) {
     archive.fixed(c.v), archive.fixed(c.u), archive.fixed(c.noise);
     for (auto& r : c.receivers) archive.fixed(r->decaying), archive.fixed(r->rising);
+    if (!c.processes) continue;
+    for (RunningProcess& r : c.processes->running()) archive.value(r.interval), archive.fixed(r.state);
+    if (archive.loading) c.current_now = std::nan("");
   }
   if (field) archive.fixed(field->state());
   for (Path& path : paths) path.state(archive);

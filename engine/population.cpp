@@ -147,6 +147,7 @@ int64_t Population::pieces() const { return implementation_->pieces; }
 double Population::v(int64_t neuron) const { return implementation_->value(neuron, false); }
 double Population::u(int64_t neuron) const { return implementation_->value(neuron, true); }
 std::pair<double, double> Population::mean_state() const {
+  implementation_->fetch();
   double v_sum = 0, u_sum = 0;
   for (int64_t i = 0; i < size(); ++i) v_sum += v(i), u_sum += u(i);
   return {v_sum / static_cast<double>(size()), u_sum / static_cast<double>(size())};

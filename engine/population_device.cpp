@@ -158,6 +158,15 @@ void PopulationOnDevice<T>::fetch(const Call& host) {
 }
 
 template <class T>
+T PopulationOnDevice<T>::value(const Call& host, int64_t neuron, bool of_u) const {
+  const Implementation& own = *implementation_;
+  T x = (of_u ? host.u : host.v)[neuron];
+  const auto* there = static_cast<const T*>((of_u ? own.u : own.v).data());
+  if (own.device_newer) copy_to_host(own.device, &x, there + neuron, sizeof x);
+  return x;
+}
+
+template <class T>
 void PopulationOnDevice<T>::changed() {
   implementation_->host_newer = true;
 }
@@ -183,6 +192,10 @@ template <class T>
 void PopulationOnDevice<T>::advance(const Call&, iz::ShardResult&) {}
 template <class T>
 void PopulationOnDevice<T>::fetch(const Call&) {}
+template <class T>
+T PopulationOnDevice<T>::value(const Call&, int64_t, bool) const {
+  return {};
+}
 template <class T>
 void PopulationOnDevice<T>::changed() {}
 template <class T>

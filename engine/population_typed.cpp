@@ -141,7 +141,7 @@ class Typed : public Population::Implementation {
   }
 
   double value(int64_t neuron, bool of_u) const override {
-    fetch();
+    if (device_) return static_cast<double>(device_->value(call_, neuron, of_u));
     return static_cast<double>((of_u ? u_ : v_)[static_cast<size_t>(neuron)]);
   }
 
