@@ -166,7 +166,9 @@ void Path::deliver_listed(const std::vector<Arrival>& list, const Index* target,
     const int64_t count = groups[a.group].count;
     const auto begin = static_cast<int64_t>(a.begin) + count * range.begin / targets_;
     const auto length = static_cast<size_t>(count * (range.end - range.begin) / targets_);
-    sy::cpu::fetch(target + begin, std::min<size_t>(1024, sizeof(Index) * length));
+    constexpr int64_t margin = 16;  // where the range really begins and ends is looked for nearby
+    sy::cpu::fetch(target + std::max<int64_t>(0, begin - margin),
+                   std::min<size_t>(1024, sizeof(Index) * (length + 2 * margin)));
     if (!fixed.empty()) sy::cpu::fetch(fixed.data() + begin, std::min<size_t>(1024, sizeof(int32_t) * length));
   };
   for (size_t i = 0; i < std::min(ahead, list.size()); ++i) fetch(list[i]);

@@ -20,9 +20,10 @@ void deliver_row(int64_t n, const int32_t* weight, int32_t factor, int64_t* sums
 void deliver_plastic(const Stdp& rule, int64_t n, const uint32_t* target, float* weight, float* change,
                      const float* trace, double unit, int32_t factor, int64_t* sums);
 
-/// Asks the caches for what is needed soon.
+/// Asks the caches for the lines that are needed soon.
 inline void fetch(const void* data, size_t bytes) {
-  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(data) + at);
+  const auto first = reinterpret_cast<uintptr_t>(data) / 64 * 64, end = reinterpret_cast<uintptr_t>(data) + bytes;
+  for (uintptr_t line = first; line < end; line += 64) __builtin_prefetch(reinterpret_cast<const void*>(line));
 }
 
 /// How many of n rising targets, drawn from `all` neurons, are below `bound`: looks first where an even spread has it.
