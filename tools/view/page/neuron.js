@@ -252,7 +252,7 @@
       const side = document.getElementById("neuron-controls");
       side.replaceChildren(
         choiceControl(table["neuron.preset"], words),
-        element("div", {class: "buttons", id: "neuron-presets"}, Object.keys(names).map((key) => element("button", {type: "button",
+        element("div", {class: "buttons", id: "neuron-presets"}, Object.keys(names).map((key) => element("button", {type: "button", id: "preset-" + key,
           onclick: () => link.set("neuron.preset", key + (["rs", "ib", "ch"].includes(key) ? "2007" : "2003"))}, names[key]))),
         group("Time", ...transport("neuron"), number("window"), number("until")),
         group("Input", choiceControl(table["neuron.protocol"]), number("onset"), number("width"), number("period"), number("noise")),

@@ -51,7 +51,7 @@ Ranvier.Plot = class {
       c.fillText(this.options.xWords ? this.options.xWords(value) : Ranvier.shown(value, 7), at, m.top + h + 14);
     }
     c.textAlign = "right";
-    for (const value of Ranvier.Plot.ticks(...yRange, h / 42)) {
+    for (const value of (this.options.yTicks || ((a, b) => Ranvier.Plot.ticks(a, b, h / 42)))(...yRange)) {
       const at = Math.round(this.y(value)) + 0.5;
       c.moveTo(m.left, at); c.lineTo(m.left + w, at);
       c.fillText(Ranvier.shown(value), m.left - 5, at + 4);
