@@ -13,7 +13,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from common import SANITIZED, Case, write_batches
+from common import RECORD, SANITIZED, Case, write_batches
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 SCREENSHOTS = Path(os.environ.get("RANVIER_SCREENSHOTS", "screenshots")).absolute()
@@ -184,9 +184,9 @@ class Page(Viewer):
 
     def picture(self, name):
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        height = self.js("return Math.min(2600, document.documentElement.scrollHeight)")
         width = self.js("return innerWidth")
-        self.size(width, height)
+        self.size(width, 600)  # a page is never lower than its window
+        self.size(width, self.js("return Math.min(2600, document.documentElement.scrollHeight)"))
         time.sleep(0.4)
         self.browser.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
 
@@ -278,7 +278,8 @@ class Neuron(Page):
     def test_look(self):
         self.open(space=True)
         self.command("neuron.window", 600)
-        self.wait("a window of spikes", "return Ranvier.neuron.frame().time > 900 && Ranvier.neuron.lanes[0].spikes.length > 2")
+        self.wait("a window of spikes", "return Ranvier.neuron.frame().time > 900 && Ranvier.neuron.lanes[0].spikes.length > 2",
+                  seconds=60)
         self.picture("neuron-light")
         self.scheme("dark")
         self.picture("neuron-dark")
@@ -287,6 +288,7 @@ class Neuron(Page):
         self.assertLessEqual(self.js("return document.documentElement.scrollWidth"), 360)
         self.picture("neuron-360")
         self.size(1900, 1000)
+        time.sleep(0.3)
         self.picture("neuron-wide")
         self.no_errors()
 
@@ -298,6 +300,40 @@ class Neuron(Page):
                          ".reduce((sum, e) => sum + e.transferSize, 0)")
         self.assertLess(weight, 1.5e6)
         self.assertGreater(weight, 5e5, "nothing was measured")
+        self.no_errors()
+
+
+class Tabs(Page):
+    def test_twenty_tabs_of_one_browser(self):
+        """All watch at once, and the slider of each still answers; then as many come and go as make fifty."""
+        self.open()
+        first, tabs = self.browser.current_window_handle, []
+
+        def another():
+            self.browser.switch_to.new_window("tab")
+            self.browser.get(self.place["url"])
+            self.wait("the first frame", "return Ranvier.neuron.frame() !== null && Ranvier.space")
+            self.js("document.getElementById('space-pause').click()")
+            return self.browser.current_window_handle
+
+        for _ in range(19):
+            tabs.append(another())
+        for i, tab in enumerate([first, *tabs]):
+            self.browser.switch_to.window(tab)
+            self.assertEqual(self.command("neuron.2007.I", 50 + i), 50 + i)
+            seen = self.js("return Ranvier.link.states.neuron.revision")
+            self.wait("a frame with it", "return Ranvier.neuron.frame().revision >= arguments[0]", seen)
+        for i in range(30):
+            tabs.append(another())
+            self.browser.switch_to.window(tabs.pop(0))
+            self.browser.close()
+            self.browser.switch_to.window(tabs[-1])
+        for tab in tabs:
+            self.browser.switch_to.window(tab)
+            self.browser.close()
+        self.browser.switch_to.window(first)
+        self.command("neuron.2007.I", 70)
+        self.wait("frames as before", "return Ranvier.neuron.frame().revision >= Ranvier.link.states.neuron.revision")
         self.no_errors()
 
 
@@ -364,6 +400,10 @@ class Runs(Page):
     def make(self):
         """Real run folders, as the commands write them."""
         write_batches(self.folder / "data")
+        test = bytearray((self.folder / "data/test_batch.bin").read_bytes())
+        for i in range(0, len(test), 8 * RECORD):  # labels that are wrong: mistakes that no training avoids
+            test[i] = (test[i] + 1) % 4
+        (self.folder / "data/test_batch.bin").write_bytes(test)
         cpu = ["--device", "cpu"]
         for seed, more in ((1, []), (2, ["--coupling", "ephaptic", "--sites", "conv2,conv3", "--coupling-geometry", "learned"])):
             self.ok("train", "--model", "tiny", "--epochs", 2, "--batch", 16, "--data", "data", "--seed", seed,
@@ -395,6 +435,7 @@ class Runs(Page):
         self.assertGreater(self.js("return document.querySelectorAll('.chart canvas').length"), 0)
         evaluation = json.loads((self.folder / "runs/tiny-1/evaluation.json").read_text())
         self.assertEqual(self.js("return document.querySelectorAll('.mistakes > figure').length"), len(evaluation["mistakes"]))
+        self.assertGreaterEqual(len(evaluation["mistakes"]), 5)
         self.picture("runs-training")
         with (self.folder / "runs/tiny-1/metrics.jsonl").open("a") as file:  # a run that goes on, caught in mid-line
             file.write('{"step": 99, "epoch": 3, "train_lo')

@@ -19,16 +19,18 @@
     });
     const data = [...rows.values()].sort((a, b) => a[0] - b[0]);
     if (data.length === 0) return element("p", {class: "words"}, `${title}: nothing was written yet.`);
-    const box = element("div", {class: "chart"}), figure = element("figure", {}, element("figcaption", {}, title), box);
+    const box = element("div", {class: "chart"}), legend = element("span", {class: "legend"});
+    const figure = element("figure", {}, element("figcaption", {}, title, legend), box);
+    const tick = (v) => (options.log && (v < 0.01 || v >= 1e4) ? v.toExponential(0) : shown(v, 3));
     const colours = Ranvier.colours();
     // Drawn once the box has its size.
     requestAnimationFrame(() => {
       if (!box.isConnected) return;
       charts.push(new Dygraph(box, data, {
         labels: [xLabel, ...labels], xlabel: xLabel, ylabel: yLabel, colors: line(), connectSeparatedPoints: true,
-        logscale: !!options.log, strokeWidth: 1.6, legend: labels.length > 1 ? "always" : "onmouseover", labelsSeparateLines: true,
+        logscale: !!options.log, strokeWidth: 1.6, legend: labels.length > 1 ? "always" : "onmouseover", labelsDiv: legend,
         drawPoints: !!options.points, pointSize: 3, axisLineColor: colours.line, gridLineColor: colours.grid, highlightCircleSize: 4,
-        axes: {y: {axisLabelWidth: 58, valueFormatter: (v) => shown(v), axisLabelFormatter: (v) => shown(v, 3)},
+        axes: {y: {axisLabelWidth: 58, valueFormatter: (v) => shown(v), axisLabelFormatter: tick},
           x: {valueFormatter: (v) => shown(v, 7)}}, ...(options.more || {})}));
     });
     return figure;
@@ -80,7 +82,7 @@
     return element("figure", {}, element("figcaption", {}, `Confusion matrix of ${e.images} test images (rows: what they are)`), made);
   };
 
-  const mistakes = (e) => element("figure", {}, element("figcaption", {}, "Images it gets wrong, the surest first"),
+  const mistakes = (e) => !e.mistakes.length ? element("p", {class: "words"}, `It gets none of the ${e.images} test images wrong.`) : element("figure", {}, element("figcaption", {}, "Images it gets wrong, the surest first"),
     element("div", {class: "mistakes"}, e.mistakes.map((m) => {
       const bytes = Uint8Array.from(atob(m.pixels), (c) => c.charCodeAt(0));
       const top = m.probabilities.map((p, i) => [p, e.classes[i]]).sort((a, b) => b[0] - a[0]).slice(0, 3);
@@ -118,13 +120,22 @@
     return element("figure", {}, element("figcaption", {}, title), canvas);
   };
 
+  /// Places as the law sees them: mean 0 along each axis, and 1 the mean of the axes' variances.
+  const standardised = (layer) => {
+    const mean = (list) => list.reduce((a, b) => a + b, 0) / list.length;
+    const axes = [...'xyz'].filter((key) => layer[key]).map((key) => { const middle = mean(layer[key]); return layer[key].map((value) => value - middle); });
+    const deviation = Math.sqrt(mean(axes.map((list) => mean(list.map((value) => value * value))))) || 1;
+    const [x, y] = axes.map((list) => list.map((value) => value / deviation));
+    return {x, y: y || x.map(() => 0)};
+  };
+
   /// The units of a coupled layer where they lie.
   const sheet = (layer) => plotted(
     `Coupling sheet of ${layer.name}: ${layer.x.length} units, ${layer.learned ? "learned" : "fixed"} geometry; a disc's area is the unit's size, blue has myelin, orange is bare` +
       (layer.axes > 2 ? "; the third axis is not drawn" : ""),
     360, {xLabel: "position, axis 1 (standard deviations)", yLabel: () => (layer.axes > 1 ? "axis 2 (standard deviations)" : "")},
     (plot) => {
-      const xs = layer.x, ys = layer.y || xs.map(() => 0), colours = Ranvier.colours(), m = plot.margin;
+      const {x: xs, y: ys} = standardised(layer), colours = Ranvier.colours(), m = plot.margin;
       const half = 1.12 * Math.max(...xs.map(Math.abs), ...ys.map(Math.abs), 0.1);
       const wide = half * (plot.width - m.left - m.right) / (plot.height - m.top - m.bottom);  // one scale for both axes
       const c = plot.begin(wide > half ? [-wide, wide] : [-half, half], wide > half ? [-half, half] : [-half * half / wide, half * half / wide]);
@@ -146,7 +157,7 @@
       const s = run.summary || {};
       return [cards([["neuron", s.neuron], ["parameters of a network", s.parameters], ["networks", s.networks], ["spikes found", s.spikes],
         ["spikes of the reference", s.reference_spikes], ["training time, s", shown(s.seconds)], ["v RMSE away from spikes, mV", shown(s.v_rmse_mv)]]),
-      chart("The network's v against the reference", "t (ms)", "v (mV)", overlay(run, "v_mv")),
+      chart("The network's v against the reference", "t (ms)", "v (mV)", overlay(run, "v_mv"), dashedReference),
       s.failure ? element("p", {class: "words alarm"}, s.failure) : null];
     },
     Training: (run) => [chart("Mean squared residual of each window while it is trained", "iteration (accepted windows)", "loss", {loss: [run.loss.iteration || [], run.loss.loss || []]}, {log: true, floor: 1e-30}),
@@ -171,16 +182,17 @@
         ["one evaluation of the solution, us", shown(s.inference_us)], ["reached, ms", shown(s.reached_ms)], ["of, ms", shown(s.duration_ms)]]),
       element("p", {class: "words"}, `Design ${s.design || "unknown"}, quality ${s.quality || "unknown"}, current ${s.current || "unknown"}.`)];
     },
-    "Network and reference": (run) => [chart("The network's v against the reference", "t (ms)", "v (mV)", overlay(run, "v_mv")),
-      chart("The network's u against the reference", "t (ms)", `u (${unitOfU(run)})`, overlay(run, "u"))],
+    "Network and reference": (run) => [chart("The network's v against the reference", "t (ms)", "v (mV)", overlay(run, "v_mv"), dashedReference),
+      chart("The network's u against the reference", "t (ms)", `u (${unitOfU(run)})`, overlay(run, "u"), dashedReference)],
     Error: (run) => [chart("Error of v over time", "t (ms)", "|error of v| (mV)", {error: [run.error.t_ms || [], run.error.v_error_mv || []]}, {log: true})],
     Residual: (run) => [chart("What is left of v' = f(v, u, I)", "t (ms)", "|v' less f| (mV/ms)", {"v' less f": solved(run, "residual_v")}, {log: true}),
-      chart("What is left of u' = g(v, u)", "t (ms)", `|u' less g| (${unitOfU(run)} a ms)`, {"u' less g": solved(run, "residual_u")}, {log: true})],
+      chart("What is left of u' = g(v, u)", "t (ms)", "|u' less g| (of u, a ms)", {"u' less g": solved(run, "residual_u")}, {log: true})],
     "Phase plane": (run) => [phase(run)],
   };
 
   const unitOfU = (run) => (((run.summary || {}).neuron || "").includes("2007") ? "pA" : "of the form of 2003");
   const solved = (run, key) => [run.solution.t_ms || [], run.solution[key] || []];
+  const dashedReference = {more: {series: {reference: {strokePattern: [7, 5]}}}};
   const overlay = (run, key) => {
     const series = {network: solved(run, key)};
     if (run.reference.t_ms) series.reference = [run.reference.t_ms, run.reference[key]];
@@ -218,9 +230,17 @@
 
   const tabbed = (tabs, run, chosen, choose) => {
     const body = element("div");
-    const buttons = Object.keys(tabs).map((name) => element("button", {type: "button", role: "tab", onclick: () => select(name)}, name));
+    const turn = (event, i) => {  // arrow keys go from tab to tab
+      const to = {ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: buttons.length - 1}[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      const next = buttons[(to + buttons.length) % buttons.length];
+      select(next.textContent);
+      next.focus();
+    };
+    const buttons = Object.keys(tabs).map((name, i) => element("button", {type: "button", role: "tab", onclick: () => select(name), onkeydown: (event) => turn(event, i)}, name));
     const select = (name) => {
-      buttons.forEach((b) => { b.setAttribute("aria-selected", b.textContent === name); b.setAttribute("aria-pressed", b.textContent === name); });
+      for (const b of buttons) { b.setAttribute("aria-selected", b.textContent === name); b.tabIndex = b.textContent === name ? 0 : -1; }
       body.replaceChildren(...tabs[name](run).filter((x) => x !== null));
       if (choose) choose(name);
     };
@@ -232,7 +252,7 @@
   const forest = (rows, metric) => {
     const own = rows.filter((row) => row.metric === metric);
     const title = `${metric.replaceAll("_", " ")}: bar is the mean, line its standard deviation, dots the seeds`;
-    return plotted(title, 60 + 34 * own.length, {xLabel: metric.replaceAll("_", " "), yLabel: () => "arm", yTicks: () => []}, (plot) => {
+    return plotted(title, 60 + 34 * own.length, {xLabel: metric.replaceAll("_", " ") + (metric.includes("accuracy") ? " (share of images)" : ""), yLabel: () => "arm", yTicks: () => []}, (plot) => {
       const values = own.flatMap((row) => row.values || [row.mean]).filter(Number.isFinite);
       if (!values.length) return;
       const low = Math.min(...values), high = Math.max(...values), room = 0.1 * (high - low) + 1e-6;
