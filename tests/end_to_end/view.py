@@ -277,9 +277,11 @@ class Neuron(Page):
 
     def test_look(self):
         self.open(space=True)
-        self.command("neuron.window", 600)
-        self.wait("a window of spikes", "return Ranvier.neuron.frame().time > 900 && Ranvier.neuron.lanes[0].spikes.length > 2",
-                  seconds=60)
+        # A whole window at once, then slowly on: no gaps where the machine is busy.
+        self.drive(("set", "neuron.window", 600), ("set", "neuron.until", 900), ("set", "neuron.pace", "unlimited"))
+        self.wait("a window and more", "return Ranvier.link.states.neuron.state === 'ended' && Ranvier.neuron.frame().ended")
+        self.drive(("set", "neuron.until", 0), ("set", "neuron.pace", "speed"), ("set", "neuron.speed", 0.01), ("set", "neuron.run", "pause"),
+                   ("set", "neuron.run", "run"))
         self.picture("neuron-light")
         self.scheme("dark")
         self.picture("neuron-dark")

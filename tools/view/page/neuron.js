@@ -180,8 +180,8 @@
     let text = `<div class="scroll"><table><thead><tr><th>solver</th><th>min v, mV</th><th>max v, mV</th><th>spikes</th><th>v now, mV</th></tr></thead><tbody>${row(0, a)}`;
     if (b) {
       text += row(1, b);
-      const last = a.spikes.length && b.spikes.length ? shown(b.spikes[b.spikes.length - 1] - a.spikes[a.spikes.length - 1]) : "none yet";
-      text += `<tr><td>B less A</td><td>${shown(b.last.vMin - a.last.vMin)}</td><td>${shown(b.last.vMax - a.last.vMax)}</td><td>${b.last.spikeCount - a.last.spikeCount}</td><td>${shown(b.last.v - a.last.v)}</td></tr></tbody></table></div><p class="words">Last spike of B less that of A: ${last} ms.</p>`;
+      const last = a.spikes.length && b.spikes.length ? shown(b.spikes[b.spikes.length - 1] - a.spikes[a.spikes.length - 1]) + " ms" : "none in the window";
+      text += `<tr><td>B less A</td><td>${shown(b.last.vMin - a.last.vMin)}</td><td>${shown(b.last.vMax - a.last.vMax)}</td><td>${b.last.spikeCount - a.last.spikeCount}</td><td>${shown(b.last.v - a.last.v)}</td></tr></tbody></table></div><p class="words">Last spike of B less that of A: ${last}.</p>`;
     } else text += "</tbody></table></div>";
     body.innerHTML = text;
     body.append(element("p", {class: "words", id: "neuron-time"},

@@ -54,7 +54,7 @@ Ranvier.Plot = class {
       c.fillText((this.options.xWords || Ranvier.Plot.tick)(value), at, m.top + h + 14);
     }
     c.textAlign = "right";
-    for (const value of (this.options.yTicks || ((a, b) => Ranvier.Plot.ticks(a, b, h / 42)))(...yRange)) {
+    for (const value of (this.options.yTicks || ((a, b) => Ranvier.Plot.ticks(a, b, h / 30)))(...yRange)) {
       const at = Math.round(this.y(value)) + 0.5;
       c.moveTo(m.left, at); c.lineTo(m.left + w, at);
       c.fillText(Ranvier.shown(value), m.left - 5, at + 4);

@@ -19,6 +19,7 @@
   sun.position.set(2, 5, 6);
   scene.add(sun);
   camera.position.set(0, 0, 15);
+  body.position.x = 0.7;  // dendrites reach further than end branches
   holder.append(renderer.domElement);
   renderer.domElement.style.display = "block";
   let lost = false;
