@@ -32,9 +32,8 @@ using Request = http::request<http::string_body>;
 using Response = http::response<http::string_body>;
 using namespace std::chrono_literals;
 
-constexpr uint32_t frames_ahead =
-    30;                               // that a page has not acknowledged: half a second of the neuron's are made up for
-constexpr size_t frames_waiting = 3;  // in our queue for one page
+constexpr uint32_t frames_ahead = 30;  // that a page has not acknowledged: half a second of the neuron's
+constexpr size_t frames_waiting = 3;   // in our queue for one page
 constexpr size_t texts_waiting = 256;  // more than that: the page does not read, and is let go
 constexpr int extra_connections = 16;  // beyond the limit, that are told so
 
