@@ -65,6 +65,7 @@
       list.replaceChildren(element("p", {class: "words alarm"}, `The runs cannot be read: ${error.message}`));
       listText = "";
     }
+    clearTimeout(timer);  // of a reading that overtook this one
     if (Ranvier.link.view === "runs") timer = setTimeout(refresh, 2000);
   };
 
