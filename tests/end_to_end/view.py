@@ -307,7 +307,7 @@ class Neuron(Page):
 
 class Tabs(Page):
     def test_twenty_tabs_of_one_browser(self):
-        """All watch at once, and the slider of each still answers; then as many come and go as make fifty."""
+        """All watch at once, and the slider of each still answers; fifty that come and go are view_server's."""
         self.open()
         first, tabs = self.browser.current_window_handle, []
 
@@ -325,11 +325,6 @@ class Tabs(Page):
             self.assertEqual(self.command("neuron.2007.I", 50 + i), 50 + i)
             seen = self.js("return Ranvier.link.states.neuron.revision")
             self.wait("a frame with it", "return Ranvier.neuron.frame().revision >= arguments[0]", seen)
-        for i in range(30):
-            tabs.append(another())
-            self.browser.switch_to.window(tabs.pop(0))
-            self.browser.close()
-            self.browser.switch_to.window(tabs[-1])
         for tab in tabs:
             self.browser.switch_to.window(tab)
             self.browser.close()
