@@ -278,10 +278,10 @@ class Neuron(Page):
     def test_look(self):
         self.open(space=True)
         # A whole window at once, then slowly on: no gaps where the machine is busy.
-        self.drive(("set", "neuron.window", 600), ("set", "neuron.until", 900), ("set", "neuron.pace", "unlimited"))
+        self.drive(("set", "neuron.run", "pause"), ("set", "neuron.window", 600), ("set", "neuron.until", 900),
+                   ("set", "neuron.pace", "unlimited"), ("click", "neuron-restart"), ("set", "neuron.run", "run"))
         self.wait("a window and more", "return Ranvier.link.states.neuron.state === 'ended' && Ranvier.neuron.frame().ended")
-        self.drive(("set", "neuron.until", 0), ("set", "neuron.pace", "speed"), ("set", "neuron.speed", 0.01), ("set", "neuron.run", "pause"),
-                   ("set", "neuron.run", "run"))
+        self.drive(("set", "neuron.speed", 0.01), ("set", "neuron.pace", "speed"), ("set", "neuron.until", 0))
         self.picture("neuron-light")
         self.scheme("dark")
         self.picture("neuron-dark")

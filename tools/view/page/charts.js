@@ -87,7 +87,7 @@
       const bytes = Uint8Array.from(atob(m.pixels), (c) => c.charCodeAt(0));
       const top = m.probabilities.map((p, i) => [p, e.classes[i]]).sort((a, b) => b[0] - a[0]).slice(0, 3);
       return element("figure", {}, picture(bytes, e.width, e.height, `test image ${m.image}`), element("div", {}, "is ", element("b", {}, e.classes[m.label])),
-        top.map(([p, name]) => element("div", {class: "words"}, `${name} ${(100 * p).toFixed(1)} %`)));
+        top.map(([p, name]) => element("div", {class: "words"}, `${name} ${(100 * p).toFixed(1)}\u00a0%`)));
     })));
 
   const filters = (f) => {
