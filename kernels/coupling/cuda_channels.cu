@@ -68,6 +68,31 @@ __device__ __forceinline__ float coupled(float x, float field) {
   return 2 * x * ptx::fast_inverse(1 + ptx::fast_exp2(binary * field));
 }
 
+/// Results of the 16 rows from `at` of a tile, which starts at row `first`: a lane gets 8 neighbouring channels of
+/// them.
+template <class T, int width, bool gate>
+__device__ __forceinline__ void put_rows(const Field<T>& f, int64_t first, int at, int columns,
+                                         const unsigned char* tile, const float (&sums)[4][4]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, q = lane % 4;
+#pragma unroll
+  for (int lower = 0; lower < 2; ++lower) {
+    const int r = at + g + 8 * lower;
+    uint32_t words[4];
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      const uint32_t x = *reinterpret_cast<const uint32_t*>(tile + Tile<width>::offset(r, columns / 8 + c) + 4 * q);
+      const T low{static_cast<uint16_t>(x)}, high{static_cast<uint16_t>(x >> 16)};
+      words[c] = ptx::pack<T>(coupled<gate>(to_float(low), sums[c][2 * lower]),
+                              coupled<gate>(to_float(high), sums[c][2 * lower + 1]));
+    }
+    turn(words);
+    const int column = columns + 8 * q;
+    if (first + r < f.rows && column < f.channels)
+      *reinterpret_cast<uint4*>(f.y + (first + r) * f.channels + column) =
+          make_uint4(words[0], words[1], words[2], words[3]);
+  }
+}
+
 template <class T, int width, bool gate>
 __global__ void __launch_bounds__(threads, width == 256 ? 1 : 2) channel_kernel(Field<T> f) {
   using Shape = Tile<width>;
@@ -108,22 +133,7 @@ __global__ void __launch_bounds__(threads, width == 256 ? 1 : 2) channel_kernel(
 #pragma unroll
         for (int c = 0; c < 4; ++c) ptx::mma_m16n8k16<T>(sums[c], x, matrix[k][c][0], matrix[k][c][1]);
       }
-#pragma unroll
-      for (int lower = 0; lower < 2; ++lower) {
-        const int r = at + g + 8 * lower;
-        uint32_t words[4];
-#pragma unroll
-        for (int c = 0; c < 4; ++c) {
-          const T* x = reinterpret_cast<const T*>(tile + Shape::offset(r, columns / 8 + c)) + 2 * q;
-          words[c] = ptx::pack<T>(coupled<gate>(to_float(x[0]), sums[c][2 * lower]),
-                                  coupled<gate>(to_float(x[1]), sums[c][2 * lower + 1]));
-        }
-        turn(words);  // a lane now has 8 neighbouring channels
-        const int column = columns + 8 * q;
-        if (row + r < f.rows && column < f.channels)
-          *reinterpret_cast<uint4*>(f.y + (row + r) * f.channels + column) =
-              make_uint4(words[0], words[1], words[2], words[3]);
-      }
+      put_rows<T, width, gate>(f, row, at, columns, tile, sums);
     }
   }
   ptx::cp_async_wait<0>();

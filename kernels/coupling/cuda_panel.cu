@@ -75,6 +75,30 @@ __device__ __forceinline__ void make_chunk(const Law& law, const Position& mine,
   if (own >= 0 && own < 8) reinterpret_cast<T*>(to)[own] = T{0};
 }
 
+/// Adds the products of one step, two instructions deep, for this warp's 64 receivers and 64 rows; between the operands
+/// and the products of instruction k calls between(k).
+template <class T, class Between>
+__device__ __forceinline__ void multiply_step(const unsigned char* weights, const unsigned char* values, int receiver,
+                                              int row, float (&sums)[4][8][4], Between&& between) {
+#pragma unroll
+  for (int step = 0; step < 2; ++step) {
+    uint32_t a[4][4];
+#pragma unroll
+    for (int m = 0; m < 4; ++m) mma::load_a<T, mma::Major::depth, receivers>(a[m], weights, receiver + 16 * m, step);
+    between(step);
+#pragma unroll
+    for (int pair = 0; pair < 4; ++pair) {
+      uint32_t b[4];
+      mma::load_b<T, mma::Major::depth, rows>(b, values, row + 16 * pair, step);
+#pragma unroll
+      for (int m = 0; m < 4; ++m) {
+        ptx::mma_m16n8k16<T>(sums[m][2 * pair], a[m], b[0], b[1]);
+        ptx::mma_m16n8k16<T>(sums[m][2 * pair + 1], a[m], b[2], b[3]);
+      }
+    }
+  }
+}
+
 /// One block a multiprocessor: 128 sums, fragments and the weights being made take most of 255 registers.
 template <class T, class Law>
 __global__ void __launch_bounds__(threads, 1) panel_kernel(Law law, int64_t n, int axes, int64_t batch, int64_t split,
@@ -118,24 +142,8 @@ __global__ void __launch_bounds__(threads, 1) panel_kernel(Law law, int64_t n, i
     start(s + 2);
     float4 later{};
     if (thread < depth) later = from.sender(next + depth + thread);
-#pragma unroll
-    for (int step = 0; step < 2; ++step) {
-      uint32_t a[4][4];
-#pragma unroll
-      for (int m = 0; m < 4; ++m)
-        mma::load_a<T, mma::Major::depth, receivers>(a[m], panel.weights[s % 2], warp_receiver + 16 * m, step);
-      make_weights(next, (s + 1) % 2, step);
-#pragma unroll
-      for (int pair = 0; pair < 4; ++pair) {
-        uint32_t b[4];
-        mma::load_b<T, mma::Major::depth, rows>(b, panel.values[s % stages], warp_row + 16 * pair, step);
-#pragma unroll
-        for (int m = 0; m < 4; ++m) {
-          ptx::mma_m16n8k16<T>(sums[m][2 * pair], a[m], b[0], b[1]);
-          ptx::mma_m16n8k16<T>(sums[m][2 * pair + 1], a[m], b[2], b[3]);
-        }
-      }
-    }
+    multiply_step<T>(panel.weights[s % 2], panel.values[s % stages], warp_receiver, warp_row, sums,
+                     [&](int half) { make_weights(next, (s + 1) % 2, half); });
     if (thread < depth) panel.places[s % 2][thread] = later;  // read last in the step before, next in the one after
   }
   ptx::cp_async_wait<0>();
