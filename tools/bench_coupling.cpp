@@ -264,6 +264,7 @@ void add_bench_coupling(CLI::App& bench) {
   command->add_option("--seconds", options->seconds, "On CUDA: time for each measurement")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command->add_flag("--no-peaks", options->no_peaks, "On CUDA: do not measure copy and matrix rate, give no shares");
   command->callback([options] { run(*options); });
 }
 

@@ -10,6 +10,7 @@ struct BenchCouplingOptions {
   int64_t steps = 20, repeats = 5;  ///< on the CPU
   int64_t rows = 1'000'000;         ///< of channels, on CUDA
   double seconds = 0.2;             ///< of each measurement on CUDA
+  bool no_peaks = false;            ///< on CUDA: without the device's own limits, and so without shares of them
 };
 
 /// Numbers without meaning, from -1 to 1.

@@ -45,6 +45,10 @@ struct Bench {
     return times[times.size() / 2];
   }
 
+  /// Share of the measured copy; 0 where none was measured.
+  double of_copy(double gbs) const { return peak.gbs > 0 ? gbs / peak.gbs : 0; }
+
+  /// Keeps and prints a row; a share of 0 is none.
   void note(const std::string& name, DType dtype, double seconds, const std::string& figure, double value,
             double share) {
     options.common.say("{:<52} {:<5} {:>10.4f} ms {:>10.4g} {:<10} {}", name, name_of(dtype), 1e3 * seconds, value,
@@ -71,7 +75,7 @@ void bench_channels(Bench& b) {
         return std::vector{channel_field(input(graph, "x", map), input(graph, "a", matrix), gate)};
       });
       b.note(fmt::format("{} channels, {}", n, gate ? "epistatic" : "ephaptic"), DType::bf16, s, "GB/s", gbs(2, s),
-             gbs(2, s) / b.peak.gbs);
+             b.of_copy(gbs(2, s)));
     }
     models::CouplingOptions coupling;
     coupling.form = models::CouplingForm::energy;
@@ -83,7 +87,7 @@ void bench_channels(Bench& b) {
       return std::vector{penalty, grad(penalty, x)};
     });
     b.note(fmt::format("{} channels, energy and its gradient", n), DType::bf16, s, "GB/s", gbs(3, s),
-           gbs(3, s) / b.peak.gbs);
+           b.of_copy(gbs(3, s)));
   }
 }
 
@@ -102,7 +106,7 @@ void bench_units(Bench& b) {
     });
     const double flops = 2 * pairs * static_cast<double>(batch);
     b.note(fmt::format("{} units, batch {}, {}, {} axes", n, batch, name, axes), dtype, s, "ps/pair", s / pairs * 1e12,
-           batch >= 256 ? flops / s / 1e9 / b.peak.gflops_bf16 : 0);
+           batch >= 256 && b.peak.gflops_bf16 > 0 ? flops / s / 1e9 / b.peak.gflops_bf16 : 0);
   };
   const CouplingLaw gaussian{CouplingLaw::gaussian, 0.5, 1, 0, 0.05}, full;
   for (const auto& [law, name] : {std::pair{gaussian, "gaussian"}, {full, "full law"}}) {
@@ -116,7 +120,7 @@ void bench_units(Bench& b) {
 }  // namespace
 
 void bench_coupling_on_device(Device device, const BenchCouplingOptions& options) {
-  Bench bench{device, options, measure_peak(device)};
+  Bench bench{device, options, options.no_peaks ? Peak{} : measure_peak(device)};
   options.common.say("measured: copy {:.0f} GB/s (read + write), bf16 {:.0f} TFLOP/s, f32 {:.1f} TFLOP/s",
                      bench.peak.gbs, bench.peak.gflops_bf16 / 1e3, bench.peak.gflops / 1e3);
   if (options.rows > 0) bench_channels(bench);

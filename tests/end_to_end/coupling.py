@@ -68,17 +68,16 @@ class Bench(Case):
         if found.status:
             self.skipTest(f"skipped: no CUDA device here: {found.err.strip()}")
         result = self.json("bench", "coupling", "--device", "cuda", "--units", 40, "--rows", 70, "--wide", 48, "--seconds",
-                           0.001, env=self.DEVICE)
-        self.assertGreater(result["copy_gb_per_second"], 0)
+                           0.001, "--no-peaks", env=self.DEVICE)  # whose measurement takes an emulated device minutes
         rows = {(row["name"], row.get("dtype")): row for row in result["rows"]}
         for row in rows.values():
             self.assertGreater(row["ms"], 0)
         for channels in (64, 128, 256):
             for form in ("ephaptic", "epistatic", "energy and its gradient"):
-                self.assertGreater(rows[f"{channels} channels, {form}", "bf16"]["share"], 0)
+                self.assertGreater(rows[f"{channels} channels, {form}", "bf16"]["GB/s"], 0)
         for law in ("gaussian", "full law"):
             self.assertGreater(rows[f"40 units, batch 1, {law}, 2 axes", "f32"]["ps/pair"], 0)
-            self.assertGreater(rows[f"40 units, batch 256, {law}, 2 axes", "bf16"]["share"], 0)
+            self.assertGreater(rows[f"40 units, batch 256, {law}, 2 axes", "bf16"]["ps/pair"], 0)
         for error in rows["48 units, batch 32, forward and backward", None]["relative_l2"]:
             self.assertLess(error, 1e-5)
 
