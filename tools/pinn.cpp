@@ -106,6 +106,8 @@ void run_windows(const PinnOptions& o) {
 
 void run(const PinnOptions& o) {
   o.common.start();
+  if (o.held_out > 0 && o.design != "guided" && o.design != "curriculum")
+    throw UsageError(fmt::format("--held-out: the design {} is not fitted to data", o.design));
   if (o.design == "windows") return run_windows(o);
   const PinnProblem p(o);
   const std::filesystem::path folder = run_folder(o.out, o.who.short_name() + "-" + o.design);

@@ -125,7 +125,7 @@ void add_pinn_many(CLI::App& pinn) {
   o.who.add_to(*command, "Parameters changed in all: a=0.03,d=50");
   command->add_option("--sets", o.sets, "CSV: line 1 names parameters, every further line is a neuron");
   command->add_option("--count", o.count, "Copies of each, with seeds of their own")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   command->add_option("--duration-ms", o.duration_ms, "Time to solve")->capture_default_str();
   command->add_option("--quality", o.quality, "fast or best")

@@ -74,7 +74,8 @@ std::string script_of(const fs::path& folder, const Curves& curves, bool referen
 
 Reference read_reference(const std::string& path) {
   std::ifstream file(path);
-  if (!file) throw UsageError(fmt::format("{}: cannot be read", path));
+  std::error_code ignored;
+  if (!file || fs::is_directory(path, ignored)) throw UsageError(fmt::format("{}: cannot be read", path));
   Reference reference{path, {}, {}, {}, {}};
   std::string line;
   if (!std::getline(file, line)) throw UsageError(fmt::format("{}: is empty", path));

@@ -57,16 +57,16 @@ class Solve(Case):
 
     def test_a_neuron_of_ones_own(self):
         (self.folder / "own.toml").write_text('preset = "rs2003"\ncurrent = "pulse:12@1..9"\nd = 6\nb = 0.25\n')
-        own = self.json("pinn", "--neuron", "own.toml", "--duration-ms", "8", "--out", "own")
+        own = self.json("pinn", "--neuron", "own.toml", "--duration-ms", "5", "--out", "own")
         flags = self.json("pinn", "--params", "b=0.25,d=6", "--neuron", "rs2003", "--current", "pulse:12@1..9",
-                          "--duration-ms", "8", "--out", "flags")
+                          "--duration-ms", "5", "--out", "flags")
         self.assertEqual(own["neuron"], "own")
         self.assertEqual(own["spikes"], 1)
         self.assertEqual(own["spike_times_ms"], flags["spike_times_ms"])
         self.assertLess(own["spike_error_ms"], 1e-4)
         # the same start as the integrators' flags have: u = b v
         exact = self.json("simulate", "--preset", "rs2003", "--params", "b=0.25,d=6", "--current", "pulse:12@1..9",
-                          "--duration-ms", "8", "--solver", "reference")
+                          "--duration-ms", "5", "--solver", "reference")
         self.assertLess(abs(exact["spike_times_ms"][0] - own["spike_times_ms"][0]), 1e-4)
 
     def test_compare(self):
@@ -114,6 +114,9 @@ class BadInput(Case):
             (["--design", "magic"], ["magic"]),
             (["--current", "nan"], ["nan"]),
             (["--held-out", "2"], ["held-out"]),
+            (["--held-out", "0.1"], ["held-out", "windows is not fitted to data"]),
+            (["many", "--count", "0"], ["--count", "not in range 1 to 1000000"]),
+            (["infer", "--trace", "."], [".: cannot be read"]),
             (["infer", "--trace", "none.csv"], ["none.csv"]),
             (["infer", "--trace", "none.csv", "--unknown", "z"], ["none.csv"]),
             (["many", "--sets", "none.csv"], ["none.csv"]),
