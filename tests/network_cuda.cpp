@@ -144,16 +144,6 @@ std::string bytes_of(const std::filesystem::path& path) {
   return std::string((std::istreambuf_iterator<char>(file)), {});
 }
 
-template <class Body>
-std::string error_of(Body&& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 class NetworkCuda : public testing::Test {
  protected:
   void SetUp() override {
