@@ -13,6 +13,7 @@
 #include "tests/case.h"
 #if defined(RANVIER_HAS_CUDA)
 #include "kernels/conv2d/cuda_plan.h"
+#include "kernels/conv2d/geometry.cuh"
 #endif
 
 /// Of the emulator; null on a device.
@@ -263,7 +264,7 @@ TEST(ConvPixelOrder, TakesEveryPixelOnceTheBusiestFirst) {
     std::vector<int> seen(static_cast<size_t>(height * width));
     int last = 2;
     for (int at = 0; at < height * width; ++at) {
-      const int pixel = order.pixel(at, height, width), i = pixel / width, j = pixel % width;
+      const int pixel = order.pixel(at, width), i = pixel / width, j = pixel % width;
       ASSERT_TRUE(pixel >= 0 && pixel < height * width);
       ++seen[static_cast<size_t>(pixel)];
       const int busy = (i >= rows.begin && i < rows.end) +
@@ -286,8 +287,25 @@ TEST(ConvPixelOrder, TakesEveryPixelOnceTheBusiestFirst) {
           busiest<ConvPass::dgrad>(g.w, g.q, g.s, g.stride_w, g.pad_w), g.h, g.w, bordered);
   }
   const conv::Taps seven = busiest<ConvPass::forward>(7, 7, 3, 1, 1), dead = busiest<ConvPass::dgrad>(7, 6, 3, 1, 1);
-  EXPECT_EQ(seven.begin, 1), EXPECT_EQ(seven.end, 6);
-  EXPECT_EQ(dead.begin, 1), EXPECT_EQ(dead.end, 5);  // the last row of x meets one row of the floored result
+  EXPECT_EQ(seven.begin, 1);
+  EXPECT_EQ(seven.end, 6);
+  EXPECT_EQ(dead.begin, 1);
+  EXPECT_EQ(dead.end, 5);  // the last row of x meets one row of the floored result
+}
+
+/// Tiles of 256 where they make blocks enough for every multiprocessor several times over, smaller ones on small maps.
+TEST(ConvPlans, LargeTilesForManyChannels) {
+  const auto tile = [](int64_t size, int64_t c, int64_t k, ConvPass pass) {
+    const conv::Plan plan = conv::plan_of({2000, size, size, c, k, 3, 3, 1, 1, 1, 1}, pass, 2, ConvKernel::best);
+    return std::to_string(plan.bm) + "x" + std::to_string(plan.bn) + (plan.pixels_outside ? " by pixels" : "");
+  };
+  EXPECT_EQ(tile(7, 256, 256, ConvPass::forward), "128x256");
+  EXPECT_EQ(tile(7, 256, 256, ConvPass::dgrad), "128x256");
+  EXPECT_EQ(tile(3, 256, 256, ConvPass::forward), "128x64 by pixels");
+  EXPECT_EQ(tile(15, 64, 256, ConvPass::dgrad), "256x64");
+  EXPECT_EQ(tile(15, 64, 64, ConvPass::wgrad), "64x128");
+  EXPECT_EQ(conv::plan_of({2000, 7, 7, 256, 256, 3, 3, 1, 1, 1, 1}, ConvPass::wgrad, 2, ConvKernel::best).budget, 7);
+  EXPECT_EQ(tile(7, 256, 256, ConvPass::wgrad), "256x128");
 }
 
 /// A plan's tiles are those of the kernel that runs, also where channels do not come in chunks.

@@ -63,7 +63,7 @@ struct PixelOrder {
     return at - inside < first.begin ? at - inside : at;
   }
   /// Pixel number `at` of the order.
-  RANVIER_HD_INLINE int pixel(int at, int height, int width) const {
+  RANVIER_HD_INLINE int pixel(int at, int width) const {
     const int tall = rows.end - rows.begin, wide = columns.end - columns.begin, sides = width - wide;
     int i, j;
     if (at < tall * wide) {

@@ -53,7 +53,7 @@ class PixelTile {
       const int width = pass == ConvPass::forward ? g.q : g.w, height = pass == ConvPass::forward ? g.p : g.h;
       const int groups = (g.n + Shape::bm - 1) / Shape::bm, pixels = height * width;
       const bool by_pixel = problem.order.pixels_outside;
-      const int pixel = problem.order.pixel(by_pixel ? tile / groups : tile % pixels, height, width);
+      const int pixel = problem.order.pixel(by_pixel ? tile / groups : tile % pixels, width);
       first_ = (by_pixel ? tile % groups : tile / pixels) * Shape::bm;
       set_axes(pixel / width % g.stride_h, pixel % width % g.stride_w);
       out_pixel_ = pixel;
