@@ -5,7 +5,7 @@
 #include <cmath>
 #include <deque>
 
-#include "kernels/common/line_search.h"
+#include "kernels/segment_fit/line_search.h"
 
 namespace ranvier::optimize {
 namespace {

@@ -197,6 +197,21 @@ NetworkSpec bursting() {
   return s;
 }
 
+// Currents that are drawn or follow a wave; they change every few steps, or in each.
+TEST_F(NetworkCuda, EveryProcess) {
+  using neuron::Process;
+  for (const bool wave : {false, true}) {
+    NetworkSpec s = few(Mode::accurate);
+    auto& e = s.populations[0].processes;
+    e.push_back({.kind = Process::Kind::ou, .deviation = 3, .stream = "current/ou"});
+    e.push_back({.kind = Process::Kind::noise, .deviation = 1, .interval = 2});
+    e.push_back({.kind = Process::Kind::noise, .deviation = 1, .stream = "current/more"});
+    s.populations[1].processes.push_back({.kind = Process::Kind::poisson, .rate = 100, .weight = 2});
+    if (wave) e.push_back({.kind = Process::Kind::sinusoid, .amplitude = 3, .frequency = 20});
+    expect_same(s, 200, 33);
+  }
+}
+
 TEST_F(NetworkCuda, ShortTermPlasticity) {
   for (const double facilitation : {0.0, 200.0})
     for (const bool bursts : {false, true}) {

@@ -1,7 +1,7 @@
 // The search of one segment by a team of workers: a block of CUDA threads, or one CPU thread whose vector lanes take
 // the place of threads. Every sum has an order of its own, so that both give the same bits.
 #pragma once
-#include "kernels/common/line_search.h"
+#include "kernels/segment_fit/line_search.h"
 #include "kernels/segment_fit/segment_fit.h"
 
 namespace ranvier::kernels::segment_fit {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -156,6 +157,7 @@ TEST_F(Ptx, ToTf32RoundsToNearestTiesAway) {
 }
 
 TEST_F(Ptx, PackRoundsToNearestEven) {
+  const auto from = [](uint32_t bits) { return std::bit_cast<float>(bits); };
   const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
   const std::vector<float> values = {1,
                                      -2,
