@@ -195,7 +195,9 @@ void Path::deliver(int64_t n, Range range, int64_t* sums) {
   if (!near_.empty()) return deliver_listed(list, near_.data(), range, sums);
   if (!far_.empty()) return deliver_listed(list, far_.data(), range, sums);
   if (!dense) return deliver_listed(list, spec.connections.target.data(), range, sums);
-  for (const Arrival& a : list) {
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (i + 1 < list.size()) sy::cpu::fetch(fixed.data() + list[i + 1].begin + range.begin, 1024);
+    const Arrival& a = list[i];
     const auto row = static_cast<int64_t>(spec.connections.offset[a.source]);
     const int64_t first = std::max(range.begin, static_cast<int64_t>(a.begin) - row);
     const int64_t last = std::min(range.end, static_cast<int64_t>(a.begin) - row + stretch_of(a).count);

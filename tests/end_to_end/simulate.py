@@ -534,13 +534,14 @@ field = { positions = "box 0.2 0.2 0", diameter_um = "uniform 15 25", g_ratio = 
         arguments = ("simulate", "--preset", "rs2003", "--n", 30, "--current", 9, "--duration-ms", 300)
         places = 'positions = "box 0.2 0.2 0", lambda_mm = 0.1, kappa = '
         plain = self.json(*arguments)
-        off = self.json(*arguments, "--field", places + "0")
+        off = self.json(*arguments, "--field", places + "0", "--out", "off")
         self.assertEqual((off["neurons"], off["spikes"]), (30, plain["spikes"]))
-        on = self.json(*arguments, "--field", places + "0.05", "--out", "on")
-        again = self.json(*arguments, "--field", places + "0", "--kappa", 0.05)
-        self.assertEqual(on["spikes"], again["spikes"])
-        self.assertNotEqual(on["spikes"], plain["spikes"])
-        for field, words in (("kappa = 1", ["positions is missing"]), (places + "x", ["--field", "field '"]),
+        self.json(*arguments, "--field", places + "0.05", "--out", "on")
+        self.json(*arguments, "--field", places + "0", "--kappa", 0.05, "--out", "again")
+        spikes = [(self.folder / name / "spikes.csv").read_text() for name in ("off", "on", "again")]
+        self.assertEqual(spikes[1], spikes[2])
+        self.assertNotEqual(spikes[0], spikes[1])
+        for field, words in (("kappa = 1", ["positions is missing"]), (places + "x", ["field 'positions"]),
                              (places + "1, speed = 2", ["unknown key 'speed'"])):
             with self.subTest(field):
                 self.refused(*arguments, "--field", field, saying=words)
@@ -557,7 +558,7 @@ field = { positions = "box 0.2 0.2 0", diameter_um = "uniform 15 25", g_ratio = 
         self.assertGreater(whole["spikes"], 50)
         self.assertEqual((self.folder / "rest/network.state").read_bytes(), (self.folder / "whole/network.state").read_bytes())
         (self.folder / "net.toml").write_text(self.FILE.replace('"10"', '"ou:sd=3,tau=0"'))
-        self.refused("simulate", "net.toml", saying=["population exc", "tau"])
+        self.refused("simulate", "net.toml", saying=["ou:sd=3,tau=0", "tau=MS"])
 
     def test_bad_file(self):
         for line, words in (("speed = 1", ["projection 1", "speed"]), ("delay_ms = 0.01", ["under one step"]),
