@@ -301,7 +301,7 @@ TEST(ConvPlans, LargeTilesForManyChannels) {
   };
   EXPECT_EQ(tile(7, 256, 256, ConvPass::forward), "128x256");
   EXPECT_EQ(tile(7, 256, 256, ConvPass::dgrad), "128x256");
-  EXPECT_EQ(tile(3, 256, 256, ConvPass::forward), "128x64 by pixels");
+  EXPECT_EQ(tile(3, 256, 256, ConvPass::forward), "128x128 by pixels");
   EXPECT_EQ(tile(15, 64, 256, ConvPass::dgrad), "256x64");
   EXPECT_EQ(tile(15, 64, 64, ConvPass::wgrad), "64x128");
   EXPECT_EQ(conv::plan_of({2000, 7, 7, 256, 256, 3, 3, 1, 1, 1, 1}, ConvPass::wgrad, 2, ConvKernel::best).budget, 7);
