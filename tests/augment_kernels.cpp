@@ -224,4 +224,17 @@ TEST(AugmentFastFloat, AdjointAndNormalizeEqualTheReference) {
   }
 }
 
+/// Every byte over 255, and what is left of it over deviations of all mantissas.
+TEST(AugmentKernels, QuotientsByReciprocalsAreThoseOfDivision) {
+  for (int byte = 0; byte < 256; ++byte) {
+    const float unit = quotient(static_cast<float>(byte), 255.0f);
+    EXPECT_EQ(quotient_by(static_cast<float>(byte), 255.0f, 1 / 255.0f), unit);
+    for (int i = 0; i < 400; ++i) {
+      const float deviation = std::ldexp(1 + static_cast<float>(i * 20971 % (1 << 23)) * 0x1p-23f, i % 9 - 6);
+      const float centred = unit - 0.4914f;
+      ASSERT_EQ(quotient_by(centred, deviation, quotient(1.0f, deviation)), quotient(centred, deviation)) << deviation;
+    }
+  }
+}
+
 }  // namespace

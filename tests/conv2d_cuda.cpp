@@ -13,6 +13,7 @@
 #include "tests/case.h"
 #if defined(RANVIER_HAS_CUDA)
 #include "kernels/conv2d/cuda_plan.h"
+#include "kernels/conv2d/geometry.cuh"
 #endif
 
 /// Of the emulator; null on a device.
@@ -214,9 +215,9 @@ TEST_F(Conv2dCuda, PositionalRefusesOtherTypesAndChannels) {
 
 /// Every tile that a plan may name, also where this shape would be given another.
 TEST_F(Conv2dCuda, EveryTileIsExact) {
-  const auto check = [](const Conv2dDims& d, ConvPass pass, ConvKernel family, int bm, int bn) {
+  const auto check = [](const Conv2dDims& d, ConvPass pass, ConvKernel family, int bm, int bn, bool outside = false) {
     SCOPED_TRACE(text(d, pass) + " tile " + std::to_string(bm) + "x" + std::to_string(bn));
-    const conv::Plan plan{family, false, bm, bn, 32, 6};
+    const conv::Plan plan{family, false, bm, bn, 32, 6, outside};
     const Values a = whole(size_of(d, pass, 0), 1), b = whole(size_of(d, pass, 1), 2);
     Values want = reference(d, pass, a, b);
     for (double& v : want) v = to_float(from_float<bf16>(static_cast<float>(v)));
@@ -240,13 +241,71 @@ TEST_F(Conv2dCuda, EveryTileIsExact) {
       check(d, pass, family, 128, 128);
       check(d, pass, family, 128, 64);
     }
-    check(d, pass, ConvKernel::positional, 256, 64);
+    for (const bool outside : {false, true}) {
+      check(d, pass, ConvKernel::positional, 256, 64, outside);
+      check(d, pass, ConvKernel::positional, 128, 256, outside);
+    }
   }
+  check(wide, ConvPass::wgrad, ConvKernel::gather, 256, 128);
   check(wide, ConvPass::wgrad, ConvKernel::gather, 128, 128);
   check(wide, ConvPass::wgrad, ConvKernel::gather, 64, 128);
   check(wide, ConvPass::wgrad, ConvKernel::positional, 128, 128);
   check(wide, ConvPass::wgrad, ConvKernel::positional, 128, 64);
   check(wide, ConvPass::wgrad, ConvKernel::positional, 64, 64);
+}
+
+/// Each pixel once, and none before one with more taps of both its row and its column.
+TEST(ConvPixelOrder, TakesEveryPixelOnceTheBusiestFirst) {
+  const Conv2dDims maps[] = {{1, 7, 7, 8, 8, 3, 3, 1, 1, 1, 1}, {1, 3, 3, 8, 8, 3, 3, 1, 1, 1, 1},
+                             {1, 2, 9, 8, 8, 3, 3, 1, 1, 1, 1}, {1, 1, 1, 8, 8, 3, 3, 1, 1, 1, 1},
+                             {1, 9, 8, 8, 8, 5, 3, 2, 1, 2, 0}, {1, 8, 7, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1}};
+  const auto check = [](const conv::Taps& rows, const conv::Taps& columns, int height, int width, bool expects_order) {
+    const conv::PixelOrder order{rows, columns};
+    std::vector<int> seen(static_cast<size_t>(height * width));
+    int last = 2;
+    for (int at = 0; at < height * width; ++at) {
+      const int pixel = order.pixel(at, width), i = pixel / width, j = pixel % width;
+      ASSERT_TRUE(pixel >= 0 && pixel < height * width);
+      ++seen[static_cast<size_t>(pixel)];
+      const int busy = (i >= rows.begin && i < rows.end) +
+                       (i >= rows.begin && i < rows.end && j >= columns.begin && j < columns.end);
+      EXPECT_LE(busy, last) << "at " << at;
+      last = busy;
+    }
+    EXPECT_EQ(seen, std::vector<int>(seen.size(), 1)) << height << " x " << width;
+    if (expects_order) {
+      EXPECT_EQ(last, 0);
+    }
+  };
+  using conv::busiest;
+  for (const Conv2dDims& d : maps) {
+    const conv::Geometry g = conv::geometry_of(d);
+    const bool bordered = d.h == 7 && d.p() == 7;
+    check(busiest<ConvPass::forward>(g.h, g.p, g.r, g.stride_h, g.pad_h),
+          busiest<ConvPass::forward>(g.w, g.q, g.s, g.stride_w, g.pad_w), g.p, g.q, bordered);
+    check(busiest<ConvPass::dgrad>(g.h, g.p, g.r, g.stride_h, g.pad_h),
+          busiest<ConvPass::dgrad>(g.w, g.q, g.s, g.stride_w, g.pad_w), g.h, g.w, bordered);
+  }
+  const conv::Taps seven = busiest<ConvPass::forward>(7, 7, 3, 1, 1), dead = busiest<ConvPass::dgrad>(7, 6, 3, 1, 1);
+  EXPECT_EQ(seven.begin, 1);
+  EXPECT_EQ(seven.end, 6);
+  EXPECT_EQ(dead.begin, 1);
+  EXPECT_EQ(dead.end, 5);  // the last row of x meets one row of the floored result
+}
+
+/// Tiles of 256 where they make blocks enough for every multiprocessor several times over, smaller ones on small maps.
+TEST(ConvPlans, LargeTilesForManyChannels) {
+  const auto tile = [](int64_t size, int64_t c, int64_t k, ConvPass pass) {
+    const conv::Plan plan = conv::plan_of({2000, size, size, c, k, 3, 3, 1, 1, 1, 1}, pass, 2, ConvKernel::best);
+    return std::to_string(plan.bm) + "x" + std::to_string(plan.bn) + (plan.pixels_outside ? " by pixels" : "");
+  };
+  EXPECT_EQ(tile(7, 256, 256, ConvPass::forward), "128x256");
+  EXPECT_EQ(tile(7, 256, 256, ConvPass::dgrad), "128x256");
+  EXPECT_EQ(tile(3, 256, 256, ConvPass::forward), "128x128 by pixels");
+  EXPECT_EQ(tile(15, 64, 256, ConvPass::dgrad), "256x64");
+  EXPECT_EQ(tile(15, 64, 64, ConvPass::wgrad), "64x128");
+  EXPECT_EQ(conv::plan_of({2000, 7, 7, 256, 256, 3, 3, 1, 1, 1, 1}, ConvPass::wgrad, 2, ConvKernel::best).budget, 7);
+  EXPECT_EQ(tile(7, 256, 256, ConvPass::wgrad), "256x128");
 }
 
 /// A plan's tiles are those of the kernel that runs, also where channels do not come in chunks.

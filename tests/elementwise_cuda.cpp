@@ -42,12 +42,12 @@ PointwiseProgram::Input any_input(Draw& draw, int64_t rows, int64_t columns) {
 }
 
 template <class T>
-PointwiseProgram any_program(Draw& draw, int64_t rows, int64_t columns) {
+PointwiseProgram any_program(Draw& draw, int64_t rows, int64_t columns, int64_t most_steps) {
   using P = PointwiseProgram;
   P program{};
   program.inputs = 1 + draw.below(P::max_inputs);
   program.constants = draw.below(P::max_constants + 1);
-  program.steps = 1 + draw.below(P::max_steps);
+  program.steps = 1 + draw.below(most_steps);
   for (int64_t k = 0; k < program.inputs; ++k) program.input[k] = any_input(draw, rows, columns);
   for (int64_t c = 0; c < program.constants; ++c) program.constant[c] = static_cast<double>(draw.below(9) - 4) * 0.5;
   const auto any_register = [&](int64_t s) {
@@ -112,12 +112,12 @@ bool same(T a, T b) {
 }
 
 template <class T>
-void compare_programs(int programs) {
+void compare_programs(int programs, int64_t most_steps = PointwiseProgram::max_steps) {
   Draw draw{std::mt19937(7)};
   for (int number = 0; number < programs; ++number) {
     const int64_t sizes[] = {1, 3, 8, 16, 37, 64};
     const int64_t rows = sizes[draw.below(6)], columns = sizes[draw.below(6)], n = rows * columns;
-    const PointwiseProgram program = any_program<T>(draw, rows, columns);
+    const PointwiseProgram program = any_program<T>(draw, rows, columns, most_steps);
     std::vector<std::vector<T>> inputs;
     std::vector<OnDevice<T>> on_device;
     std::vector<const void*> at;
@@ -147,6 +147,68 @@ TEST_F(ElementwiseCuda, RandomProgramsOfBf16) { compare_programs<bf16>(100); }
 TEST_F(ElementwiseCuda, RandomProgramsOfF16) { compare_programs<f16>(60); }
 TEST_F(ElementwiseCuda, RandomProgramsOfI32) { compare_programs<int32_t>(60); }
 TEST_F(ElementwiseCuda, RandomProgramsOfI64) { compare_programs<int64_t>(60); }
+
+TEST_F(ElementwiseCuda, ProgramsOfOneStep) {
+  compare_programs<float>(120, 1);
+  compare_programs<double>(60, 1);
+  compare_programs<bf16>(120, 1);
+  compare_programs<f16>(60, 1);
+  compare_programs<int32_t>(60, 1);
+  compare_programs<int64_t>(60, 1);
+}
+
+/// fn(x, dy) in f64, at x and dy as they are stored.
+double exact(Fn fn, double x, double dy) {
+  const double phi = std::exp(-x * x / 2) / std::sqrt(2 * 3.14159265358979323846),
+               below = std::erfc(-x * std::sqrt(0.5)) / 2;
+  const double sigmoid = 1 / (1 + std::exp(-x));
+  switch (fn) {
+    case Fn::exp:
+      return std::exp(x);
+    case Fn::tanh:
+      return std::tanh(x);
+    case Fn::sigmoid:
+      return sigmoid;
+    case Fn::silu:
+      return x * sigmoid;
+    case Fn::gelu:
+      return x * below;
+    default:
+      return dy * (below + x * phi);
+  }
+}
+
+/// Activations by themselves, in whole blocks and parts of one, beyond the ends of the short polynomials too.
+template <class T>
+void compare_activations() {
+  const double half_ulp = sizeof(T) == 4 ? 0x1p-22 : std::is_same_v<T, bf16> ? 0x1p-8 : 0x1p-11;
+  for (const Fn fn : {Fn::exp, Fn::tanh, Fn::sigmoid, Fn::silu, Fn::gelu, Fn::gelu_grad})
+    for (const int64_t n : {0, 1, 7, 8, 9, 2049, 4096, 8205}) {
+      std::vector<T> x, dy;
+      for (int64_t i = 0; i < n; ++i) {
+        x.push_back(convert<T>(static_cast<double>(i * 7919 % 16001 - 8000) * 1e-3));
+        dy.push_back(convert<T>(static_cast<double>(i % 13 - 6) * 0.25));
+      }
+      OnDevice<T> on_x(x), on_dy(dy);
+      const void* at[] = {on_x.data(), on_dy.data()};
+      PointwiseProgram program{};
+      program.inputs = operands_of(fn), program.steps = 1, program.step[0] = {fn, 0, 1, 0};
+      OnDevice<T> out(n);
+      pointwise_cuda(program, n, at, out.data(), ranvier::cuda::stream(0));
+      const std::vector<T> got = out.values();
+      for (size_t i = 0; i < got.size(); ++i) {
+        const double v = widen(x[i]), want = exact(fn, v, widen(dy[i]));
+        const double fit = fn == Fn::gelu || fn == Fn::gelu_grad ? (sizeof(T) == 2 ? 2.6e-5 : 2e-7) * 8 : 1e-30;
+        ASSERT_TRUE(std::abs(widen(got[i]) - want) <= fit + 1.01 * half_ulp * std::abs(want) + 0x1p-25)
+            << "function " << int(fn) << " at " << v << " gives " << widen(got[i]) << ", not " << want;
+      }
+    }
+}
+TEST_F(ElementwiseCuda, ActivationsByThemselves) {
+  compare_activations<float>();
+  compare_activations<bf16>();
+  compare_activations<f16>();
+}
 
 /// More elements than one block takes, so that whole blocks and the last one both run.
 TEST_F(ElementwiseCuda, ManyBlocks) {

@@ -152,6 +152,11 @@ TYPED_TEST(NormCudaTyped, EqualsReference) {
   compare<TypeParam>({2, 15, 15, 520, 1e-12, Activation::gelu, PoolPlace::none}, 26);
 }
 
+/// So many positions that the passes that write come in two rounds of blocks, whose ranges are not all of one length.
+TEST_F(NormCuda, SeveralRoundsOfBlocksTakeEveryPositionOnce) {
+  compare<float>({1, 1351, 1001, 1, 1e-5, Activation::relu, PoolPlace::none}, 27);
+}
+
 TYPED_TEST(NormCudaTyped, OrderOfThreadsChangesNoBit) {
   const NormDims d{3, 13, 12, 24, 1e-5, Activation::silu, PoolPlace::after};
   const Inputs in(d, 31);

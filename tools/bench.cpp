@@ -22,7 +22,7 @@ struct BenchOptions {
   Common common;
   std::string model = "tiny";
   int64_t batch = 64, repeats = 20, steps = 30;
-  double seconds = 0.2;
+  double seconds = 0.2, budget = 0;
 };
 
 constexpr std::array<float, 3> mean = {0.4914f, 0.4822f, 0.4465f}, deviation = {0.2470f, 0.2435f, 0.2616f};
@@ -44,6 +44,11 @@ std::vector<PlanStep> distinct_steps(const Plan& plan) {
     if (!known) distinct.push_back(step);
   }
   return distinct;
+}
+
+double flops_of(const PlanStep& step) {
+  const NodeView node = step.view();
+  return step.op->flops ? step.op->flops(node) : static_cast<double>(node.out[0].shape.numel());
 }
 
 /// Compiles the training step of a model on fixed statistics.
@@ -71,13 +76,22 @@ void bench_ops(const BenchOptions& options) {
   say_peaks(options, peak);
   options.common.say("{:<24} {:<11} {:<34} {:>9} {:>9} {:>8} {:>7}", "op", "variant", "result", "ms", "GFLOP/s", "GB/s",
                      "share");
-  Json rows = Json::array();
-  for (const PlanStep& distinct : distinct_steps(step.program().plan())) {
+  Json rows = Json::array(), left_out = Json::array();
+  std::vector<PlanStep> steps = distinct_steps(step.program().plan());
+  // most arithmetic first: should the time end, what matters most has been measured
+  std::stable_sort(steps.begin(), steps.end(),
+                   [](const PlanStep& a, const PlanStep& b) { return flops_of(a) > flops_of(b); });
+  const auto start = Clock::now();
+  for (const PlanStep& distinct : steps) {
     const NodeView node = distinct.view();
     double bytes = 0;
     for (const Type& type : distinct.in_types) bytes += static_cast<double>(type.bytes());
     for (const Type& type : distinct.out_types) bytes += static_cast<double>(type.bytes());
-    const double flops = distinct.op->flops ? distinct.op->flops(node) : static_cast<double>(node.out[0].shape.numel());
+    const double flops = flops_of(distinct);
+    if (options.budget > 0 && since(start) > options.budget) {
+      left_out.push_back(fmt::format("{} {}", distinct.op->name, to_string(distinct.out_types[0])));
+      continue;
+    }
     std::set<std::string> seen;
     for (const Variant& variant : distinct.op->variants) {
       if (variant.backend != device.backend || (variant.supports && !variant.supports(node)) ||
@@ -102,6 +116,9 @@ void bench_ops(const BenchOptions& options) {
                       {"chosen", chosen}});
     }
   }
+  if (!left_out.empty())
+    options.common.say("not measured, as the {} s of --budget-s were over: {} of {} ops", options.budget,
+                       left_out.size(), steps.size());
   options.common.say("* the variant that the plan takes. share: of the roofline max(FLOP / peak, bytes / bandwidth)");
   options.common.print({{"model", options.model},
                         {"batch", recipe.batch},
@@ -111,6 +128,7 @@ void bench_ops(const BenchOptions& options) {
                         {"peak_gflops_tf32", peak.gflops_tf32},
                         {"peak_gflops_bf16", peak.gflops_bf16},
                         {"peak_gflops_f16", peak.gflops_f16},
+                        {"not_measured", left_out},
                         {"rows", rows}});
 }
 
@@ -209,6 +227,9 @@ void add_bench(CLI::App& app) {
     auto [command, options] =
         add("ops", "Every op of a training step, each variant: time, GFLOP/s, GB/s, share of the peak", bench_ops);
     command->add_option("--seconds", options->seconds, "Time for each variant")->capture_default_str();
+    command->add_option("--budget-s", options->budget, "Time after which no other op is begun; 0: none")
+        ->capture_default_str()
+        ->check(CLI::NonNegativeNumber);
   }
   {
     auto [command, options] = add("plan", "Time to trace and plan a training step, and its memory", bench_plan);

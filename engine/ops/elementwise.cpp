@@ -100,7 +100,9 @@ constexpr OpDef define(const char* name, void (*vjp)(Vjp&), Smoothness smoothnes
 
 constexpr double inverse_sqrt_2pi = 0.39894228040143267794;
 constexpr double two_over_sqrt_pi = 1.12837916709551257390;
-constexpr double inverse_sqrt_2 = 0.70710678118654752440;
+
+/// The gradient of gelu at x: dy (Phi(x) + x phi(x)).
+Tensor gelu_grad(Tensor x, Tensor dy);
 
 // One rule a function: `v.g()` is the gradient of the result, v.x(i) an operand, v.y() the result.
 #define RANVIER_RULE(name, body)   \
@@ -120,9 +122,7 @@ RANVIER_RULE(erf, v.g() * two_over_sqrt_pi * exp(-square(v.x(0))))
 RANVIER_RULE(abs, v.g() * sign(v.x(0)))
 RANVIER_RULE(square, v.g() * 2.0 * v.x(0))
 RANVIER_RULE(relu, v.g() * less(full(v.graph(), v.x(0).type(), 0.0), v.x(0)))
-// d/dx x Phi(x) = Phi(x) + x phi(x)
-RANVIER_RULE(gelu, v.g() * (0.5 * (1.0 + erf(v.x(0) * inverse_sqrt_2)) +
-                            v.x(0) * inverse_sqrt_2pi * exp(square(v.x(0)) * -0.5)))
+RANVIER_RULE(gelu, gelu_grad(v.x(0), v.g()))
 RANVIER_RULE(silu, v.g() * sigmoid(v.x(0)) * (1.0 + v.x(0) * (1.0 - sigmoid(v.x(0)))))
 RANVIER_RULE(softplus, v.g() * sigmoid(v.x(0)))
 #undef RANVIER_RULE
@@ -162,6 +162,12 @@ void vjp_maximum(Vjp& v) {
 void vjp_minimum(Vjp& v) {
   v.in(0, [&] { return v.g() * share(v.x(1), v.x(0)); });
   v.in(1, [&] { return v.g() * share(v.x(0), v.x(1)); });
+}
+/// dy (Phi(x) + x phi(x)): the slope of that slope is phi(x) (2 - x^2).
+void vjp_gelu_grad(Vjp& v) {
+  const Tensor x = v.x(0);
+  v.in(0, [&] { return v.g() * v.x(1) * (2.0 - square(x)) * (inverse_sqrt_2pi * exp(square(x) * -0.5)); });
+  v.in(1, [&] { return gelu_grad(x, v.g()); });
 }
 void vjp_where(Vjp& v) {
   const Tensor zero = full(v.graph(), v.g().type(), 0.0);
@@ -205,6 +211,7 @@ constexpr OpDef ops[] = {
     define("equal", vjp_zero, piecewise),
     define("less", vjp_zero, piecewise),
     define("less_equal", vjp_zero, piecewise),
+    define("gelu_grad", vjp_gelu_grad),
     define("where", vjp_where, piecewise),
     define("clamp", vjp_clamp, piecewise),
 };
@@ -232,6 +239,8 @@ Tensor emit(Fn fn, std::initializer_list<Tensor> operands, const Where& at) {
   for (Tensor& x : in) x = broadcast_to(x, shape, at);
   return in[0].graph->emit(op, Attrs::of(single(fn)), in, at);
 }
+
+Tensor gelu_grad(Tensor x, Tensor dy) { return emit(Fn::gelu_grad, {x, dy}, Where::current()); }
 
 Tensor like(const Tensor& x, double value, const Where& at) { return full(*x.graph, x.type(), value, at); }
 

@@ -94,6 +94,15 @@ void toggle(int64_t n, const uint8_t* flags, const int64_t* count, uint8_t* y, C
 
 }  // namespace cuda
 
+/// a / b rounded to nearest, from `inverse` = 1 / b rounded: three instructions instead of a division's twenty
+/// (Markstein, IBM Journal of Research and Development 34, 1990). Neither a (unless it is 0), b nor their quotient may
+/// lie near the ends of the exponents.
+template <class C>
+RANVIER_HD_INLINE C quotient_by(C a, C b, C inverse) {
+  const C q = product(a, inverse);
+  return fused(fused(-q, b, a), inverse, q);
+}
+
 /// Row or column that a reflecting border shows at position i of 0 ... size - 1 continued both ways (period 2 size -
 /// 2).
 RANVIER_HD inline int64_t reflect_index(int64_t i, int64_t size) {

@@ -6,7 +6,7 @@
 // of f32), a stage of the pipeline covers 64 bytes of depth, and one mma instruction 32 bytes of it (m16n8k16 or, on
 // f32 rounded to tf32, m16n8k8). Fragment layouts: PTX ISA, "Matrix fragments for mma.m16n8k16" and "... m16n8k8".
 #pragma once
-#include "kernels/common/half.h"
+#include "kernels/common/pack_convert.h"
 #include "kernels/common/ptx.cuh"
 
 namespace ranvier::kernels::mma {
@@ -203,7 +203,9 @@ struct BlockProduct {
 /// Two neighbouring values as a 16-bit type, in one word.
 template <class T>
 __device__ __forceinline__ uint32_t pack(float x, float y) {
-  return from_float<T>(x).bits | uint32_t{from_float<T>(y).bits} << 16;
+  T pair[2];
+  round_pair(x, y, pair);
+  return pair[0].bits | uint32_t{pair[1].bits} << 16;
 }
 
 }  // namespace ranvier::kernels::mma

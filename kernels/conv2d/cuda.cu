@@ -53,8 +53,13 @@ int64_t meetings(int64_t count, int64_t in, int64_t filter, int64_t stride, int6
   return sum;
 }
 
-/// The tile of a family: 128 x 128, or narrower where there are few columns or where wider ones would be too few to
-/// fill the device.
+/// Multiprocessors of an H100: a constant, like `resident_blocks`.
+constexpr int64_t multiprocessors = resident_blocks / 2;
+
+/// True where `n` fills tiles of 256 nearly.
+bool fills_256(int64_t n) { return cover(n, 256) * 256 <= n * 9 / 8; }
+
+/// The tile of a family: as large as the result fills and as still makes blocks enough, 256 x 128 at most.
 Plan tiled(const Conv2dDims& d, ConvPass pass, size_t element, ConvKernel family) {
   Plan plan{};
   plan.family = family;
@@ -66,18 +71,25 @@ Plan tiled(const Conv2dDims& d, ConvPass pass, size_t element, ConvKernel family
   if (element == 2 && !plan.scalar && pass == ConvPass::wgrad) {
     if (d.k <= 64) plan.bm = 64;
     if (!positional || (plan.bm == 128 && d.c % 128 == 0)) plan.bn = 128;
+    if (!positional && fills_256(d.k)) plan.bm = 256;
   } else if (element == 2 && !plan.scalar) {
     const bool forward = pass == ConvPass::forward;
     const int64_t pixels = forward ? d.p() * d.q() : d.h * d.w;
     const int64_t row_tiles = positional ? cover(d.n, 128) * pixels : cover(d.n * pixels, 128);
-    if (columns > 64 && row_tiles * cover(columns, 128) >= resident_blocks)
+    if (positional && fills_256(columns) && row_tiles * cover(columns, 256) >= 3 * multiprocessors)
+      plan.bn = 256;
+    else if (columns > 64 && row_tiles * cover(columns, 128) >= resident_blocks)
       plan.bn = 128;
     else if (columns <= 64 && positional && cover(d.n, 256) * 256 <= cover(d.n, 128) * 128 * 17 / 16 &&
              row_tiles >= 4 * resident_blocks)
       plan.bm = 256;
   }
+  // maps that the second-level cache holds in any order
+  constexpr double cached = 32 << 20;
+  plan.pixels_outside = static_cast<double>(element) * static_cast<double>(d.x_size() + d.y_size()) <= cached;
   const int64_t tiles = cover(d.k, plan.bm) * cover(positional ? d.c : columns, plan.bn);
-  plan.budget = static_cast<int>(std::max<int64_t>(1, resident_blocks / tiles));
+  const int64_t resident = plan.bm * plan.bn > 128 * 128 ? multiprocessors : resident_blocks;
+  plan.budget = static_cast<int>(std::max<int64_t>(1, resident / tiles));
   return plan;
 }
 

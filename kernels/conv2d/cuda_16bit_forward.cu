@@ -9,16 +9,18 @@ void run_forward(const Plan& plan, const Conv2dDims& d, const T* x, const T* fil
   const int tile = plan.bm * 1000 + plan.bn;
   if (plan.scalar)
     run_scalar<T, pass, Tile128x64, true>(plan, d, x, filter, y, nullptr, stream);
+  else if (plan.family == ConvKernel::positional && tile == 128256)
+    run_pixels<T, pass, true, Tile128x256, true>(plan, d, x, filter, y, stream);
   else if (plan.family == ConvKernel::positional && tile == 256064)
-    run_pixels<T, pass, true, Tile256x64, true>(d, x, filter, y, stream);
+    run_pixels<T, pass, true, Tile256x64, true>(plan, d, x, filter, y, stream);
   else if (plan.family == ConvKernel::positional && tile == 128128)
-    run_pixels<T, pass, true, Tile128x128, true>(d, x, filter, y, stream);
+    run_pixels<T, pass, true, Tile128x128, true>(plan, d, x, filter, y, stream);
   else if (plan.family == ConvKernel::positional && tile == 128064)
-    run_pixels<T, pass, true, Tile128x64, true>(d, x, filter, y, stream);
+    run_pixels<T, pass, true, Tile128x64, true>(plan, d, x, filter, y, stream);
   else if (plan.family == ConvKernel::gather && tile == 128128)
-    run_pixels<T, pass, false, Tile128x128, true>(d, x, filter, y, stream);
+    run_pixels<T, pass, false, Tile128x128, true>(plan, d, x, filter, y, stream);
   else if (plan.family == ConvKernel::gather && tile == 128064)
-    run_pixels<T, pass, false, Tile128x64, true>(d, x, filter, y, stream);
+    run_pixels<T, pass, false, Tile128x64, true>(plan, d, x, filter, y, stream);
   else
     no_instance();
 }

@@ -15,6 +15,8 @@ void run_wgrad(const Plan& plan, const Conv2dDims& d, const T* x, const T* dy, T
     run_filter<T, true, Tile128x64, true>(plan, d, x, dy, dfilter, sums, stream);
   else if (plan.family == ConvKernel::positional && tile == 64064)
     run_filter<T, true, Tile64x64, true>(plan, d, x, dy, dfilter, sums, stream);
+  else if (plan.family == ConvKernel::gather && tile == 256128)
+    run_filter<T, false, Tile256x128, true>(plan, d, x, dy, dfilter, sums, stream);
   else if (plan.family == ConvKernel::gather && tile == 128128)
     run_filter<T, false, Tile128x128, true>(plan, d, x, dy, dfilter, sums, stream);
   else if (plan.family == ConvKernel::gather && tile == 64128)

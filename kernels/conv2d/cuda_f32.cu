@@ -12,7 +12,7 @@ void run_one(const Plan& plan, const Conv2dDims& d, const float* a, const float*
   else if constexpr (pass == ConvPass::wgrad)
     run_filter<float, false, Tile128x64, tensor>(plan, d, a, b, out, sums, stream);
   else
-    run_pixels<float, pass, false, Tile128x64, tensor>(d, a, b, out, stream);
+    run_pixels<float, pass, false, Tile128x64, tensor>(plan, d, a, b, out, stream);
 }
 
 template <ConvPass pass>

@@ -10,6 +10,8 @@ struct Plan {
   bool scalar;        ///< channels do not come in chunks of 16 bytes, or the filter is beyond 16 x 16
   int bm, bn;         ///< rows and columns of a block's tile
   int unit, budget;   ///< wgrad: pixels a step, splits to share out
+  /// Positional forward and dgrad: all images of a pixel before the next pixel, else all pixels of a tile of images.
+  bool pixels_outside = false;
 };
 
 /// `element` is the size of T in bytes. `kernel` must be one that `conv2d_cuda_supports` allows.

@@ -50,4 +50,52 @@ RANVIER_HD_INLINE Taps taps_inside(const Axis& axis, int at, int source_rows) {
   return {begin, end > begin ? end : begin};
 }
 
+/// The order in which positional tiles take the pixels of a map: those with the most taps first, so that the last
+/// blocks of a launch are short ones. `rows` and `columns` are the ranges of such rows and columns.
+struct PixelOrder {
+  Taps rows = {0, 0}, columns = {0, 0};
+  bool pixels_outside = false;  ///< all images of one pixel before the next pixel
+
+  /// Entry `at` of 0 ... count - 1 with `first` moved to the front.
+  RANVIER_HD_INLINE static int moved(const Taps& first, int at) {
+    const int inside = first.end - first.begin;
+    if (at < inside) return first.begin + at;
+    return at - inside < first.begin ? at - inside : at;
+  }
+  /// Pixel number `at` of the order.
+  RANVIER_HD_INLINE int pixel(int at, int width) const {
+    const int tall = rows.end - rows.begin, wide = columns.end - columns.begin, sides = width - wide;
+    int i, j;
+    if (at < tall * wide) {
+      i = at / wide, j = at % wide;
+    } else if (at < tall * width) {
+      at -= tall * wide;
+      i = at / sides, j = wide + at % sides;
+    } else {
+      i = at / width, j = at % width;
+    }
+    return moved(rows, i) * width + moved(columns, j);
+  }
+};
+
+/// The rows of `count` that have the most taps, all of them where those are not neighbours.
+template <ConvPass pass>
+Taps busiest(int in, int out, int filter, int stride, int pad) {
+  const bool forward = pass == ConvPass::forward;
+  const int count = forward ? out : in;
+  const auto taps = [&](int row) {
+    const Axis axis = axis_of<pass>(in, out, filter, stride, pad, forward ? 0 : row % stride);
+    const Taps inside = taps_inside(axis, forward ? row : row / stride, forward ? in : out);
+    return inside.end - inside.begin;
+  };
+  int most = 0;
+  for (int row = 0; row < count; ++row) most = taps(row) > most ? taps(row) : most;
+  int begin = 0, end = count;
+  while (begin < end && taps(begin) < most) ++begin;
+  while (end > begin && taps(end - 1) < most) --end;
+  for (int row = begin; row < end; ++row)
+    if (taps(row) < most) return {0, count};
+  return {begin, end};
+}
+
 }  // namespace ranvier::kernels::conv

@@ -5,10 +5,8 @@
 
 namespace ranvier::kernels::conv {
 
-constexpr int threads = 128;                      // of every block: four warps
-constexpr int stages = 4;                         // of the ring in shared memory that copies run ahead in
-constexpr int step_chunks = 4;                    // a stage is 64 bytes of the reduction
-constexpr int copy_rows = threads / step_chunks;  // rows that the block copies at once where chunks run along the depth
+constexpr int stages = 4;       // of the ring in shared memory that copies run ahead in
+constexpr int step_chunks = 4;  // a stage is 64 bytes of the reduction
 
 /// 16 bytes: what a thread copies at once.
 using Chunk = uint4;
@@ -18,12 +16,16 @@ constexpr int per_chunk = mma::chunk_elements<T>;
 template <class T>
 constexpr int step_k = mma::stage_depth<T>;
 
-/// Extents of a block's tile and of a warp's part of it. Warps of 64 x 64 read 16 KB of fragments for 128 x 128 x 16
-/// products, narrower ones half as much again.
+/// Extents of a block's tile and of a warp's part of it: four warps, two blocks to a multiprocessor, or eight and one.
+/// Warps of 64 x 64 read 16 KB of fragments for 128 x 128 x 16 products, narrower ones half as much again. What a tile
+/// fetches is rows + columns for rows x columns products: an H100 that gets some 5 TB/s from its second-level cache
+/// feeds 320 TFLOP/s of tiles of 128 x 128 and 425 of 256 x 128.
 template <int bm_, int bn_, int wm_, int wn_>
 struct TileShape {
   static constexpr int bm = bm_, bn = bn_, down = bm_ / wm_, across = bn_ / wn_;
-  static_assert(down * across * 32 == threads);
+  static constexpr int threads = down * across * 32, blocks = 256 / threads;  // of a block; that share a multiprocessor
+  static_assert(threads == 128 || threads == 256);
+  static constexpr int copy_rows = threads / step_chunks;  // copied at once where chunks run along the depth
 };
 
 /// The arithmetic of a tile: tensor cores for 16-bit types and for f32 rounded to tf32, else fma.
@@ -36,10 +38,11 @@ struct Arithmetic {
 };
 
 /// `Tile` knows the problem: it says how many steps its reduction has (the same for all threads), copies the next
-/// step's operands into a stage, and stores the result. Two blocks share an SM, so that one multiplies while the other
-/// waits: at most 255 registers a thread and 100 KB a block.
+/// step's operands into a stage, and stores the result. Eight warps share an SM, so that some multiply while others
+/// wait: at most 255 registers a thread and 100 KB for every four warps.
 template <class Tile>
-__global__ void __launch_bounds__(threads, 2) tile_kernel(typename Tile::Problem problem) {
+__global__ void __launch_bounds__(Tile::Shape::threads, Tile::Shape::blocks)
+    tile_kernel(typename Tile::Problem problem) {
   RANVIER_DYNAMIC_SHARED(shared);
   Tile tile(problem);
   if (tile.outside()) return;  // the whole block
@@ -60,7 +63,7 @@ constexpr size_t shared_bytes() {
 
 template <class Tile>
 void launch_tiles(dim3 grid, const typename Tile::Problem& problem, CudaStream stream) {
-  launch(tile_kernel<Tile>, {grid, threads, shared_bytes<Tile>(), stream}, problem);
+  launch(tile_kernel<Tile>, {grid, Tile::Shape::threads, shared_bytes<Tile>(), stream}, problem);
 }
 
 // ---- storing a tile ----
@@ -73,10 +76,7 @@ __device__ void stage_results(const Product& product, T* rows) {
     product.for_each([&](int row, int column, float value) { rows[row * ld + column] = narrow<T>(value); });
   } else {
     product.for_each_pair([&](int row, int column, float first, float second) {
-      struct alignas(2 * sizeof(T)) Pair {
-        T v[2];
-      };
-      *reinterpret_cast<Pair*>(rows + row * ld + column) = {narrow<T>(first), narrow<T>(second)};
+      store_pack(rows + row * ld + column, narrow_pack<T, 2>({first, second}));
     });
   }
   __syncthreads();
@@ -90,7 +90,7 @@ __device__ void store_rows(const Product& product, unsigned char* shared, T* out
   constexpr int e = per_chunk<T>, row_chunks = Shape::bn / e, ld = Shape::bn + e;
   T* const rows = reinterpret_cast<T*>(shared);
   stage_results<T, Shape>(product, rows);
-  for (int i = static_cast<int>(threadIdx.x); i < Shape::bm * row_chunks; i += threads) {
+  for (int i = static_cast<int>(threadIdx.x); i < Shape::bm * row_chunks; i += Shape::threads) {
     const int row = i / row_chunks, first = column + i % row_chunks * e;
     const int64_t place = row_of(row);
     if (place < 0 || first >= columns) continue;

@@ -12,6 +12,7 @@ struct PixelProblem {
   Geometry g;
   const T *source, *filter;
   T* out;
+  PixelOrder order;  // of positional tiles
 };
 
 /// Position in the reduction: tap (i, j) of a rectangle of taps, chunk c of the source's channels.
@@ -31,9 +32,10 @@ struct Walk {
 /// own mask of taps that lie on padding), or one pixel of consecutive images (`positional`): then a tap lies on padding
 /// for all rows or for none, and is left out. Channels come in whole chunks; the filter is at most 16 x 16 unless the
 /// tile is positional.
-template <class T, ConvPass pass, bool positional, class Shape, template <Major, Major> class ProductFor>
+template <class T, ConvPass pass, bool positional, class Shape_, template <Major, Major> class ProductFor>
 class PixelTile {
  public:
+  using Shape = Shape_;
   using Problem = PixelProblem<T>;
   /// (K, R, S, C) has the reduction of the forward pass along its rows, and that of the gradient across them.
   static constexpr Major major_b = pass == ConvPass::forward ? Major::depth : Major::extent;
@@ -49,8 +51,10 @@ class PixelTile {
     const int tile = static_cast<int>(blockIdx.x) / column_tiles;
     if constexpr (positional) {
       const int width = pass == ConvPass::forward ? g.q : g.w, height = pass == ConvPass::forward ? g.p : g.h;
-      const int pixel = tile % (height * width);
-      first_ = tile / (height * width) * Shape::bm;
+      const int groups = (g.n + Shape::bm - 1) / Shape::bm, pixels = height * width;
+      const bool by_pixel = problem.order.pixels_outside;
+      const int pixel = problem.order.pixel(by_pixel ? tile / groups : tile % pixels, width);
+      first_ = (by_pixel ? tile % groups : tile / pixels) * Shape::bm;
       set_axes(pixel / width % g.stride_h, pixel % width % g.stride_w);
       out_pixel_ = pixel;
       const int at_h = (pixel / width - h_.out_first) / h_.out_stride;
@@ -105,7 +109,7 @@ class PixelTile {
   }
 
  private:
-  static constexpr int copies_a = Shape::bm * step_chunks / threads;
+  static constexpr int copy_rows = Shape::copy_rows, copies_a = Shape::bm * step_chunks / Shape::threads;
 
   __device__ int columns() const { return pass == ConvPass::forward ? problem_.g.k : problem_.g.c; }
   __device__ int channel_chunks() const {
@@ -177,7 +181,7 @@ class PixelTile {
 
   /// Gradient: rows of B are the step's taps and output channels, `per_chunk` of them to a chunk of the walk.
   __device__ void load_filter_columns(unsigned char* b) const {
-    constexpr int e = per_chunk<T>, line_chunks = Shape::bn / e, rows = threads / line_chunks;
+    constexpr int e = per_chunk<T>, line_chunks = Shape::bn / e, rows = Shape::threads / line_chunks;
     static_assert(rows % e == 0);
     const Chunk* const filter = reinterpret_cast<const Chunk*>(problem_.filter);
     const int row0 = static_cast<int>(threadIdx.x) / line_chunks, chunk = static_cast<int>(threadIdx.x) % line_chunks;

@@ -9,6 +9,8 @@
 
 namespace ranvier::kernels::conv {
 
+using Tile256x128 = TileShape<256, 128, 64, 64>;
+using Tile128x256 = TileShape<128, 256, 64, 64>;
 using Tile256x64 = TileShape<256, 64, 64, 64>;
 using Tile128x128 = TileShape<128, 128, 64, 64>;
 using Tile128x64 = TileShape<128, 64, 64, 32>;
@@ -20,7 +22,7 @@ inline int64_t cover(int64_t n, int64_t tile) { return (n + tile - 1) / tile; }
 [[noreturn]] inline void no_instance() { throw std::logic_error("conv2d: a plan without a kernel"); }
 
 template <class T, ConvPass pass, bool positional, class Shape, bool tensor>
-void run_pixels(const Conv2dDims& d, const T* source, const T* filter, T* out, CudaStream stream) {
+void run_pixels(const Plan& plan, const Conv2dDims& d, const T* source, const T* filter, T* out, CudaStream stream) {
   using Tile = PixelTile<T, pass, positional, Shape, Arithmetic<T, Shape, tensor>::template Product>;
   const bool forward = pass == ConvPass::forward;
   const int64_t height = forward ? d.p() : d.h, width = forward ? d.q() : d.w;
@@ -28,8 +30,15 @@ void run_pixels(const Conv2dDims& d, const T* source, const T* filter, T* out, C
   const int64_t rows = forward ? d.n * height * width : d.n * cover(height, d.stride_h) * cover(width, d.stride_w);
   const int64_t row_tiles = positional ? cover(d.n, Shape::bm) * height * width : cover(rows, Shape::bm);
   const int64_t tiles = row_tiles * cover(forward ? d.k : d.c, Shape::bn);
+  const Geometry g = geometry_of(d);
+  PixelOrder order;
+  if (positional) {
+    order.rows = busiest<pass>(g.h, g.p, g.r, g.stride_h, g.pad_h);
+    order.columns = busiest<pass>(g.w, g.q, g.s, g.stride_w, g.pad_w);
+    order.pixels_outside = plan.pixels_outside;
+  }
   launch_tiles<Tile>(dim3(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(classes)),
-                     {geometry_of(d), source, filter, out}, stream);
+                     {g, source, filter, out, order}, stream);
 }
 
 template <class T, ConvPass pass, class Shape, bool tensor>

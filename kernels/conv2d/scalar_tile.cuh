@@ -16,9 +16,10 @@ struct ScalarProblem {
   SplitPlan plan;
 };
 
-template <class T, ConvPass pass, class Shape, template <Major, Major> class ProductFor>
+template <class T, ConvPass pass, class Shape_, template <Major, Major> class ProductFor>
 class ScalarTile {
  public:
+  using Shape = Shape_;
   using Problem = ScalarProblem<T>;
   static constexpr Major major_a = pass == ConvPass::wgrad ? Major::extent : Major::depth;
   static constexpr Major major_b = pass == ConvPass::forward ? Major::depth : Major::extent;
@@ -71,7 +72,7 @@ class ScalarTile {
   template <class Layout, Major major, class At>
   __device__ static void fill(unsigned char* tile, At&& at) {
     constexpr int e = per_chunk<T>;
-    for (int i = static_cast<int>(threadIdx.x); i < Layout::lines * Layout::line_chunks; i += threads) {
+    for (int i = static_cast<int>(threadIdx.x); i < Layout::lines * Layout::line_chunks; i += Shape::threads) {
       const int line = i / Layout::line_chunks, chunk = i % Layout::line_chunks;
       alignas(16) T values[e];
       for (int j = 0; j < e; ++j) values[j] = major == Major::depth ? at(line, chunk * e + j) : at(chunk * e + j, line);

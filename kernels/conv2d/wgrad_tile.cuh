@@ -115,9 +115,10 @@ class ImageSteps {
 
 /// `positional` false: any shape. `positional` true: C must be a multiple of the tile's columns. Channels come in whole
 /// chunks.
-template <class T, bool positional, class Shape, template <Major, Major> class ProductFor>
+template <class T, bool positional, class Shape_, template <Major, Major> class ProductFor>
 class WgradTile {
  public:
+  using Shape = Shape_;
   using Problem = WgradProblem<T>;
   using Product = ProductFor<Major::extent, Major::extent>;
   using A = typename Product::TileA;
@@ -182,7 +183,7 @@ class WgradTile {
   /// Copies this thread's chunks of an operand; `offset_of(row, rows after the first)` is where a row lies, in chunks.
   template <class Operand, class OffsetOf>
   __device__ static void copy(unsigned char* tile, const T* from, OffsetOf&& offset_of) {
-    constexpr int apart = threads / Operand::line_chunks;
+    constexpr int apart = Shape::threads / Operand::line_chunks;
     const Share share = Share::of<Operand>();
     const Chunk* const chunks = reinterpret_cast<const Chunk*>(from);
 #pragma unroll

@@ -1,6 +1,7 @@
-// Pointwise programs on a CUDA device: an interpreter that reads and writes memory once, in accesses of 16 bytes.
+// Pointwise programs on a CUDA device: an interpreter that reads and writes memory once, in accesses of 16 bytes, and a
+// kernel without one for the programs of a single step.
 #include "kernels/common/launch.h"
-#include "kernels/common/pack.h"
+#include "kernels/common/pack_convert.h"
 #include "kernels/elementwise/convert.h"
 #include "kernels/elementwise/functors.h"
 #include "kernels/elementwise/machine.h"
@@ -8,7 +9,7 @@
 namespace ranvier::kernels {
 namespace {
 
-/// The functions that need many registers: the kernel for programs without them leaves them out.
+/// The functions that need many registers or instructions: the kernel for programs without them leaves them out.
 constexpr bool is_heavy(Fn fn) {
   switch (fn) {
     case Fn::exp:
@@ -19,6 +20,7 @@ constexpr bool is_heavy(Fn fn) {
     case Fn::cos:
     case Fn::erf:
     case Fn::gelu:
+    case Fn::gelu_grad:
     case Fn::silu:
     case Fn::softplus:
     case Fn::pow:
@@ -28,10 +30,14 @@ constexpr bool is_heavy(Fn fn) {
   }
 }
 
+constexpr bool is_light(Fn fn) { return !is_heavy(fn); }
+constexpr bool every(Fn) { return true; }
+
 /// How a thread goes through the elements. Decoding a step costs some 40 instructions whatever it works on, so it works
-/// on 8 values of f32 at once (4 where heavy functions need the registers, 1 of f64 there): a chain of ten then stays
-/// near the 100 instructions for each element that an H100 issues while it moves 12 bytes. Two packs of each input are
-/// under way before the first is needed; at 1024 threads or more a multiprocessor that covers memory's latency.
+/// on 8 values of f32 at once (4 where heavy functions need the registers, 1 of f64 there): a
+/// chain of ten then stays near the 100 instructions for each element that an H100 issues while it moves 12 bytes. Two
+/// packs of each input are under way before the first is needed; at 1024 threads or more a multiprocessor that covers
+/// memory's latency.
 template <class T, bool heavy>
 struct Layout {
   using C = compute_t<T>;
@@ -76,34 +82,47 @@ struct Layout {
   };
 };
 
-/// One step. A 16-bit result is rounded, so that a fused chain equals the unfused one bit for bit.
-template <class T, bool heavy, class Values>
-__device__ Values apply(Fn fn, const Values& a, const Values& b, const Values& c) {
+/// Short polynomials where the result is rounded to 16 bits anyway.
+template <class T>
+using MathFor = std::conditional_t<is_16_bit<T>, functors::ShortMath, functors::PortableMath>;
+
+/// fn of n values, for the functions that `has` is true of.
+template <class T, bool (*has)(Fn), class Values>
+__device__ __forceinline__ Values apply(Fn fn, const Values& a, const Values& b, const Values& c) {
   using C = compute_t<T>;
-  constexpr int n = Layout<T, heavy>::values;
+  constexpr int n = sizeof(Values) / sizeof(C);
   Values r = a;
   switch (fn) {
-#define RANVIER_FN(name, operands)                                                                       \
-  case Fn::name:                                                                                         \
-    if constexpr ((heavy || !is_heavy(Fn::name)) && (!std::is_integral_v<T> || is_integer_fn(Fn::name))) \
-      _Pragma("unroll") for (int k = 0; k < n; ++k) {                                                    \
-        using F = functors::name<functors::PortableMath>;                                                \
-        if constexpr (operands == 1)                                                                     \
-          r.v[k] = F::template apply<C>(a.v[k]);                                                         \
-        else if constexpr (operands == 2)                                                                \
-          r.v[k] = F::template apply<C>(a.v[k], b.v[k]);                                                 \
-        else                                                                                             \
-          r.v[k] = F::template apply<C>(a.v[k], b.v[k], c.v[k]);                                         \
-      }                                                                                                  \
+#define RANVIER_FN(name, operands)                                                      \
+  case Fn::name:                                                                        \
+    if constexpr (has(Fn::name) && (!std::is_integral_v<T> || is_integer_fn(Fn::name))) \
+      _Pragma("unroll") for (int k = 0; k < n; ++k) {                                   \
+        using F = functors::name<MathFor<T>>;                                           \
+        if constexpr (operands == 1)                                                    \
+          r.v[k] = F::template apply<C>(a.v[k]);                                        \
+        else if constexpr (operands == 2)                                               \
+          r.v[k] = F::template apply<C>(a.v[k], b.v[k]);                                \
+        else                                                                            \
+          r.v[k] = F::template apply<C>(a.v[k], b.v[k], c.v[k]);                        \
+      }                                                                                 \
     break;
     RANVIER_POINTWISE(RANVIER_FN)
 #undef RANVIER_FN
     default:
       break;
   }
-#pragma unroll
-  for (int k = 0; k < n; ++k) r.v[k] = widen(narrow<T>(r.v[k]));
   return r;
+}
+
+/// Rounded to T, so that a fused chain equals the unfused one bit for bit.
+template <class T, class Values>
+__device__ __forceinline__ Values rounded(Values values) {
+  if constexpr (is_16_bit<T>) {
+    constexpr int n = sizeof(Values) / sizeof(float);
+    widen_pack(narrow_pack<T>(values.v), values.v);
+    static_assert(n % 2 == 0);
+  }
+  return values;
 }
 
 /// Where element `i` of the launch reads a broadcast input.
@@ -187,7 +206,8 @@ __device__ typename L::Values interpret(const Machine<typename L::C>& machine, c
 #pragma unroll 1
   for (int s = 0; s < machine.steps; ++s) {
     const MachineStep step = machine.step[s];
-    previous = apply<T, heavy>(step.fn, operand(step.a), operand(step.b), operand(step.c));
+    previous =
+        rounded<T>(apply < T, heavy ? every : is_light > (step.fn, operand(step.a), operand(step.b), operand(step.c)));
     if (step.to != MachineStep::previous) column.put(step.to, previous);
   }
   return previous;
@@ -271,6 +291,119 @@ void run(const PointwiseProgram& program, int64_t n, const void* const* inputs, 
   }
 }
 
+// ---- programs of one step ----
+
+/// Those that are compiled without an interpreter: what training steps have alone.
+constexpr bool is_single(Fn fn) {
+  return !is_heavy(fn) || fn == Fn::exp || fn == Fn::tanh || fn == Fn::sigmoid || fn == Fn::gelu ||
+         fn == Fn::gelu_grad || fn == Fn::silu;
+}
+
+/// out = fn(operands), each an input that is read in packs or (`at` null) a constant.
+template <class C>
+struct Single {
+  uint32_t n;
+  Fn fn;
+  int operands;
+  struct Operand {
+    const void* at;
+    Reading reading;
+    Divider<uint32_t> inner, period;
+    C constant;
+  } operand[3];
+};
+
+/// Two packs of 16 bytes of every operand are under way at once; what an element costs beside the function is the
+/// conversion of its operands and half an instruction for the result.
+template <class T, bool heavy>
+__global__ void __launch_bounds__(256) single_kernel(const __grid_constant__ Single<compute_t<T>> single, T* out) {
+  using C = compute_t<T>;
+  constexpr int pack = pack_size<T>, packs = 2;
+  struct Values {
+    C v[pack];
+  };
+  const uint32_t first = (blockIdx.x * packs * blockDim.x + threadIdx.x) * pack;
+  Pack<T, pack> from[3][packs];
+  const auto is_there = [&](int p) { return first + p * blockDim.x * pack < single.n; };
+#pragma unroll
+  for (int k = 0; k < 3; ++k) {
+    const auto& operand = single.operand[k];
+    if (k >= single.operands || !operand.at) continue;
+#pragma unroll
+    for (int p = 0; p < packs; ++p) {
+      const uint32_t i = first + p * blockDim.x * pack, group = operand.inner.quotient(i);
+      const uint32_t place =
+          operand.reading == Reading::full ? i : operand.period.remainder(group, operand.period.quotient(group));
+      const T* x = static_cast<const T*>(operand.at) + place;
+      if (!is_there(p)) continue;
+      if (operand.reading == Reading::run) {
+        const T one = *x;
+#pragma unroll
+        for (int j = 0; j < pack; ++j) from[k][p].v[j] = one;
+      } else if (i + pack <= single.n) {
+        from[k][p] = load_pack<pack>(x);
+      } else {  // the last elements
+#pragma unroll
+        for (int j = 0; j < pack; ++j)
+          if (i + j < single.n) from[k][p].v[j] = x[j];
+      }
+    }
+  }
+#pragma unroll
+  for (int p = 0; p < packs; ++p) {
+    if (!is_there(p)) continue;
+    Values in[3] = {};
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {
+      if (k >= single.operands) continue;
+#pragma unroll
+      for (int j = 0; j < pack; ++j)
+        in[k].v[j] = single.operand[k].at ? widen(from[k][p].v[j]) : single.operand[k].constant;
+    }
+    const Values values = apply < T, heavy ? is_single : is_light > (single.fn, in[0], in[1], in[2]);
+    Pack<T, pack> result;
+    if constexpr (is_16_bit<T>) {
+      result = narrow_pack<T>(values.v);
+    } else {
+#pragma unroll
+      for (int j = 0; j < pack; ++j) result.v[j] = values.v[j];
+    }
+    const uint32_t i = first + p * blockDim.x * pack;
+    if (i + pack <= single.n) {
+      store_pack(out + i, result);
+    } else {
+#pragma unroll
+      for (int j = 0; j < pack; ++j)
+        if (i + j < single.n) out[i + j] = result.v[j];
+    }
+  }
+}
+
+/// Runs a program of one step; false where it needs the interpreter.
+template <class T, bool heavy>
+bool run_single(const PointwiseProgram& program, int64_t n, const void* const* inputs, T* out, CudaStream stream) {
+  using C = compute_t<T>;
+  constexpr int pack = pack_size<T>, threads = 256;
+  const PointwiseStep& step = program.step[0];
+  Single<C> single{static_cast<uint32_t>(n), step.fn, operands_of(step.fn), {}};
+  const uint8_t codes[] = {step.a, step.b, step.c};
+  for (int k = 0; k < single.operands; ++k) {
+    auto& operand = single.operand[k];
+    if (codes[k] >= PointwiseProgram::first_constant) {
+      operand.constant = widen(convert<T>(program.constant[codes[k] - PointwiseProgram::first_constant]));
+      continue;
+    }
+    const PointwiseProgram::Input& input = program.input[codes[k]];
+    operand.at = inputs[codes[k]], operand.reading = reading_of(input, pack);
+    if (operand.reading == Reading::scattered) return false;
+    operand.inner = Divider<uint32_t>(static_cast<uint64_t>(std::max<int64_t>(input.inner, 1)));
+    operand.period = Divider<uint32_t>(static_cast<uint64_t>(std::max<int64_t>(input.period, 1)));
+  }
+  const int64_t blocks = (n + threads * pack * 2 - 1) / (threads * pack * 2);
+  launch(single_kernel<T, heavy>, {grid_of(blocks), threads, 0, stream}, single, out);
+  return true;
+}
+
 }  // namespace
 
 template <class T>
@@ -278,6 +411,11 @@ void pointwise_cuda(const PointwiseProgram& program, int64_t n, const void* cons
                     int64_t narrow) {
   bool heavy = false;
   for (int s = 0; s < program.steps; ++s) heavy |= is_heavy(program.step[s].fn);
+  if (program.steps == 1 && is_single(program.step[0].fn) && n <= std::min(narrow, most_narrow - 8192)) {
+    if constexpr (!std::is_integral_v<T>)
+      if (heavy && run_single<T, true>(program, n, inputs, out, stream)) return;
+    if (!heavy && run_single<T, false>(program, n, inputs, out, stream)) return;
+  }
   if constexpr (!std::is_integral_v<T>)
     if (heavy) return run<T, true>(program, n, inputs, out, stream, narrow);
   run<T, false>(program, n, inputs, out, stream, narrow);

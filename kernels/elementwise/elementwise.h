@@ -14,7 +14,7 @@ namespace ranvier::kernels {
   X(neg, 1) X(exp, 1) X(log, 1) X(sqrt, 1) X(rsqrt, 1) X(tanh, 1) X(sigmoid, 1) X(sin, 1) X(cos, 1) X(erf, 1) \
   X(abs, 1) X(sign, 1) X(square, 1) X(relu, 1) X(gelu, 1) X(silu, 1) X(softplus, 1)                           \
   X(add, 2) X(sub, 2) X(mul, 2) X(div, 2) X(pow, 2) X(maximum, 2) X(minimum, 2) X(equal, 2) X(less, 2)        \
-  X(less_equal, 2) X(where, 3) X(clamp, 3)
+  X(less_equal, 2) X(gelu_grad, 2) X(where, 3) X(clamp, 3)
 // clang-format on
 
 enum class Fn : uint8_t {

@@ -4,8 +4,20 @@
 #include <type_traits>
 
 #include "kernels/common/math.h"
+#include "kernels/norm/gelu.h"
 
 namespace ranvier::kernels::functors {
+
+/// x Phi(x), and dy times its slope Phi(x) + x phi(x), by the erf and exp of a library.
+template <class M, class T>
+RANVIER_HD_INLINE T exact_gelu(T x) {
+  return T(0.5) * x * (T(1) + M::erf(x * T(0.70710678118654752440)));
+}
+template <class M, class T>
+RANVIER_HD_INLINE T exact_gelu_grad(T x, T dy) {
+  return dy * (T(0.5) * (T(1) + M::erf(x * T(0.70710678118654752440))) +
+               x * T(0.39894228040143267794) * M::exp(x * x * T(-0.5)));
+}
 
 /// Elementary functions of the C library: what the reference variant uses.
 struct LibraryMath {
@@ -36,6 +48,14 @@ struct LibraryMath {
   template <class T>
   static T erf(T x) {
     return std::erf(x);
+  }
+  template <class T>
+  static T gelu(T x) {
+    return exact_gelu<LibraryMath>(x);
+  }
+  template <class T>
+  static T gelu_grad(T x, T dy) {
+    return exact_gelu_grad<LibraryMath>(x, dy);
   }
 };
 
@@ -68,6 +88,25 @@ struct PortableMath {
   template <class T>
   RANVIER_HD_INLINE static T erf(T x) {
     return math::erf(x);
+  }
+  template <class T>
+  RANVIER_HD_INLINE static T gelu(T x) {
+    return exact_gelu<PortableMath>(x);
+  }
+  template <class T>
+  RANVIER_HD_INLINE static T gelu_grad(T x, T dy) {
+    return exact_gelu_grad<PortableMath>(x, dy);
+  }
+};
+
+/// The same for results that are rounded to 16 bits: activations by the short polynomials of the fused batch norm,
+/// whose errors are below a rounding of f16 at 1/2.
+struct ShortMath : PortableMath {
+  RANVIER_HD_INLINE static float gelu(float x) {
+    return x * (norm_detail::evaluate(norm_detail::short_normal_cdf_fit(), x) + 0.5f);
+  }
+  RANVIER_HD_INLINE static float gelu_grad(float x, float dy) {
+    return dy * (norm_detail::evaluate(norm_detail::short_gelu_slope_fit(), x) + 0.5f);
   }
 };
 
@@ -118,7 +157,7 @@ RANVIER_UNARY(abs, std::abs(x))
 RANVIER_UNARY(sign, T(x > T(0)) - T(x < T(0)))
 RANVIER_UNARY(square, wrapped_mul(x, x))
 RANVIER_UNARY(relu, x < T(0) ? T(0) : x)  // keeps NaN
-RANVIER_UNARY(gelu, T(0.5) * x * (T(1) + M::erf(x * T(0.70710678118654752440))))
+RANVIER_UNARY(gelu, M::gelu(x))
 RANVIER_UNARY(silu, x / (T(1) + M::exp(-x)))
 // max(x, 0) + log(1 + exp(-|x|)): no overflow on either side
 RANVIER_UNARY(softplus, (x > T(0) ? x : T(0)) + M::log1p(M::exp(-std::abs(x))) + (x != x ? x : T(0)))
@@ -133,6 +172,7 @@ RANVIER_BINARY(minimum, (a < b || a != a) ? a : b)
 RANVIER_BINARY(equal, T(a == b))
 RANVIER_BINARY(less, T(a < b))
 RANVIER_BINARY(less_equal, T(a <= b))
+RANVIER_BINARY(gelu_grad, M::gelu_grad(a, b))
 
 template <class M>
 struct where {

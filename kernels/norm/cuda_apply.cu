@@ -77,7 +77,7 @@ __global__ void rstd_kernel(int64_t channels, double eps, const float* variance,
 template <class T>
 void apply(const NormDims& d, const Affine& affine, int64_t rows, const T* x, T* y, CudaStream stream) {
   with_packs<T>(d, [&](auto size) {
-    const Cut cut(rows, d.c, size(), write_depth, write_blocks);
+    const Cut cut(rows, d.c, size(), write_depth, write_rounds);
     launch(apply_kernel<T, size()>, cut.config(stream), cut, affine, d.act, d.c, x, y);
   });
 }
@@ -86,7 +86,7 @@ template <class T>
 void pool(const NormDims& d, const Affine& affine, const T* x, const WindowOutputs<T>& out, CudaStream stream) {
   with_packs<T>(d, [&](auto size) {
     const Windows windows(d, false);
-    const Cut cut(windows.count, d.c, size(), write_depth / 2, write_blocks);
+    const Cut cut(windows.count, d.c, size(), write_depth / 2, write_rounds);
     const bool by_result = d.pool == PoolPlace::after && !monotone(d.act);
     launch(by_result ? pool_kernel<T, size(), true> : pool_kernel<T, size(), false>, cut.config(stream), cut, windows,
            affine, d.pool == PoolPlace::before ? nullptr : affine.gamma, d.act, x, out);

@@ -157,7 +157,7 @@ template <class T, int size, PoolPlace place>
 void write_windows(const NormDims& d, const NormBackward<T, float>& a, const Affine& affine, const Scratch& scratch,
                    CudaStream stream) {
   const Windows windows(d, true);
-  const Cut cut(windows.count, d.c, size, write_depth / 2, write_blocks);
+  const Cut cut(windows.count, d.c, size, write_depth / 2, write_rounds);
   launch(windows_dx_kernel<T, size, place>, cut.config(stream), cut, windows, affine, scratch, d.act, a.x, a.pooled,
          a.index, a.dy, a.dx);
 }
@@ -181,7 +181,7 @@ void norm_backward(const NormDims& d, const NormBackward<T, float>& a, CudaStrea
     finish_sums(d, sums.blocks, affine, scratch, a.dgamma, a.dbeta, stream);
     if (d.pool == PoolPlace::before) return write_windows<T, size(), PoolPlace::before>(d, a, affine, scratch, stream);
     if (d.pool == PoolPlace::after) return write_windows<T, size(), PoolPlace::after>(d, a, affine, scratch, stream);
-    const Cut cut(d.in_rows(), d.c, size(), write_depth, write_blocks);
+    const Cut cut(d.in_rows(), d.c, size(), write_depth, write_rounds);
     launch(dx_kernel<T, size()>, cut.config(stream), cut, affine, scratch, d.act, d.c, a.x, a.dy, a.dx);
   });
 }

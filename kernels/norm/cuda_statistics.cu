@@ -163,7 +163,8 @@ __global__ void finish_statistics_kernel(int64_t channels, int blocks, double ep
   const int64_t c = int64_t{blockIdx.x} * finish_channels + tid % finish_channels;
   const double pivot = c < channels ? scratch.first[c] : 0;
   double values[3] = {};  // values, their distances from the pivot, squares of those
-  for (int b = tid / finish_channels; b < blocks && c < channels; b += finish_lanes) {
+#pragma unroll 4          // loads under way at once: this kernel is all latency
+  for (int b = tid / finish_channels; b < (c < channels ? blocks : 0); b += finish_lanes) {
     const double rows = scratch.rows[b], distance = scratch.first[b * channels + c] - pivot;
     values[0] += rows;
     values[1] += rows * distance;
@@ -184,7 +185,8 @@ __global__ void finish_sums_kernel(int64_t channels, int blocks, double rows, Af
   const int tid = static_cast<int>(threadIdx.x);
   const int64_t c = int64_t{blockIdx.x} * finish_channels + tid % finish_channels;
   double values[2] = {};
-  for (int b = tid / finish_channels; b < blocks && c < channels; b += finish_lanes) {
+#pragma unroll 4  // loads under way at once: this kernel is all latency
+  for (int b = tid / finish_channels; b < (c < channels ? blocks : 0); b += finish_lanes) {
     values[0] += scratch.first[b * channels + c];
     values[1] += scratch.second[b * channels + c];
   }

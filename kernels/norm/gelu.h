@@ -50,8 +50,9 @@ RANVIER_HD_INLINE float evaluate(const OddFit<n>& fit, float x) {
   float sum = fit.c[n - 1];
 #pragma unroll
   for (int k = n - 2; k >= 0; --k) sum = fused(sum, t, fit.c[k]);
-  const float magnitude = ::fabsf(x);
-  return magnitude > fit.limit ? (x < 0 ? -0.5f : 0.5f) : product(x, sum);
+  // two values and a choice, not a branch: behind one, a thread's values would wait for each other's sums
+  const float inside = product(x, sum), outside = from_bits((to_bits(x) & 0x80000000u) | 0x3f000000u);
+  return ::fabsf(x) > fit.limit ? outside : inside;
 }
 
 }  // namespace ranvier::kernels::norm_detail

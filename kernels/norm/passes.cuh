@@ -14,22 +14,28 @@ namespace ranvier::kernels::norm_cuda {
 constexpr int threads = 256;
 constexpr int most_columns = 64;
 
+/// Blocks of a pass that run at once: two on each multiprocessor of an H100, which is what the registers of the passes
+/// allow. A constant: sums must not depend on the device.
+constexpr int64_t resident_blocks = 264;
+
 /// How a pass over `units` (positions or windows) of `packs` packs of channels each is cut: a block is `columns` packs
 /// wide and `rows` units deep and walks down its own range of units, so that a thread keeps its channels, and their
-/// constants stay in registers. Neighbouring threads read neighbouring packs, then neighbouring units. A function of
-/// the shape only.
+/// constants stay in registers. Neighbouring threads read neighbouring packs, then neighbouring units. Where there are
+/// more blocks than run at once, they come in whole rounds: a last round of a few would cost as much as a full one. A
+/// function of the shape only.
 struct Cut {
-  int64_t units = 0, per_block = 0, rest = 0;  // the first `rest` blocks have one unit more
-  int packs = 0, columns = 0, rows = 0, blocks = 0, tiles = 0;
+  int64_t units = 0, per_block = 0, rest = 0;  // the first `rest` ranges have one unit more
+  int packs = 0, columns = 0, rows = 0, blocks = 0, tiles = 0, rounds = 1;
 
-  /// About `depth` units a thread, in at most `most` blocks.
+  /// About `depth` units a thread, in at most `most` rounds of blocks.
   Cut(int64_t units_, int64_t channels, int size, int64_t depth, int64_t most) : units(units_) {
     packs = static_cast<int>(channels / size);
     tiles = (packs + most_columns - 1) / most_columns;
     columns = (packs + tiles - 1) / tiles;
     rows = threads / columns;
-    const int64_t wanted = units / (rows * depth);
-    blocks = static_cast<int>(std::clamp<int64_t>(wanted, 1, std::max<int64_t>(most / tiles, 1)));
+    const int64_t wanted = units / (rows * depth), round = std::max<int64_t>(resident_blocks / tiles, 1);
+    rounds = static_cast<int>(std::clamp<int64_t>(wanted / round, 1, most));
+    blocks = static_cast<int>(std::clamp<int64_t>(wanted, 1, round)) * rounds;
     per_block = units / blocks, rest = units % blocks;
   }
   LaunchConfig config(CudaStream stream) const {
@@ -39,7 +45,8 @@ struct Cut {
 };
 
 /// The running thread's part of a Cut: its first channel, and units first, first + rows, ... below end. Threads of the
-/// last tile may have no channels: they take no unit.
+/// last tile may have no channels: they take no unit. Blocks of the first round take the last of every `rounds`
+/// neighbouring ranges: a pass of one round that came before has just left them in the second-level cache.
 struct Part {
   int64_t channel, first, end;
   int column, row;
@@ -51,7 +58,9 @@ struct Part {
     const int pack = static_cast<int>(blockIdx.y) * cut.columns + column;
     active = pack < cut.packs;
     channel = int64_t{pack} * size;
-    const int64_t block = blockIdx.x, extra = block < cut.rest ? block : cut.rest;
+    const auto flat = static_cast<int>(blockIdx.x), round = cut.blocks / cut.rounds;
+    const int64_t block = int64_t{flat % round} * cut.rounds + (cut.rounds - 1 - flat / round);
+    const int64_t extra = block < cut.rest ? block : cut.rest;
     first = block * cut.per_block + extra + row;
     end = (block + 1) * cut.per_block + (block + 1 < cut.rest ? block + 1 : cut.rest);
     if (!active) end = 0;
@@ -210,11 +219,11 @@ void with_packs(const NormDims& d, Body body) {
 /// act(norm(x)) rises or falls with x throughout.
 constexpr bool monotone(Activation act) { return act == Activation::none || act == Activation::relu; }
 
-/// Units a thread of a reducing pass takes at least, and the most blocks of one (four for each multiprocessor of an
-/// H100): their partial sums must stay small beside the maps.
-constexpr int64_t sum_depth = 8, sum_blocks = 528;
+/// Units a thread of a reducing pass takes at least, and the most rounds of blocks of one: a block's sums cost a
+/// microsecond, and the partial ones must stay small beside the maps.
+constexpr int64_t sum_depth = 8, sum_rounds = 1;
 /// The same for passes that only write.
-constexpr int64_t write_depth = 8, write_blocks = 2112;
+constexpr int64_t write_depth = 8, write_rounds = 3;
 
 /// Sums of the blocks of a reducing pass, in the workspace, and the constants of the writing passes that follow.
 struct Scratch {
@@ -240,10 +249,10 @@ struct Scratch {
 inline Cut statistics_cut(const NormDims& d, int size) {
   const bool windows = d.pool == PoolPlace::after && monotone(d.act);
   const int64_t units = windows ? Windows(d, true).count : d.stat_rows();
-  return {units, d.c, size, windows ? 2 : sum_depth, sum_blocks};
+  return {units, d.c, size, windows ? 2 : sum_depth, sum_rounds};
 }
 /// The pass that sums the gradient, over outputs.
-inline Cut gradient_cut(const NormDims& d, int size) { return {d.out_rows(), d.c, size, sum_depth, sum_blocks}; }
+inline Cut gradient_cut(const NormDims& d, int size) { return {d.out_rows(), d.c, size, sum_depth, sum_rounds}; }
 
 /// The forward's statistics, and for pooled forms the winners where those can be told before the statistics are known.
 template <class T>

@@ -156,7 +156,9 @@ RowPlan row_plan(const ReduceDims& dims, int size, bool whole) {
 ColumnPlan column_plan(const ReduceDims& dims, int size, bool whole) {
   ColumnPlan plan{dims.outer, dims.reduce, dims.inner, std::max<int64_t>(dims.reduce, 1), 1, 1, 1};
   const int64_t columns = dims.inner / size;
-  const int64_t tall = std::clamp<int64_t>(power_of_two(ceil_div(dims.reduce, least_run)), 1, threads / 32);
+  // the second launch has few columns of many partial sums, which one block would take one after another
+  const int64_t tallest = whole ? threads / 4 : threads / 32;
+  const int64_t tall = std::clamp<int64_t>(power_of_two(ceil_div(dims.reduce, least_run)), 1, tallest);
   plan.wide = static_cast<int>(std::min(power_of_two(columns), threads / tall));
   plan.tiles = static_cast<unsigned>(ceil_div(columns, plan.wide));
   if (!whole) {

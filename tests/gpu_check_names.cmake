@@ -1,0 +1,13 @@
+# Fails unless every test program that tools/gpu_check (SCRIPT) gives to compute-sanitizer is one of NAMES.
+cmake_minimum_required(VERSION 3.18)
+file(STRINGS ${SCRIPT} lines REGEX "^sanitized=")
+string(REGEX MATCH "\"(.*)\"" found "${lines}")
+separate_arguments(sanitized UNIX_COMMAND "${CMAKE_MATCH_1}")
+if(NOT sanitized)
+  message(FATAL_ERROR "${SCRIPT} has no list of programs for compute-sanitizer")
+endif()
+foreach(name ${sanitized})
+  if(NOT name IN_LIST NAMES)
+    message(FATAL_ERROR "${SCRIPT} names test_${name}, and there is no such test")
+  endif()
+endforeach()
