@@ -1,9 +1,11 @@
 // Random draws on the host for what is no traced step (attacks, perturbed weights, who connects to whom): pure
 // functions of their key.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <string_view>
 
+#include "kernels/common/math.h"
 #include "kernels/common/philox.h"
 
 namespace ranvier {
@@ -33,5 +35,21 @@ class Draws {
   kernels::philox::Key key(uint64_t step) const { return {seed_, stream_, step}; }
   uint64_t seed_, stream_;
 };
+
+// What a drawn U[0, 1) is turned into or compared with; the same bits on every machine.
+
+/// Failures before a success of probability p in (0, 1).
+class Geometric {
+ public:
+  explicit Geometric(double p) : scale_(1 / kernels::math::log1p(-p)) {}
+  /// `u` in (0, 1].
+  double operator()(double u) const { return std::floor(kernels::math::log(u) * scale_); }
+
+ private:
+  double scale_;
+};
+
+/// exp(-x^2 / 2).
+inline double gaussian(double x) { return kernels::math::exp(-0.5 * x * x); }
 
 }  // namespace ranvier

@@ -12,6 +12,7 @@
 
 #include "engine/atomic_file.h"
 #include "engine/neuron_network_device.h"
+#include "engine/population_input.h"
 
 namespace ranvier::neuron {
 namespace {
@@ -109,7 +110,8 @@ std::vector<Sizes> sizes_of(const NetworkSpec& s) {
   const double element = s.precision == Precision::f32 ? 4 : 8;
   for (const PopulationSpec& p : s.populations)
     parts.push_back({p.name, static_cast<uint64_t>(p.size),
-                     element * (2 + static_cast<double>(p.each.size())) + 16.0 + (p.processes.empty() ? 0 : 4)});
+                     element * (2 + static_cast<double>(p.each.size())) + 16.0 +
+                         (p.processes.empty() ? 0 : 4 + static_cast<double>(ExternalCurrent::bytes_per_neuron(p)))});
   if (s.field)
     for (size_t p = 0; p < s.field->cells.size(); ++p)
       parts.push_back({"field of " + s.populations[p].name, s.field->cells[p].diameters.size(), Field::bytes_a_cell});
@@ -197,6 +199,13 @@ double Network::field(int population, int64_t neuron) const {
   return field && field->holds(population) ? field->potential(population, neuron) : 0;
 }
 double Network::u(int population, int64_t neuron) const { return implementation_->potential(population, neuron, true); }
+std::pair<double, double> Network::mean_state(int population) const {
+  implementation_->fetch();
+  double v_sum = 0, u_sum = 0;
+  const int64_t size = spec().populations.at(static_cast<size_t>(population)).size;
+  for (int64_t i = 0; i < size; ++i) v_sum += v(population, i), u_sum += u(population, i);
+  return {v_sum / static_cast<double>(size), u_sum / static_cast<double>(size)};
+}
 double Network::receptor_state(int population, int receptor, int64_t neuron) const {
   return implementation_->receptor_state(population, receptor, neuron);
 }
@@ -213,20 +222,16 @@ std::vector<float> Network::weights(int projection) const {
 std::string Network::bill() const {
   std::vector<Sizes> parts = sizes_of(implementation_->spec);
   for (const Path& path : implementation_->paths) {
-    const auto bytes = [](const auto& x) { return static_cast<double>(x.size() * sizeof(x[0])); };
-    const Connections& c = path.spec.connections;
-    const uint64_t count = c.offset.back();
-    const double all = bytes(path.fixed) + bytes(c.weight) + bytes(c.target) + bytes(c.delay) + bytes(path.change) +
-                       bytes(path.incoming_source) + bytes(path.incoming_synapse);
-    parts.push_back({path.spec.name, count, count ? all / static_cast<double>(count) : 0});
+    const uint64_t count = path.spec.connections.offset.back();
+    parts.push_back({path.spec.name, count, count ? path.bytes() / static_cast<double>(count) : 0});
   }
   return check_memory(parts, ~uint64_t{0});
 }
 
 std::string Network::Implementation::fingerprint() const {
-  std::string text = fmt::format("ranvier network 2; solver {} mode {} {} dt {} seed {}", name(spec.solver),
+  std::string text = fmt::format("ranvier network 3; solver {} mode {} {} dt {} seed {}", name(spec.solver),
                                  name(spec.mode), name(spec.precision), spec.dt, spec.seed);
-  for (const auto& p : spec.populations) text += fmt::format("; {} {}", p.name, p.size);
+  for (const auto& p : spec.populations) text += fmt::format("; {} {} {}", p.name, p.size, p.processes.size());
   for (const auto& p : paths) text += fmt::format("; {} {}", p.spec.name, p.spec.connections.offset.back());
   if (field) text += fmt::format("; a field of {} cells", field->state().size() / 2);
   return text + "\n";

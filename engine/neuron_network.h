@@ -42,7 +42,7 @@ struct StdpRule {
   static StdpRule published_2006();
 };
 
-/// Synapses by source neuron; within a source by delay, then in the order in which they were made.
+/// Synapses by source neuron, within a source by delay; a network sorts those of one delay by target.
 struct Connections {
   std::vector<uint64_t> offset;  ///< sources + 1
   std::vector<uint32_t> target;  ///< empty: every source reaches all targets in their order
@@ -68,7 +68,7 @@ struct Kick {
 };
 
 /// A network at its start. Solver, mode, precision, dt and seed are the network's; those of the populations count not.
-/// Populations take stimulus, current_each and processes of the kind noise.
+/// Populations take stimulus, current_each and processes, all held from a step's start to its end.
 struct NetworkSpec {
   Solver solver = Solver::rk4;
   Mode mode = Mode::accurate;
@@ -113,11 +113,13 @@ class Network {
   int64_t deliveries() const;
   double v(int population, int64_t neuron) const;
   double u(int population, int64_t neuron) const;
+  /// Means over a population, summed in the order of neurons.
+  std::pair<double, double> mean_state(int population) const;
   /// Potential of the field at a neuron now, uV; 0 where it is in none.
   double field(int population, int64_t neuron) const;
   /// State of a receptor: what decays (0: pulse). Receptors of a population in the order of the projections.
   double receptor_state(int population, int receptor, int64_t neuron) const;
-  /// Weights of a projection now, in the order of its connections.
+  /// Weights of a projection now, in the order of its connections, sorted as there.
   std::vector<float> weights(int projection) const;
   std::string bill() const;
 

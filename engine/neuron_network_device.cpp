@@ -40,7 +40,7 @@ std::vector<Sizes> device_sizes(const NetworkSpec& s) {
         receptors.push_back(path.synapse);
     double bytes = 2 * element + (cells.processes.empty() ? 0 : 4) + (s.kick ? 8 : 0);
     if (!cells.each.empty()) bytes += 11 * element;
-    if (!cells.each.empty() || !cells.current_each.empty()) bytes += element;
+    if (!cells.each.empty() || !cells.current_each.empty() || !cells.processes.empty()) bytes += element;
     for (const SynapseModel& r : receptors) bytes += 8 + element * sy::states(r.kind);
     parts.push_back({cells.name, static_cast<uint64_t>(cells.size), bytes});
     parts.push_back({"spikes of " + cells.name, ring_places(static_cast<uint64_t>(cells.size) * spikes), 16});
@@ -80,29 +80,29 @@ struct Pending {
 /// of time.
 std::vector<Pending> pending_of(const Path& path, int64_t n) {
   std::vector<Pending> out;
-  const auto& c = path.spec.connections;
   const auto size = static_cast<int64_t>(path.due.size());
   for (int64_t at = n; at < n + size; ++at)
     for (const Arrival& a : path.due[static_cast<size_t>(at % size)])
-      out.push_back({at - (c.delay.empty() ? c.same_delay : c.delay[a.begin]), a.source, a.factor});
+      out.push_back({at - path.groups[a.group].delay, a.source, a.factor});
   std::stable_sort(out.begin(), out.end(), [](const Pending& a, const Pending& b) { return a.key() < b.key(); });
   return out;
 }
 
-std::pair<int, int> delays_of(const Connections& c) {
-  if (c.delay.empty()) return {c.same_delay, c.same_delay};
-  const auto [low, high] = std::minmax_element(c.delay.begin(), c.delay.end());
-  return {*low, *high};
+std::pair<int, int> delays_of(const Path& path) {
+  int low = path.groups.front().delay, high = low;
+  for (const Group& g : path.groups) low = std::min<int>(low, g.delay), high = std::max<int>(high, g.delay);
+  return {low, high};
 }
 
 /// The most synapses of one source with one delay.
-int64_t longest_group(const Connections& c) {
+int64_t longest_group(const Path& path) {
   int64_t longest = 0;
-  for (size_t s = 0; s + 1 < c.offset.size(); ++s) {
-    const auto end = static_cast<int64_t>(c.offset[s + 1]);
-    for (auto i = static_cast<int64_t>(c.offset[s]); i < end;) {
-      const int64_t next = c.delay.empty() ? end : sy::cpu::same_delay(c.delay.data(), i, end);
-      longest = std::max(longest, next - i), i = next;
+  for (size_t s = 0; s + 1 < path.first_group.size(); ++s) {
+    int64_t count = 0;
+    for (uint64_t g = path.first_group[s]; g < path.first_group[s + 1]; ++g) {
+      const bool same = g > path.first_group[s] && path.groups[g - 1].delay == path.groups[g].delay;
+      count = path.groups[g].count + (same ? count : 0);
+      longest = std::max(longest, count);
     }
   }
   return longest;
@@ -129,8 +129,8 @@ class Arena {
     copy_to_device(device_, blocks_.back().data(), host, count * sizeof(E));
     return static_cast<E*>(blocks_.back().data());
   }
-  template <class E>
-  E* copy(const std::vector<E>& host) {
+  template <class E, class Allocator>
+  E* copy(const std::vector<E, Allocator>& host) {
     return copy(host.data(), host.size());
   }
 
@@ -207,7 +207,7 @@ struct NetworkOnDevice<T>::Implementation {
     bool asked = false;
     for (const Path& path : paths) {
       if (path.spec.source == p && path.spec.connections.offset.back() > 0)
-        ring.reach = std::max<int64_t>(ring.reach, delays_of(path.spec.connections).second + 1);
+        ring.reach = std::max<int64_t>(ring.reach, delays_of(path).second + 1);
       asked = asked || (path.spec.stdp && (path.spec.source == p || path.spec.target == p));
     }
     ring.slots = ring.reach + 2;
@@ -229,7 +229,7 @@ struct NetworkOnDevice<T>::Implementation {
     p.sources = host[p.source].tick->n, p.target_count = host[p.target].tick->n;
     p.synapses = static_cast<int64_t>(c.offset.back());
     p.offset = arena.copy(c.offset), p.targets = arena.copy(c.target), p.delay = arena.copy(c.delay);
-    if (p.synapses > 0) std::tie(p.shortest, p.longest) = delays_of(c);
+    if (p.synapses > 0) std::tie(p.shortest, p.longest) = delays_of(path);
     p.fixed = arena.copy(path.fixed), p.unit = path.unit;
     p.sums = receptors[p.target][path.receptor].arrived;
     if (path.spec.short_term) {
@@ -237,7 +237,7 @@ struct NetworkOnDevice<T>::Implementation {
       p.resources = arena.copy(path.resources), p.last = arena.copy(path.last);
       net.shape.short_term = true;
     }
-    net.shape.longest_group = std::max(net.shape.longest_group, longest_group(c));
+    net.shape.longest_group = std::max(net.shape.longest_group, longest_group(path));
     if (path.spec.stdp) make_plastic(path, p);
     projections.push_back(p);
   }
@@ -363,24 +363,14 @@ struct NetworkOnDevice<T>::Implementation {
       size_t slot;
     };
     std::vector<Due> found;
-    const Connections& c = path.spec.connections;
     for (size_t i = 0; i < events.size(); ++i) {
       const Event& e = events[i];
       const int64_t step = n - static_cast<int64_t>(static_cast<uint32_t>(n) - e.step);
       const int64_t base = step + (printed() || !(e.offset > 0) ? 0 : 1);
-      uint64_t begin = c.offset[e.neuron];
-      const uint64_t end = c.offset[e.neuron + 1];
-      int64_t delay = c.same_delay;
-      if (!c.delay.empty()) {
-        const auto due = [&](uint16_t d) { return base + d < n; };
-        begin = static_cast<uint64_t>(std::partition_point(c.delay.begin() + static_cast<int64_t>(begin),
-                                                           c.delay.begin() + static_cast<int64_t>(end), due) -
-                                      c.delay.begin());
-        if (begin < end) delay = c.delay[begin];
-      }
-      if (begin == end || base + delay < n) continue;
       const int32_t factor = factors.empty() ? whole_weight : factors[(first + i) & ring.mask];
-      found.push_back({step, {begin, e.neuron, factor}, static_cast<size_t>(base + delay) % path.due.size()});
+      Arrival a;
+      if (!path.arrival(e.neuron, factor, n - base, a)) continue;
+      found.push_back({step, a, static_cast<size_t>(base + path.groups[a.group].delay) % path.due.size()});
     }
     // Atomics order the ring; a source's spikes are in the order of time in it and stay so.
     std::stable_sort(found.begin(), found.end(), [](const Due& a, const Due& b) {
@@ -536,6 +526,15 @@ typename NetworkOnDevice<T>::Ran NetworkOnDevice<T>::run(int64_t n, int64_t step
 }
 
 template <class T>
+T NetworkOnDevice<T>::value(int population, int64_t neuron, bool of_u) const {
+  const Implementation& own = *implementation_;
+  const auto p = static_cast<size_t>(population);
+  const sy::Tick<T>&here = *own.host[p].tick, &there = own.cells[p].tick;
+  T x = (of_u ? here.u : here.v)[neuron];
+  if (own.cells_newer) copy_to_host(own.device, &x, (of_u ? there.u : there.v) + neuron, sizeof x);
+  return x;
+}
+template <class T>
 void NetworkOnDevice<T>::fetch_cells() {
   implementation_->fetch_cells();
 }
@@ -567,6 +566,10 @@ template <class T>
 NetworkOnDevice<T>::~NetworkOnDevice() = default;
 template <class T>
 typename NetworkOnDevice<T>::Ran NetworkOnDevice<T>::run(int64_t, int64_t, std::vector<NetworkSpike>*) {
+  return {};
+}
+template <class T>
+T NetworkOnDevice<T>::value(int, int64_t, bool) const {
   return {};
 }
 template <class T>

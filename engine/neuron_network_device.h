@@ -42,6 +42,8 @@ class NetworkOnDevice {
   /// are appended to `out` (may be null) as the host orders them.
   Ran run(int64_t n, int64_t steps, std::vector<NetworkSpike>* out);
 
+  /// v or u of one neuron as it stands, whoever has it.
+  T value(int population, int64_t neuron, bool of_u) const;
   /// Brings potentials and receptors to the host's arrays; or all that projections have, n being the next step.
   void fetch_cells();
   void fetch_paths(int64_t n);

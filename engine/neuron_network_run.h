@@ -2,6 +2,7 @@
 #pragma once
 #include "engine/neuron_network.h"
 #include "engine/neuron_run.h"
+#include "kernels/common/large_vector.h"
 #include "kernels/synapse/deliver.h"
 #include "kernels/synapse/tick.h"
 
@@ -38,11 +39,21 @@ class StateArchive {
   }
 };
 
-/// A spike on its way: the synapses of `source` from `begin` on, as far as they have one delay.
+/// Neighbouring synapses of one source that have one delay, in steps.
+struct Group {
+  uint16_t delay, count;
+};
+
+/// A spike on its way: the synapses of `source` from `begin` on, where `group` begins, as far as they have one delay.
 struct Arrival {
-  uint64_t begin;
+  uint64_t begin, group;
   uint32_t source;
   int32_t factor;
+};
+
+/// Neurons of a population that one thread steps.
+struct Range {
+  int64_t begin, end;
 };
 
 /// A projection.
@@ -50,10 +61,11 @@ struct Path {
   ProjectionSpec spec;
   int receptor = 0;  ///< of the target
   bool dense = false;
-  std::vector<int32_t> fixed;  ///< weights; of plastic synapses spec.connections.weight stays and this is empty
+  kernels::LargeVector<int32_t> fixed;  ///< weights; of plastic synapses spec.connections.weight stays, this is empty
   double unit = 1;
+  std::vector<Group> groups;              ///< row by row; one of more than 65535 synapses is several
+  std::vector<uint64_t> first_group;      ///< of each row, and the end
   std::vector<std::vector<Arrival>> due;  ///< by step, a ring
-  std::vector<uint64_t> ends;             ///< of the stretches of a step's arrivals
   // short-term plasticity, per source neuron
   kernels::synapse::ShortTerm short_term{};
   std::vector<kernels::synapse::Resources> resources;
@@ -68,23 +80,41 @@ struct Path {
   std::vector<uint64_t> incoming;  ///< targets + 1
   std::vector<uint32_t> incoming_source, incoming_synapse;
 
+  /// `unit`: fixed-point units of weight 1.
   void prepare(int64_t sources, int64_t targets, const NetworkSpec& network, double unit);
+  /// The spike of `source` at the first of its groups whose delay is not below `delay`; false where there is none.
+  bool arrival(uint32_t source, int32_t factor, int64_t delay, Arrival& out) const;
   /// Puts a spike of neuron `source` of step n on its way; `wait` is the first delay's addition.
   void send(uint32_t source, int64_t n, int64_t wait, double time);
-  /// Delivers what is due in step n; returns the number of synapses.
-  int64_t deliver(int64_t n, int64_t targets, std::vector<int64_t>& sums, std::vector<int64_t>& scratch);
+  /// Delivers to these targets what is due in step n. Threads call it for ranges that have nothing in common.
+  void deliver(int64_t n, Range targets, int64_t* sums);
+  /// Puts what was delivered in step n on its way to the later targets; the number of synapses delivered.
+  int64_t go_on(int64_t n);
   /// Traces at the end of step n, then its spikes.
   void learn(int64_t n, int64_t wait, std::span<const kernels::synapse::Spike> source,
              std::span<const kernels::synapse::Spike> target);
   void state(StateArchive& archive);
+  /// Bytes of the lists of synapses.
+  double bytes() const;
 
  private:
-  int64_t end_of(const Arrival& a) const;
-  int64_t row_end(uint32_t source) const;
-  /// Fills `ends`; the number of synapses.
-  int64_t find_ends(const std::vector<Arrival>& list);
-  void deliver_static(const std::vector<Arrival>& list, int64_t total, int64_t targets, std::vector<int64_t>& sums,
-                      std::vector<int64_t>& scratch) const;
+  struct Stretch {
+    int64_t count;
+    uint64_t next;  ///< group
+  };
+  void make_groups(int64_t sources);
+  void sort_targets();
+  void make_compact();
+  void make_plastic(int64_t sources, const NetworkSpec& network);
+  Stretch stretch_of(const Arrival& a) const;
+  template <class Index>
+  void deliver_listed(const std::vector<Arrival>& list, const Index* target, Range range, int64_t* sums);
+
+  int64_t targets_ = 0;
+  // Where the network is stepped on the CPU these take the place of spec.connections.target: half of its bytes where
+  // the targets are fewer than 65536.
+  kernels::LargeVector<uint16_t> near_;
+  kernels::LargeVector<uint32_t> far_;
 };
 
 /// The part of Network that does not depend on the element type.

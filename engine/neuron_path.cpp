@@ -1,12 +1,9 @@
 // Projections at work: spikes on their way, delivery, and plasticity.
 #include <algorithm>
 #include <cmath>
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
+#include <tuple>
 
 #include "engine/neuron_network_run.h"
-#include "kernels/common/parallel.h"
 
 namespace ranvier::neuron {
 namespace {
@@ -14,14 +11,6 @@ namespace {
 namespace sy = kernels::synapse;
 
 constexpr int32_t unchanged = int32_t{1} << sy::weight_bits;
-
-int threads_here() {
-#if defined(_OPENMP)
-  return omp_in_parallel() ? 1 : omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
 
 /// exp(-h / tau).
 float decay_of(double h, double tau) { return static_cast<float>(kernels::math::exp(-h / tau)); }
@@ -41,20 +30,55 @@ sy::Stdp stdp_of(const StdpRule& r, double h) {
 
 }  // namespace
 
-int64_t Path::row_end(uint32_t source) const { return static_cast<int64_t>(spec.connections.offset[source + 1]); }
-
-int64_t Path::end_of(const Arrival& a) const {
+/// Rows as groups of one delay.
+void Path::make_groups(int64_t sources) {
   const auto& c = spec.connections;
-  if (c.delay.empty()) return row_end(a.source);
-  return sy::cpu::same_delay(c.delay.data(), static_cast<int64_t>(a.begin), row_end(a.source));
+  constexpr uint64_t most = 0xffff;
+  first_group.assign(1, 0);
+  for (int64_t s = 0; s < sources; ++s) {
+    for (uint64_t i = c.offset[s], end = c.offset[s + 1]; i < end;) {
+      const uint16_t delay = c.delay.empty() ? c.same_delay : c.delay[i];
+      uint64_t next = c.delay.empty() ? end : i + 1;
+      while (!c.delay.empty() && next < end && c.delay[next] == delay) ++next;
+      for (; i < next; i += groups.back().count)
+        groups.push_back({delay, static_cast<uint16_t>(std::min(next - i, most))});
+    }
+    first_group.push_back(groups.size());
+  }
+  groups.shrink_to_fit();
+}
+
+/// Targets of one delay in rising order, so that those of a range of neurons are neighbours.
+void Path::sort_targets() {
+  auto& c = spec.connections;
+  std::vector<std::pair<uint32_t, float>> list;
+  const auto target = [&](uint64_t i) { return c.target.begin() + static_cast<std::ptrdiff_t>(i); };
+  for (size_t s = 0; s + 1 < first_group.size(); ++s) {
+    Arrival a;
+    if (!arrival(static_cast<uint32_t>(s), unchanged, 0, a)) continue;
+    while (a.group < first_group[s + 1]) {
+      const Stretch stretch = stretch_of(a);
+      const uint64_t end = a.begin + static_cast<uint64_t>(stretch.count);
+      if (!std::is_sorted(target(a.begin), target(end))) {
+        list.clear();
+        for (uint64_t i = a.begin; i < end; ++i) list.push_back({c.target[i], c.weight[i]});
+        std::stable_sort(list.begin(), list.end(), [](const auto& x, const auto& y) { return x.first < y.first; });
+        for (uint64_t i = a.begin; i < end; ++i) std::tie(c.target[i], c.weight[i]) = list[i - a.begin];
+      }
+      a.begin = end, a.group = stretch.next;
+    }
+  }
 }
 
 void Path::prepare(int64_t sources, int64_t targets, const NetworkSpec& network, double receptor_unit) {
   auto& c = spec.connections;
-  unit = receptor_unit;
+  unit = receptor_unit, targets_ = targets;
   dense = c.target.empty() && c.count() > 0;
-  const uint16_t longest = c.delay.empty() ? c.same_delay : *std::max_element(c.delay.begin(), c.delay.end());
-  due.resize(longest + 2u);
+  make_groups(sources);
+  if (!c.target.empty()) sort_targets();
+  int64_t longest = c.same_delay;
+  for (const Group& g : groups) longest = std::max<int64_t>(longest, g.delay);
+  due.resize(static_cast<size_t>(longest) + 2);
   for (auto& list : due) list.reserve(static_cast<size_t>(std::max<int64_t>(16, sources / 8)));
   if (spec.short_term) {
     const ShortTermRule& r = *spec.short_term;
@@ -63,28 +87,43 @@ void Path::prepare(int64_t sources, int64_t targets, const NetworkSpec& network,
     resources.resize(static_cast<size_t>(sources));
     last.assign(static_cast<size_t>(sources), -1e9);
   }
-  if (!spec.stdp) {
-    fixed.resize(c.count());
-    for (size_t i = 0; i < fixed.size(); ++i) fixed[i] = sy::fixed_point(c.weight[i], unit);
-    c.weight = {};
-    return;
+  if (spec.stdp) {
+    slots = longest + 3;
+    return make_plastic(sources, network);
   }
+  fixed.resize(c.count());
+  for (size_t i = 0; i < fixed.size(); ++i) fixed[i] = sy::fixed_point(c.weight[i], unit);
+  c.weight = {};
+  if (network.device.backend == Backend::cpu) make_compact();
+}
+
+/// The lists of static synapses as the CPU reads them.
+void Path::make_compact() {
+  auto& c = spec.connections;
+  if (targets_ <= 0x10000)
+    near_.assign(c.target.begin(), c.target.end());
+  else
+    far_.assign(c.target.begin(), c.target.end());
+  c.target = {}, c.delay = {};
+}
+
+void Path::make_plastic(int64_t sources, const NetworkSpec& network) {
+  auto& c = spec.connections;
   stdp = stdp_of(*spec.stdp, network.dt);
   if (stdp.accumulated) {
     interval = std::max<int64_t>(1, std::llround(spec.stdp->interval / network.dt));
     change.assign(c.count(), 0);
   }
-  slots = longest + 3;
   source_trace.assign(static_cast<size_t>(slots * sources), 0);
-  target_trace.assign(static_cast<size_t>(targets), 0);
+  target_trace.assign(static_cast<size_t>(targets_), 0);
   if (dense) {  // plastic rows are walked by their targets
     c.target.resize(c.count());
-    for (size_t i = 0; i < c.target.size(); ++i) c.target[i] = static_cast<uint32_t>(i % static_cast<size_t>(targets));
+    for (size_t i = 0; i < c.target.size(); ++i) c.target[i] = static_cast<uint32_t>(i % static_cast<size_t>(targets_));
     dense = false;
   }
-  incoming.assign(static_cast<size_t>(targets) + 1, 0);
+  incoming.assign(static_cast<size_t>(targets_) + 1, 0);
   for (uint32_t t : c.target) ++incoming[t + 1];
-  for (int64_t t = 0; t < targets; ++t) incoming[t + 1] += incoming[t];
+  for (int64_t t = 0; t < targets_; ++t) incoming[t + 1] += incoming[t];
   incoming_source.resize(c.count()), incoming_synapse.resize(c.count());
   std::vector<uint64_t> cursor(incoming.begin(), incoming.end() - 1);
   for (int64_t s = 0; s < sources; ++s)
@@ -94,102 +133,88 @@ void Path::prepare(int64_t sources, int64_t targets, const NetworkSpec& network,
     }
 }
 
+Path::Stretch Path::stretch_of(const Arrival& a) const {
+  const Group& first = groups[a.group];
+  Stretch out{first.count, a.group + 1};
+  if (first.count == 0xffff)
+    for (const uint64_t end = first_group[a.source + 1]; out.next < end && groups[out.next].delay == first.delay;)
+      out.count += groups[out.next++].count;
+  return out;
+}
+
+bool Path::arrival(uint32_t source, int32_t factor, int64_t delay, Arrival& out) const {
+  out = {spec.connections.offset[source], first_group[source], source, factor};
+  const uint64_t end = first_group[source + 1];
+  while (out.group < end && groups[out.group].delay < delay) out.begin += groups[out.group++].count;
+  return out.group < end;
+}
+
 void Path::send(uint32_t source, int64_t n, int64_t wait, double time) {
-  const auto& c = spec.connections;
-  if (c.offset[source] == c.offset[source + 1]) return;
-  int32_t factor = unchanged;
+  Arrival a;
+  if (!arrival(source, unchanged, 0, a)) return;
   if (spec.short_term) {
-    factor = sy::fixed_factor(sy::release(short_term, resources[source], time - last[source]));
+    a.factor = sy::fixed_factor(sy::release(short_term, resources[source], time - last[source]));
     last[source] = time;
   }
-  const uint64_t begin = c.offset[source];
-  const int64_t delay = c.delay.empty() ? c.same_delay : c.delay[begin];
-  due[static_cast<size_t>(n + wait + delay) % due.size()].push_back({begin, source, factor});
+  due[static_cast<size_t>(n + wait + groups[a.group].delay) % due.size()].push_back(a);
 }
 
-int64_t Path::find_ends(const std::vector<Arrival>& list) {
-  ends.resize(list.size());
-  const auto& c = spec.connections;
-  constexpr int64_t together = 64;
-  const auto size = static_cast<int64_t>(list.size());
-  kernels::parallel_for((size + together - 1) / together, [&](int64_t part) {
-    const int64_t last = std::min(size, (part + 1) * together);
-    for (int64_t i = part * together; i < last; ++i) {
-      if (!c.delay.empty() && i + 2 < last)  // rows lie anywhere: the next ones are on their way meanwhile
-        sy::cpu::fetch(c.delay.data() + list[static_cast<size_t>(i) + 2].begin, 512);
-      ends[static_cast<size_t>(i)] = static_cast<uint64_t>(end_of(list[static_cast<size_t>(i)]));
-    }
-  });
-  int64_t total = 0;
-  for (size_t i = 0; i < list.size(); ++i) total += static_cast<int64_t>(ends[i] - list[i].begin);
-  return total;
-}
-
-int64_t Path::deliver(int64_t n, int64_t targets, std::vector<int64_t>& sums, std::vector<int64_t>& scratch) {
-  auto& list = due[static_cast<size_t>(n) % due.size()];
-  if (list.empty()) return 0;
-  auto& c = spec.connections;
-  const int64_t total = find_ends(list);
-  if (spec.stdp) {
-    for (size_t i = 0; i < list.size(); ++i) {
-      const Arrival& a = list[i];
-      sy::cpu::deliver_plastic(stdp, static_cast<int64_t>(ends[i] - a.begin), c.target.data() + a.begin,
-                               c.weight.data() + a.begin, stdp.accumulated ? change.data() + a.begin : nullptr,
-                               target_trace.data(), unit, a.factor, sums.data());
-    }
-  } else {
-    deliver_static(list, total, targets, sums, scratch);
+template <class Index>
+void Path::deliver_listed(const std::vector<Arrival>& list, const Index* target, Range range, int64_t* sums) {
+  constexpr size_t ahead = 4;  // rows lie anywhere: what comes next is on its way meanwhile
+  const auto fetch = [&](const Arrival& a) {
+    const int64_t count = groups[a.group].count;
+    const auto begin = static_cast<int64_t>(a.begin) + count * range.begin / targets_;
+    const auto length = static_cast<size_t>(count * (range.end - range.begin) / targets_);
+    constexpr int64_t margin = 16;  // where the range really begins and ends is looked for nearby
+    sy::cpu::fetch(target + std::max<int64_t>(0, begin - margin),
+                   std::min<size_t>(1024, sizeof(Index) * (length + 2 * margin)));
+    if (!fixed.empty()) sy::cpu::fetch(fixed.data() + begin, std::min<size_t>(1024, sizeof(int32_t) * length));
+  };
+  for (size_t i = 0; i < std::min(ahead, list.size()); ++i) fetch(list[i]);
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (i + ahead < list.size()) fetch(list[i + ahead]);
+    const Arrival& a = list[i];
+    const int64_t count = stretch_of(a).count;
+    const Index* row = target + a.begin;
+    const int64_t first = sy::cpu::below(count, row, range.begin, targets_);
+    const int64_t last = sy::cpu::below(count, row, range.end, targets_), at = static_cast<int64_t>(a.begin) + first;
+    if constexpr (std::is_same_v<Index, uint32_t>)
+      if (spec.stdp) {
+        sy::cpu::deliver_plastic(stdp, last - first, row + first, spec.connections.weight.data() + at,
+                                 stdp.accumulated ? change.data() + at : nullptr, target_trace.data(), unit, a.factor,
+                                 sums);
+        continue;
+      }
+    sy::cpu::deliver(last - first, row + first, fixed.data() + at, a.factor, sums);
   }
-  if (!c.delay.empty())  // the rest of each row is due later
-    for (size_t i = 0; i < list.size(); ++i) {
-      const Arrival& a = list[i];
-      if (ends[i] < c.offset[a.source + 1])
-        due[static_cast<size_t>(n + c.delay[ends[i]] - c.delay[a.begin]) % due.size()].push_back(
-            {ends[i], a.source, a.factor});
-    }
+}
+
+void Path::deliver(int64_t n, Range range, int64_t* sums) {
+  const auto& list = due[static_cast<size_t>(n) % due.size()];
+  if (!near_.empty()) return deliver_listed(list, near_.data(), range, sums);
+  if (!far_.empty()) return deliver_listed(list, far_.data(), range, sums);
+  if (!dense) return deliver_listed(list, spec.connections.target.data(), range, sums);
+  for (const Arrival& a : list) {
+    const auto row = static_cast<int64_t>(spec.connections.offset[a.source]);
+    const int64_t first = std::max(range.begin, static_cast<int64_t>(a.begin) - row);
+    const int64_t last = std::min(range.end, static_cast<int64_t>(a.begin) - row + stretch_of(a).count);
+    if (first < last) sy::cpu::deliver_row(last - first, fixed.data() + row + first, a.factor, sums + first);
+  }
+}
+
+int64_t Path::go_on(int64_t n) {
+  auto& list = due[static_cast<size_t>(n) % due.size()];
+  int64_t total = 0;
+  for (const Arrival& a : list) {
+    const Stretch s = stretch_of(a);
+    total += s.count;
+    if (s.next < first_group[a.source + 1])
+      due[static_cast<size_t>(n + groups[s.next].delay - groups[a.group].delay) % due.size()].push_back(
+          {a.begin + static_cast<uint64_t>(s.count), s.next, a.source, a.factor});
+  }
   list.clear();
   return total;
-}
-
-void Path::deliver_static(const std::vector<Arrival>& list, int64_t total, int64_t targets, std::vector<int64_t>& sums,
-                          std::vector<int64_t>& scratch) const {
-  const auto& c = spec.connections;
-  const auto range = [&](size_t from, size_t to, int64_t* into) {
-    for (size_t i = from; i < to; ++i) {
-      const Arrival& a = list[i];
-      const auto count = static_cast<int64_t>(ends[i] - a.begin);
-      if (i + 1 < to) {
-        const size_t bytes = std::min<size_t>(1024, 4 * (ends[i + 1] - list[i + 1].begin));
-        sy::cpu::fetch(fixed.data() + list[i + 1].begin, bytes);
-        if (!dense) sy::cpu::fetch(c.target.data() + list[i + 1].begin, bytes);
-      }
-      if (dense)
-        sy::cpu::deliver_row(count, fixed.data() + a.begin, a.factor, into + (a.begin - c.offset[a.source]));
-      else
-        sy::cpu::deliver(count, c.target.data() + a.begin, fixed.data() + a.begin, a.factor, into);
-    }
-  };
-  // Sums of integers do not depend on who adds what, so threads may share the list as they are many.
-  const int threads = total > (1 << 15) && total > 4 * targets ? threads_here() : 1;
-  if (threads == 1) return range(0, list.size(), sums.data());
-  const auto stride = static_cast<size_t>(sums.size());
-  scratch.resize(stride * static_cast<size_t>(threads - 1));
-#pragma omp parallel num_threads(threads)
-  {
-#if defined(_OPENMP)
-    const auto id = static_cast<size_t>(omp_get_thread_num()), all = static_cast<size_t>(omp_get_num_threads());
-#else
-    const size_t id = 0, all = 1;
-#endif
-    int64_t* into = id == 0 ? sums.data() : scratch.data() + (id - 1) * stride;
-    range(list.size() * id / all, list.size() * (id + 1) / all, into);
-#pragma omp barrier
-    const size_t from = stride * id / all, to = stride * (id + 1) / all;
-    for (size_t other = 1; other < all; ++other) {
-      int64_t* part = scratch.data() + (other - 1) * stride;
-      for (size_t i = from; i < to; ++i) sums[i] += part[i], part[i] = 0;
-    }
-  }
 }
 
 void Path::learn(int64_t n, int64_t wait, std::span<const sy::Spike> source, std::span<const sy::Spike> target) {
@@ -224,6 +249,12 @@ void Path::state(StateArchive& archive) {
   if (!spec.stdp) return;
   archive.fixed(spec.connections.weight), archive.fixed(change);
   archive.fixed(source_trace), archive.fixed(target_trace);
+}
+
+double Path::bytes() const {
+  const auto of = [](const auto&... lists) { return (static_cast<double>(lists.size() * sizeof(lists[0])) + ...); };
+  const Connections& c = spec.connections;
+  return of(fixed, near_, far_, groups, c.weight, c.target, c.delay, change, incoming_source, incoming_synapse);
 }
 
 }  // namespace ranvier::neuron

@@ -219,7 +219,8 @@ Tensor residual_rows(const Jet& jet, std::span<const Tensor> residuals, Where wh
 std::vector<Tensor> mlp_taylor(const std::vector<Tensor>& x, Tensor theta, const MlpShape& shape,
                                Where where = Where::current());
 
-// ---- Pairs of units (ops/coupling.cpp) -----------------------------------------------------------------------------
+// ---- Pairs of units (ops/coupling.cpp, pair_squares.cpp, channel_field.cpp) -----------------------------------------
+// -----------------------------------------------------------------------------
 
 using kernels::CouplingLaw;
 /// y[b, i] = sum over j != i of kappa(d_ij) x[b, j]: x (batch, units), positions (units, 1 to 3 axes), kappa the law of
@@ -228,6 +229,14 @@ using kernels::CouplingLaw;
 /// above 4,096 units. Units in one place need a softened law where it decays, else their gradient is not finite. f32
 /// and f64; on CUDA f32, and bf16 or f16 x beside f32 positions.
 Tensor pair_apply(Tensor x, Tensor positions, const CouplingLaw& law, Where where = Where::current());
+/// q[0, i] = sum over j != i of kappa(d_ij) w[0, j] (sum over b of x[b, i] x[b, j])^2: x (batch, units), w (1, units),
+/// positions as above; no units x units array is made on the CPU, in gradients neither. f32 and f64; on CUDA in the
+/// dense form, which is refused above 4,096 units.
+Tensor pair_squares(Tensor x, Tensor w, Tensor positions, const CouplingLaw& law, Where where = Where::current());
+/// The field of coupled channels on their own activations, x (rows, channels) and a (channels, channels) of one type:
+/// y = x + x a or, as a gate, y = x (1 + tanh(x a)), for bf16 and f16 on CUDA (up to 256 channels, a multiple of 8) in
+/// one pass over x.
+Tensor channel_field(Tensor x, Tensor a, bool gate, Where where = Where::current());
 /// kappa itself, (units, units) with a zero diagonal, for at most 4,096 units.
 Tensor pair_matrix(Tensor positions, const CouplingLaw& law, Where where = Where::current());
 

@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
-#include <limits>
+
+#include "kernels/segment_fit/line_search.h"
 
 namespace ranvier::optimize {
 namespace {
@@ -28,80 +29,13 @@ struct Ray {
   Vector at, gradient;  // of the last trial
   int64_t trials = 0;
 
-  struct Point {
-    double step, value, slope;
-  };
-  Point operator()(double step) {
+  kernels::Trial operator()(double step) {
     for (size_t i = 0; i < x.size(); ++i) at[i] = x[i] + step * d[i];
     ++trials;
     const double value = f(at, gradient);
     return {step, value, dot(gradient, d)};
   }
 };
-
-/// The minimiser of the cubic through two points and their slopes, kept inside the bracket.
-double interpolate(const Ray::Point& a, const Ray::Point& b) {
-  const double low = std::min(a.step, b.step), high = std::max(a.step, b.step), width = high - low;
-  const double d1 = a.slope + b.slope - 3 * (a.value - b.value) / (a.step - b.step);
-  const double inside = d1 * d1 - a.slope * b.slope;
-  double step = 0.5 * (low + high);
-  if (inside >= 0) {
-    const double d2 = std::copysign(std::sqrt(inside), b.step - a.step);
-    const double candidate = b.step - (b.step - a.step) * (b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2);
-    if (std::isfinite(candidate)) step = candidate;
-  }
-  return std::clamp(step, low + 0.1 * width, high - 0.1 * width);
-}
-
-struct Search {
-  bool found = false;
-  double step = 0, value = 0;
-};
-
-/// Strong Wolfe line search (Nocedal and Wright 2006, algorithms 3.5 and 3.6). On success the ray holds point and
-/// gradient of the accepted step. A decrease that misses the curvature condition is taken when trials run out.
-Search line_search(Ray& ray, double value, double slope, double first, const Options& o) {
-  const Ray::Point start{0, value, slope};
-  Ray::Point low = start, high{}, last = start;
-  bool bracketed = false;
-  double step = first;
-  const auto sufficient = [&](const Ray::Point& p) { return p.value <= value + o.c1 * p.step * slope; };
-  for (int64_t trial = 0; trial < o.max_trials; ++trial) {
-    const Ray::Point p = ray(step);
-    const bool finite = std::isfinite(p.value) && std::isfinite(p.slope);
-    if (finite && sufficient(p) && std::abs(p.slope) <= -o.c2 * slope) return {true, p.step, p.value};
-    if (!finite) {  // too far: stay below
-      if (bracketed) {
-        high = {p.step, std::numeric_limits<double>::infinity(), 0};
-      } else {
-        high = p, high.value = std::numeric_limits<double>::infinity(), low = last, bracketed = true;
-      }
-    } else if (!bracketed) {
-      if (!sufficient(p) || (trial > 0 && p.value >= last.value)) {
-        low = last, high = p, bracketed = true;
-      } else if (p.slope >= 0) {
-        low = p, high = last, bracketed = true;
-      }
-    } else if (!sufficient(p) || p.value >= low.value) {
-      high = p;
-    } else {
-      if (p.slope * (high.step - low.step) >= 0) high = low;
-      low = p;
-    }
-    last = p;
-    if (!bracketed) {
-      step = 2.5 * p.step;
-    } else if (!std::isfinite(high.value)) {
-      step = low.step + 0.25 * (high.step - low.step);
-    } else {
-      step = interpolate(low, high);
-      if (std::abs(high.step - low.step) <= 1e-14 * std::max(1.0, std::abs(low.step))) break;
-    }
-  }
-  if (!(low.step > 0 && low.value < value)) return {};
-  const Ray::Point p = ray(low.step);
-  return {true, p.step, p.value};
-}
 
 /// What the quasi-Newton methods share: the loop, its ends and its records. `direction(g, d)` fills d = -H g;
 /// `update(s, y, d, g, step)` learns from a step and returns false where it skipped; `restart()` forgets.
@@ -110,7 +44,7 @@ Result descend(const Objective& f, Vector start, const Options& o, Direction&& d
                Restart&& restart) {
   const size_t n = start.size();
   Result result;
-  Vector g(n), d(n), s(n), y(n), best_gradient(n);
+  Vector g(n), d(n), s(n), y(n);
   result.x = std::move(start);
   result.value = f(result.x, g);
   result.evaluations = 1;
@@ -130,17 +64,19 @@ Result descend(const Objective& f, Vector start, const Options& o, Direction&& d
     }
     const double first = fresh ? std::min(1.0, 1.0 / std::sqrt(dot(g, g))) : 1.0;
     ray.trials = 0;
-    const Search search = line_search(ray, result.value, slope, first, o);
+    kernels::Trial taken{};
+    const bool found = kernels::line_search(ray, result.value, slope, first,
+                                            {.c1 = o.c1, .c2 = o.c2, .max_trials = o.max_trials}, taken);
     result.evaluations += ray.trials;
-    if (!search.found) {
+    if (!found) {
       if (fresh) return result.reason = Reason::progress, result;
       restart(), fresh = true;  // steepest descent may still see a way down
       continue;
     }
     for (size_t i = 0; i < n; ++i) s[i] = ray.at[i] - result.x[i], y[i] = ray.gradient[i] - g[i];
-    if (!update(s, y, g, search.step, fresh)) ++result.skipped_updates;
+    if (!update(s, y, g, taken.step, fresh)) ++result.skipped_updates;
     fresh = false;
-    result.x = ray.at, g = ray.gradient, result.value = search.value;
+    result.x = ray.at, g = ray.gradient, result.value = taken.value;
     result.history.push_back(result.value);
     if (o.proceed && !o.proceed(result.iterations + 1, result.value))
       return result.reason = Reason::interrupted, result;

@@ -54,17 +54,22 @@ Parameters EachNeuron::parameters(int64_t i) const {
 double EachNeuron::v0(int64_t i) const { return own_[11] ? own_[11][i] : spec_.v0; }
 double EachNeuron::u0(int64_t i) const { return own_[12] ? own_[12][i] : spec_.u0; }
 
+void check_each(const std::string& who, const PopulationSpec& s) {
+  for (const auto& [key, values] : s.each) {
+    if (std::find(std::begin(keys), std::end(keys), key) == std::end(keys))
+      fail("{}: no parameter is called '{}'", who, key);
+    if (values.size() != static_cast<size_t>(s.size))
+      fail("{}: parameter {} has {} values for {} neurons", who, key, values.size(), s.size);
+  }
+}
+
 void validate(const PopulationSpec& s) {
   if (const CudaSupport cuda = cuda_support(); s.device.backend == Backend::cuda && !cuda.usable)
     fail("{}: device cuda: {}", s.name, cuda.why);
   if (s.size < 1) fail("{}: size {}: a population has at least one neuron", s.name, s.size);
   if (s.size > 0xffffff00) fail("{}: size {}: at most {} neurons", s.name, s.size, 0xffffff00);
   const auto n = static_cast<size_t>(s.size);
-  for (const auto& [key, values] : s.each) {
-    if (std::find(std::begin(keys), std::end(keys), key) == std::end(keys))
-      fail("{}: no parameter is called '{}'", s.name, key);
-    if (values.size() != n) fail("{}: parameter {} has {} values for {} neurons", s.name, key, values.size(), n);
-  }
+  check_each(s.name, s);
   if (s.solver == Solver::reference || s.solver == Solver::linear_implicit_adaptive)
     fail("{}: solver {} chooses its own steps: populations take a solver of fixed step", s.name, name(s.solver));
   if (!s.current_each.empty() && s.current_each.size() != n)
@@ -147,6 +152,7 @@ int64_t Population::pieces() const { return implementation_->pieces; }
 double Population::v(int64_t neuron) const { return implementation_->value(neuron, false); }
 double Population::u(int64_t neuron) const { return implementation_->value(neuron, true); }
 std::pair<double, double> Population::mean_state() const {
+  implementation_->fetch();
   double v_sum = 0, u_sum = 0;
   for (int64_t i = 0; i < size(); ++i) v_sum += v(i), u_sum += u(i);
   return {v_sum / static_cast<double>(size()), u_sum / static_cast<double>(size())};

@@ -21,7 +21,7 @@ struct PopulationOnDevice<T>::Implementation {
   Device device;
   int64_t n;
   bool host_newer = true, device_newer = false;
-  Memory v, u, slope_v, slope_u, counts, stopped, events, progress;
+  Memory v, u, slope_v, slope_u, counts, stopped, events, scratch, progress;
   struct Constant {
     Memory memory;
     bool current = false;
@@ -82,18 +82,30 @@ struct PopulationOnDevice<T>::Implementation {
   }
 
   iz::cuda::Progress launch(const Call& call, bool again) {
-    iz::cuda::Progress state{};
-    copy_to_device(device, progress.data(), &state, sizeof state);
+    iz::cuda::Progress state;
+    fill_bytes(device, progress.data(), 0, sizeof state);
     iz::cuda::advance(call, list(), again, stream_of(device));
     copy_to_host(device, &state, progress.data(), sizeof state);
     return state;
   }
 
-  /// Appends what the list holds.
-  void take(const iz::cuda::Progress& state, std::vector<iz::Event>& to) {
-    const auto count = static_cast<size_t>(state.full ? state.full - 1 : state.reserved), before = to.size();
-    to.resize(before + count);
-    if (count) copy_to_host(device, to.data() + before, events.data(), count * sizeof(iz::Event));
+  static bool before(const iz::Event& a, const iz::Event& b) {
+    return std::tie(a.step, a.neuron, a.offset) < std::tie(b.step, b.neuron, b.offset);
+  }
+
+  /// Puts what the list holds, in order, behind the first `taken` of `to`, whose size may only shrink at the end: what
+  /// is written over need not be cleared.
+  size_t take(const iz::cuda::Progress& state, std::vector<iz::Event>& to, size_t taken) {
+    const auto count = static_cast<size_t>(state.full ? state.full - 1 : state.reserved);
+    if (count == 0) return taken;
+    if (scratch.bytes() < events.bytes()) scratch = Memory(device, events.bytes());
+    const iz::Event* ordered = iz::cuda::order(static_cast<int64_t>(count), static_cast<iz::Event*>(events.data()),
+                                               static_cast<iz::Event*>(scratch.data()), stream_of(device));
+    if (to.size() < taken + count) to.resize(taken + count);
+    copy_to_host(device, to.data() + taken, ordered, count * sizeof(iz::Event));
+    const auto first = to.begin(), middle = first + static_cast<std::ptrdiff_t>(taken);
+    std::inplace_merge(first, middle, middle + static_cast<std::ptrdiff_t>(count), before);
+    return taken + count;
   }
 };
 
@@ -117,20 +129,19 @@ void PopulationOnDevice<T>::advance(const Call& host, iz::ShardResult& result) {
   Implementation& own = *implementation_;
   own.push(host);
   const Call call = own.on_device(host);
-  result.events.clear(), result.failure = iz::Failure::none, result.pieces = 0;
+  result.failure = iz::Failure::none, result.pieces = 0;
   own.device_newer = true;
   iz::cuda::Progress::Word failure = 0;
+  size_t taken = 0;
   for (bool again = false;; again = true) {
     const iz::cuda::Progress state = own.launch(call, again);
     result.pieces += static_cast<int64_t>(state.pieces), failure = std::max(failure, state.failure);
     if (!call.events) break;
-    own.take(state, result.events);
+    taken = own.take(state, result.events, taken);
     if (!state.full) break;
     if (own.events.bytes() < most_list_bytes) own.events = Memory(own.device, 2 * own.events.bytes());
   }
-  std::sort(result.events.begin(), result.events.end(), [](const iz::Event& a, const iz::Event& b) {
-    return std::tie(a.step, a.neuron, a.offset) < std::tie(b.step, b.neuron, b.offset);
-  });
+  result.events.resize(taken);
   if (failure == 0) return;
   result.failure = iz::cuda::failure_of(~failure);
   result.neuron = iz::cuda::neuron_of(~failure), result.step = iz::cuda::step_of(~failure);
@@ -144,6 +155,15 @@ void PopulationOnDevice<T>::fetch(const Call& host) {
     if (to) copy_to_host(own.device, to, from.data(), bytes);
   });
   own.device_newer = false;
+}
+
+template <class T>
+T PopulationOnDevice<T>::value(const Call& host, int64_t neuron, bool of_u) const {
+  const Implementation& own = *implementation_;
+  T x = (of_u ? host.u : host.v)[neuron];
+  const auto* there = static_cast<const T*>((of_u ? own.u : own.v).data());
+  if (own.device_newer) copy_to_host(own.device, &x, there + neuron, sizeof x);
+  return x;
 }
 
 template <class T>
@@ -172,6 +192,10 @@ template <class T>
 void PopulationOnDevice<T>::advance(const Call&, iz::ShardResult&) {}
 template <class T>
 void PopulationOnDevice<T>::fetch(const Call&) {}
+template <class T>
+T PopulationOnDevice<T>::value(const Call&, int64_t, bool) const {
+  return {};
+}
 template <class T>
 void PopulationOnDevice<T>::changed() {}
 template <class T>

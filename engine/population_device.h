@@ -25,6 +25,8 @@ class PopulationOnDevice {
   void advance(const Call& host, kernels::izhikevich::ShardResult& result);
   /// Brings state, slopes and counts to the host's arrays unless they are there already.
   void fetch(const Call& host);
+  /// v or u of one neuron as it stands, whoever has it.
+  T value(const Call& host, int64_t neuron, bool of_u) const;
   /// The host's state, slopes and counts were written: they go to the device before the next step.
   void changed();
   /// Adams-Bashforth restarts: there is no slope of the step before.

@@ -8,6 +8,9 @@
 
 namespace ranvier::neuron {
 
+/// Throws Error where `each` has an unknown key or another number of values than there are neurons.
+void check_each(const std::string& who, const PopulationSpec& spec);
+
 /// The parameters of each neuron of a description.
 class EachNeuron {
  public:

@@ -141,7 +141,7 @@ class Typed : public Population::Implementation {
   }
 
   double value(int64_t neuron, bool of_u) const override {
-    fetch();
+    if (device_) return static_cast<double>(device_->value(call_, neuron, of_u));
     return static_cast<double>((of_u ? u_ : v_)[static_cast<size_t>(neuron)]);
   }
 
@@ -383,6 +383,23 @@ class Typed : public Population::Implementation {
   void list_spikes(uint32_t steps, double offset) {
     const auto shards = static_cast<int64_t>(results_.size());
     const auto step_before = static_cast<uint32_t>(step - first_step);
+    if (shards == 1) {
+      const auto& events = results_.front().events;
+      const auto listed = static_cast<int64_t>(
+          std::partition_point(events.begin(), events.end(), [&](const iz::Event& e) { return e.step < steps; }) -
+          events.begin());
+      const size_t before = spikes.size();
+      spikes.resize(before + static_cast<size_t>(listed));
+      const int64_t parts = kernels::shard_count(listed, 1 << 15);
+      kernels::parallel_for(parts, [&](int64_t part) {
+        const int64_t end = kernels::shard_begin(listed, parts, part + 1);
+        for (int64_t i = kernels::shard_begin(listed, parts, part); i < end; ++i) {
+          const iz::Event& e = events[static_cast<size_t>(i)];
+          spikes[before + static_cast<size_t>(i)] = {e.neuron, step_before + e.step, e.offset + offset};
+        }
+      });
+      return;
+    }
     size_t count = 0;
     for (const iz::ShardResult& r : results_) count += r.events.size();
     if (count < 4096 && steps == 1 && call_.steps == 1) {  // not worth a team

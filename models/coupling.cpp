@@ -63,6 +63,13 @@ Tensor penalty_of_pairs(Tensor z, const Units& u) {
   return sum(z * couple(u, z)) / coupling_scale(u) * (0.5 / static_cast<double>(z.shape().numel()));
 }
 
+/// sum_ij K_ij C_ij^2 / (2 N Z), C = z^T z / M, without C.
+Tensor covariance_of_pairs(Tensor z, const Units& u) {
+  const auto rows = static_cast<double>(z.shape()[0]), units = static_cast<double>(z.shape()[1]);
+  const Tensor squares = sum(u.receive * pair_squares(z, u.send, u.positions, u.law));
+  return squares / coupling_scale(u) * (0.5 / (units * rows * rows));
+}
+
 Tensor standardised(Tensor x) {
   const Tensor part = centred(x);
   return part * rsqrt(mean(square(part), {0}, true) + variance_eps);
@@ -111,20 +118,19 @@ void CouplingOptions::check() const {
 }
 
 Tensor coupling_penalty(Tensor x, const Units& u, CouplingForm form) {
-  if (form == CouplingForm::covariance || in_one_piece(x.shape())) return penalty_of_moments(x, u, form);
+  if (in_one_piece(x.shape())) return penalty_of_moments(x, u, form);
   const Tensor z = standardised(x);
+  if (form == CouplingForm::covariance) return covariance_of_pairs(z, u);
   return penalty_of_pairs(form == CouplingForm::energy ? z : square(z), u);
 }
 
 Tensor coupled_activations(Tensor x, const Units& u, CouplingForm form, double strength, Tensor scale) {
-  Tensor field;
-  if (in_one_piece(x.shape())) {
-    field = matmul(x, cast(sender_matrix(u) * (strength / scale), x.dtype()));
-  } else {  // beside 16-bit values positions stay in f32
-    const Units in_type{u.positions, cast(u.receive, x.dtype()), cast(u.send, x.dtype()), u.law};
-    field = couple(in_type, x) * (strength / cast(scale, x.dtype()));
-  }
-  return form == CouplingForm::ephaptic ? x + field : x * (1.0 + tanh(field));
+  const bool gate = form == CouplingForm::epistatic;
+  if (in_one_piece(x.shape())) return channel_field(x, cast(sender_matrix(u) * (strength / scale), x.dtype()), gate);
+  // beside 16-bit values positions stay in f32
+  const Units in_type{u.positions, cast(u.receive, x.dtype()), cast(u.send, x.dtype()), u.law};
+  const Tensor field = couple(in_type, x) * (strength / cast(scale, x.dtype()));
+  return gate ? x * (1.0 + tanh(field)) : x + field;
 }
 
 Coupling::Coupling(const CouplingOptions& options)

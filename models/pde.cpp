@@ -86,6 +86,9 @@ Result solve(const Problem& problem, const Options& o, const std::function<bool(
     if (progress && !progress(round + 1, result.loss)) break;
   }
   state.set<double>("parameters", "theta", theta);
+  std::vector<double> xt = pinn::latin_hypercube(candidates * o.points, 2, random);
+  for (size_t i = 0; i < xt.size(); i += 2) xt[i] = 2 * xt[i] - 1;
+  set_points(fresh, xt);
   fresh.run();
   for (double r : fresh.get<double>(1)) result.fresh_loss += r * r / static_cast<double>(candidates * o.points);
   result.relative_l2 = relative_l2(problem, grid, columns);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/ops.h"
@@ -26,6 +27,8 @@ struct Problem {
   std::function<Field(Tensor x, Tensor t, Tensor theta, const MlpShape&)> field;
   /// The solution at (x, t), to score against: exact or from a spectral method; never seen in training.
   std::function<std::vector<double>(const std::vector<double>& x, double t)> reference;
+  /// Relative L2 errors that others have published, and who.
+  std::vector<std::pair<std::string, double>> published;
 };
 
 /// u_t + u u_x = (0.01 / pi) u_xx, u(x, 0) = -sin(pi x), u(+-1, t) = 0 (Raissi, Perdikaris and Karniadakis 2019).
@@ -43,7 +46,8 @@ struct Options {
 };
 
 struct Result {
-  double loss = 0, fresh_loss = 0;
+  double loss = 0;
+  double fresh_loss = 0;   ///< at points drawn after the training, uniform over the domain
   double relative_l2 = 0;  ///< against the reference on 256 x 101 points
   int64_t evaluations = 0;
 };

@@ -25,7 +25,8 @@ struct Neuron {
                          double d);
   /// rs2003 ib2003 ch2003 fs2003 lts2003 tc2003 rz2003, rs2007 ib2007 ch2007; throws Error on another name.
   static Neuron preset(std::string_view name);
-  /// Changes parameters by name, "a=0.03,d=50": C k v_r v_t q2 q1 q0 a b v_b c d v_peak v0 u0.
+  /// Changes parameters by name, "a=0.03,d=50": C k v_r v_t q2 q1 q0 a b v_b c d v_peak v0 u0. A start at v_r or at
+  /// u = b (v - v_b) moves with them, unless v0 or u0 is named.
   void set(std::string_view assignments);
   /// Throws Error where the equations make no spiking neuron: C <= 0, q2 <= 0, v_peak <= c, a <= 0, not finite.
   void check() const;

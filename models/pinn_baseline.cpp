@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "engine/grad.h"
 #include "engine/optimize.h"
+#include "engine/safetensors.h"
 #include "models/collocation.h"
 
 namespace ranvier::pinn {
@@ -324,6 +327,23 @@ Point BaselineTraining::at(double t) const {
   const bool own = design_.name == "global" || design_.name == "causal";
   const double ramp = own ? 10 * t / duration_ms_ : 1;
   return {v_scale_ * ramp * a[0] + v_shift_, u_scale_ * ramp * a[1] + u_shift_};
+}
+
+void BaselineTraining::save(const std::string& path) const {
+  const auto source = [](const char* name, const std::vector<double>& values) {
+    return safetensors::Source{name, {DType::f64, {static_cast<int64_t>(values.size())}}, [&values](std::byte* to) {
+                                 std::memcpy(to, values.data(), values.size() * sizeof(double));
+                               }};
+  };
+  const std::vector<double> frame = {v_scale_, v_shift_, u_scale_, u_shift_, duration_ms_};
+  const nlohmann::ordered_json architecture = {
+      {"widths", shape_.widths}, {"activation", "tanh"}, {"fourier", design_.fourier}, {"design", design_.name}};
+  safetensors::write(path,
+                     {{"format", "ranvier.pinn.design"},
+                      {"architecture", architecture.dump()},
+                      {"neuron", neuron_.name},
+                      {"frame_columns", "v_scale v_shift u_scale u_shift duration_ms"}},
+                     std::vector{source("theta", theta_), source("frame", frame)});
 }
 
 std::vector<double> peaks(const std::function<Point(double)>& at, double duration) {

@@ -58,6 +58,8 @@ class BaselineTraining {
   /// One Adam step; returns its loss.
   double step(double lr);
   Point at(double t_ms) const;
+  /// Writes the network with its architecture to a safetensors file.
+  void save(const std::string& path) const;
   const std::vector<double>& history() const { return history_; }
   int64_t parameters() const { return shape_.parameters(); }
 

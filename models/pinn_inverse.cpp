@@ -83,6 +83,7 @@ class Inverse {
     int64_t phi_c = -1;
     for (const std::string& name : options_.unknown) {
       const std::map<std::string, int> scalars = {{"a", a_}, {"b", b_}, {"d", d_}, {"C", C_}, {"k", k_}};
+      if (std::find(names_.begin(), names_.end(), name) != names_.end()) fail("'{}' is to be estimated twice", name);
       if (name == "c") {
         phi_c = unknown(form.phi(reset_));
       } else if (const auto found = scalars.find(name); found != scalars.end()) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <exception>
 #include <memory>
 
 #include "engine/program.h"
@@ -103,6 +104,15 @@ std::vector<Solution> solve_many(const std::vector<Job>& jobs, double duration_m
     if (!again) row.fit = row.march.solver().begin(row.march.pending(), row.march.random());
     batch.put(k, row.fit.points, row.march.solver().description(row.march.pending()), row.fit.unknowns);
   };
+  const auto go_on = [&](int64_t k, bool late) {
+    Row& row = *rows[static_cast<size_t>(k)];
+    March& march = row.march;
+    if (march.running() && late) march.out_of_time();
+    if (!march.running() || !batch.ended(k)) return;
+    const bool done = march.solver().conclude(march.pending(), row.fit, batch.result(k), march.random());
+    if (done) march.fitted();
+    if (march.running()) put(k, !done);
+  };
   for (const Job& job : jobs) {
     Options own = options;
     own.seed += job.seed;
@@ -113,15 +123,20 @@ std::vector<Solution> solve_many(const std::vector<Job>& jobs, double duration_m
     batch.run();
     const bool late = std::chrono::duration<double>(Clock::now() - began).count() > options.budget_seconds;
     ManyProgress at{0, count, 0, launches, duration_ms};
+    // Rows know nothing of each other: what the host does for them, it does side by side.
+    std::exception_ptr trouble;
+#pragma omp parallel for schedule(dynamic)
     for (int64_t k = 0; k < count; ++k) {
-      Row& row = *rows[static_cast<size_t>(k)];
-      March& march = row.march;
-      if (march.running() && late) march.out_of_time();
-      if (march.running() && batch.ended(k)) {
-        const bool done = march.solver().conclude(march.pending(), row.fit, batch.result(k), march.random());
-        if (done) march.fitted();
-        if (march.running()) put(k, !done);
+      try {
+        go_on(k, late);
+      } catch (...) {
+#pragma omp critical
+        trouble = std::current_exception();
       }
+    }
+    if (trouble) std::rethrow_exception(trouble);
+    for (const auto& row : rows) {
+      const March& march = row->march;
       at.finished += !march.running(), at.spikes += static_cast<int64_t>(march.solution().spike_times_ms.size());
       at.least_ms = std::min(at.least_ms, march.t_ms());
     }

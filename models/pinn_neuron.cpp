@@ -78,6 +78,10 @@ Neuron Neuron::preset(std::string_view name) {
 }
 
 void Neuron::set(std::string_view assignments) {
+  const auto same = [](double x, double y) { return std::abs(x - y) < 1e-9; };
+  // a start that nobody chose is where the changed neuron starts: at v_r (2007), at u = b (v - v_b)
+  const bool rests = same(v_b, roots_of(*this).v_r), starts_at_rest = rests && v0 == v_b;
+  bool starts_on_line = same(u0, b * (v0 - v_b));
   for (std::string_view part : split(assignments, ',')) {
     if (part.empty()) continue;
     const size_t equals = part.find('=');
@@ -89,16 +93,21 @@ void Neuron::set(std::string_view assignments) {
                                                          {"d", &d}, {"v_peak", &v_peak}, {"v0", &v0},   {"u0", &u0}};
     if (const auto member = members.find(key); member != members.end()) {
       *member->second = value;
+      if (key == "u0") starts_on_line = false;
     } else if (key == "k" || key == "v_r" || key == "v_t") {
       Roots r = roots_of(*this);
-      const bool rests = v_b == r.v_r || std::abs(v_b - r.v_r) < 1e-9;
       (key == "k" ? r.k : key == "v_r" ? r.v_r : r.v_t) = value;
       q2 = r.k, q1 = -r.k * (r.v_r + r.v_t), q0 = r.k * r.v_r * r.v_t;
-      if (key == "v_r" && rests) v_b = value;  // the 2007 form measures both from v_r
+      if (key == "v_r" && rests) {  // the 2007 form measures both from v_r
+        if (starts_at_rest && v0 == v_b) v0 = value;
+        v_b = value;
+      }
     } else {
       fail("there is no parameter '{}'; known: C k v_r v_t q2 q1 q0 a b v_b c d v_peak v0 u0", key);
     }
   }
+  const double line = b * (v0 - v_b);
+  if (starts_on_line && !same(u0, line)) u0 = line;
 }
 
 void Neuron::check() const {

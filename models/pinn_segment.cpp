@@ -223,11 +223,12 @@ void SegmentSolver::fit(Segment& segment, std::mt19937_64& random) {
 }
 
 NetworkPoint network_at(const MlpShape& shape, const std::vector<double>& theta, double s) {
-  std::vector<double> a = {s}, da = {1};
+  thread_local std::vector<double> a, da, z, dz;  // asked thousands of times a window: nothing is allocated
+  a.assign(1, s), da.assign(1, 1.0);
   const double* w = theta.data();
   for (size_t l = 1; l < shape.widths.size(); ++l) {
     const auto in = static_cast<size_t>(shape.widths[l - 1]), out = static_cast<size_t>(shape.widths[l]);
-    std::vector<double> z(w + in * out, w + in * out + out), dz(out, 0.0);
+    z.assign(w + in * out, w + in * out + out), dz.assign(out, 0.0);
     for (size_t j = 0; j < out; ++j) {
       for (size_t k = 0; k < in; ++k) z[j] += w[j * in + k] * a[k], dz[j] += w[j * in + k] * da[k];
       if (l + 1 == shape.widths.size()) continue;
@@ -237,7 +238,10 @@ NetworkPoint network_at(const MlpShape& shape, const std::vector<double>& theta,
     a.swap(z), da.swap(dz);
     w += out * (in + 1);
   }
-  return {a, da};
+  NetworkPoint point;
+  const size_t outputs = std::min(a.size(), point.value.size());
+  std::copy_n(a.begin(), outputs, point.value.begin()), std::copy_n(da.begin(), outputs, point.tangent.begin());
+  return point;
 }
 
 std::pair<double, double> SegmentSolver::phi_at(const Segment& segment, double s) const {

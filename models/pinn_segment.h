@@ -1,6 +1,7 @@
 // One segment of the solver as a compiled objective: the equations in theta form on a network's output, traced once and
 // used for every window of a run.
 #pragma once
+#include <array>
 #include <memory>
 #include <random>
 
@@ -70,9 +71,9 @@ class SegmentSolver {
 /// units need them, small random outputs.
 std::vector<double> spread_units(const MlpShape&, std::mt19937_64& random);
 
-/// Value and derivative of a network of one input on the host.
+/// Value and derivative of a network of one input and at most two outputs on the host.
 struct NetworkPoint {
-  std::vector<double> value, tangent;
+  std::array<double, 2> value{}, tangent{};
 };
 NetworkPoint network_at(const MlpShape&, const std::vector<double>& theta, double s);
 

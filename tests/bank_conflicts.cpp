@@ -33,6 +33,17 @@ TEST_P(BankConflicts, NoneInConvolutions) {
   EXPECT_EQ(conflicts_of(convolution, GetParam()), 0);
 }
 
+TEST_P(BankConflicts, NoneInCoupledUnitsAndChannels) {
+  OpCase units = op_case("units", {{{70, 64}}, {{64, 2}}}, [](auto x) { return pair_apply(x[0], x[1], {}); });
+  units.operands[1].wide = true;
+  EXPECT_EQ(conflicts_of(units, GetParam()), 0);
+  for (int64_t n : {32, 64, 128, 256}) {
+    const OpCase channels =
+        op_case("channels", {{{300, n}}, {{n, n}}}, [](auto x) { return channel_field(x[0], x[1], false); });
+    EXPECT_EQ(conflicts_of(channels, GetParam()), 0) << n;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, BankConflicts, testing::Values(DType::bf16, DType::f16),
                          [](const auto& info) { return std::string(name_of(info.param)); });
 

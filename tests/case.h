@@ -15,6 +15,7 @@
 #include "engine/ops.h"
 #include "engine/program.h"
 #include "tests/emulated.h"
+#include "tests/support/errors.h"
 
 namespace ranvier::test {
 
@@ -69,15 +70,6 @@ inline std::vector<Device> devices() {
   return list;
 }
 
-/// What an Error that `body` throws says, "no error" where it throws none.
-inline std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 #define EXPECT_ERROR(body, text)                                                    \
   EXPECT_NE(::ranvier::test::error_of([&] { body; }).find(text), std::string::npos) \
       << ::ranvier::test::error_of([&] { body; })

@@ -55,7 +55,8 @@ TEST(Coupling, Variants) {
 TEST(Coupling, SixteenBitsAndPieces) {
   if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device";
   for (const CouplingLaw& law : {laws()[0], laws()[1], laws()[3]})
-    for (auto [batch, units] : {std::pair<int64_t, int64_t>{1, 260}, {9, 260}, {6, 40}, {70, 20}, {9, 5}}) {
+    for (auto [batch, units] :
+         {std::pair<int64_t, int64_t>{1, 260}, {9, 260}, {6, 40}, {70, 20}, {66, 40}, {70, 264}, {9, 5}}) {
       if (units > 100 && law.kind == CouplingLaw::gaussian) continue;  // pieces know nothing of the law
       if (units > 100 && law.power != 3) continue;
       OpCase test = pair_case(batch, units, 2, law);
@@ -70,6 +71,89 @@ TEST(Coupling, SixteenBitsAndPieces) {
       };
       check_variants(test);
     }
+}
+
+OpCase squares_case(int64_t batch, int64_t units, int64_t axes, const CouplingLaw& law) {
+  OpCase test{
+      fmt::format("squares batch {} units {} axes {} kind {} power {}", batch, units, axes, law.kind, law.power),
+      {{{batch, units}}, {{1, units}}, {{units, axes}, {-1.5, 1.5}}},
+      {},
+      false,
+      1e-5};
+  test.build = [law, batch](std::vector<Tensor> in) {
+    const double scale = 1.0 / static_cast<double>(std::max<int64_t>(batch * in[0].shape()[1], 1));
+    const Tensor q = pair_squares(in[0], in[1], in[2], law) * scale;
+    std::vector<Tensor> results = {q};
+    for (const Tensor& g : grad(sum(q * sin(q)) + sum(q), in)) results.push_back(g);
+    return results;
+  };
+  return test;
+}
+
+TEST(Coupling, SquaresOfProducts) {
+  for (const CouplingLaw& law : laws())
+    for (int64_t axes : {1, 2, 3}) check_variants(squares_case(axes == 2 ? 7 : 3, 37, axes, law));
+  for (auto [batch, units] : {std::pair<int64_t, int64_t>{1, 1}, {0, 5}, {1, 2}, {5, 33}, {300, 64}, {2, 530}})
+    check_variants(squares_case(batch, units, 2, {}));
+  for (int order = 1; order <= 2; ++order) {
+    OpCase test = squares_case(3, 9, 2, laws()[0]);
+    test.build = [](std::vector<Tensor> in) { return std::vector{sin(pair_squares(in[0], in[1], in[2], {}))}; };
+    check_gradients(test, order, 1e-6);
+  }
+}
+
+OpCase channel_case(int64_t rows, int64_t channels, bool gate) {
+  OpCase test = op_case(fmt::format("channels {} x {}{}", rows, channels, gate ? ", gate" : ""),
+                        {{{rows, channels}}, {{channels, channels}, {-0.2, 0.2}}},
+                        [gate](std::vector<Tensor> in) { return channel_field(in[0], in[1], gate); });
+  test.cuda = mixed_cuda_types;
+  return test;
+}
+
+/// Every width of the kernel, padded and not; rows of a part of a tile, of several tiles and of several rounds.
+TEST(Coupling, FieldOfChannels) {
+  for (const bool gate : {false, true}) {
+    for (auto [rows, channels] : {std::pair<int64_t, int64_t>{0, 8},
+                                  {1, 8},
+                                  {300, 24},
+                                  {129, 64},
+                                  {70, 96},
+                                  {33, 128},
+                                  {40, 200},
+                                  {33, 256},
+                                  {5, 12},
+                                  {5, 264}})
+      check_variants(channel_case(rows, channels, gate));
+    for (int order = 1; order <= 2; ++order) check_gradients(channel_case(5, 8, gate), order, 1e-6);
+  }
+  State state;
+  Graph graph(state);
+  EXPECT_ERROR(channel_field(input(graph, "x", {DType::f32, {2, 5}}), input(graph, "a", {DType::f32, {5, 4}}), false),
+               "must be 5 x 5");
+}
+
+/// A block of the channels' kernel goes through more tiles than it keeps: every row is its own product.
+TEST(Coupling, FieldOfManyRows) {
+  if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device";
+  const int64_t rows = 264 * 256 * 5 + 3, n = 8;  // 264 blocks of 256 rows
+  State state(Device::cuda());
+  Graph graph(state);
+  const Tensor x = input(graph, "x", {DType::bf16, {rows, n}}), a = input(graph, "a", {DType::bf16, {n, n}});
+  Program program = compile(graph, std::vector{channel_field(x, a, false)}, {.device = Device::cuda()});
+  std::vector<double> xs(static_cast<size_t>(rows * n)), as(static_cast<size_t>(n * n));
+  for (size_t k = 0; k < xs.size(); ++k) xs[k] = static_cast<double>(k * 7 % 13) - 6;
+  for (size_t k = 0; k < as.size(); ++k) as[k] = static_cast<double>(k * 5 % 3) - 1;
+  set(program, "x", DType::bf16, xs), set(program, "a", DType::bf16, as);
+  program.run();
+  const std::vector<double> y = get(program, 0);
+  int64_t wrong = 0;
+  for (size_t r = 0; r < static_cast<size_t>(rows); ++r)
+    for (size_t i = 0; i < 8; ++i) {
+      double want = xs[r * 8 + i];
+      for (size_t j = 0; j < 8; ++j) want += xs[r * 8 + j] * as[j * 8 + i];
+      wrong += y[r * 8 + i] != want;  // whole numbers below 256: exact
+    }
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST(Coupling, GradientsOfBothOrders) {
@@ -100,17 +184,17 @@ double relative_l2(const std::vector<double>& a, const std::vector<double>& b) {
 TEST(Coupling, AgainstTheDenseOracle) {
   if (checks_cuda_only()) return;
   for (const CouplingLaw& law : {laws()[0], laws()[1], laws()[3]})
-    for (auto [batch, units] : {std::pair<int64_t, int64_t>{1, 700}, {3, 1030}, {33, 600}, {300, 100}}) {
-      const OpCase test = pair_case(batch, units, 2, law);
-      const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .decompose = true});
-      const auto single = evaluate(test, DType::f32, {}), twice = evaluate(test, DType::f64, {});
-      for (size_t k = 0; k < oracle.size(); ++k) {
-        EXPECT_TRUE(relative_l2(single[k], oracle[k]) <= 1e-5)
-            << test.name << " result " << k << ": " << relative_l2(single[k], oracle[k]);
-        EXPECT_TRUE(relative_l2(twice[k], oracle[k]) <= 1e-10)
-            << test.name << " result " << k << ": " << relative_l2(twice[k], oracle[k]);
+    for (auto [batch, units] : {std::pair<int64_t, int64_t>{1, 700}, {3, 1030}, {33, 600}, {300, 100}})
+      for (const OpCase& test : {pair_case(batch, units, 2, law), squares_case(batch, units, 2, law)}) {
+        const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .decompose = true});
+        const auto single = evaluate(test, DType::f32, {}), twice = evaluate(test, DType::f64, {});
+        for (size_t k = 0; k < oracle.size(); ++k) {
+          EXPECT_TRUE(relative_l2(single[k], oracle[k]) <= 1e-5)
+              << test.name << " result " << k << ": " << relative_l2(single[k], oracle[k]);
+          EXPECT_TRUE(relative_l2(twice[k], oracle[k]) <= 1e-10)
+              << test.name << " result " << k << ": " << relative_l2(twice[k], oracle[k]);
+        }
       }
-    }
 }
 
 /// In f64 the fused gradients, first and second, are those of the dense form that `decompose` builds.

@@ -265,6 +265,34 @@ TEST(CouplingForms, PenaltiesAreTheirFormulas) {
     }
 }
 
+/// More units than a dense matrix may have: C_ij^2 is a sum over pairs of rows, so that the covariance penalty is the
+/// energy of the rows' products.
+TEST(CouplingForms, CovarianceOfManyUnits) {
+  if (checks_cuda_only()) return;
+  const int64_t n = 4500, rows = 3;
+  State state;
+  state.set_parameter_type(DType::f64);
+  Graph graph(state);
+  const Tensor x = input(graph, "x", {DType::f64, {rows, n}});
+  const Units u = coupling_units(graph, n, {}, DType::f64);
+  const Tensor part = x - mean(x, {0}, true), z = part * rsqrt(mean(square(part), {0}, true) + 1e-5);
+  const Tensor products = reshape(reshape(z, {rows, 1, n}) * reshape(z, {1, rows, n}), {rows * rows, n});
+  const Tensor want =
+      sum(products * couple(u, products)) / coupling_scale(u) * (0.5 / static_cast<double>(n * rows * rows));
+  const Tensor found = coupling_penalty(x, u, CouplingForm::covariance);
+  Program program = compile(graph, std::vector{found, grad(found, x), want, grad(want, x)});
+  EXPECT_LT(program.plan().arena_bytes, size_t{16} << 20);  // a matrix would be 162 MB
+  state.materialise();
+  set(program, "x", DType::f64, draw({{rows, n}, {-1, 3}}, 9));
+  program.run();
+  EXPECT_NEAR(program.scalar(0), program.scalar(2), 1e-12 * std::abs(program.scalar(2)));
+  const std::vector<double> g = program.get<double>(1), expected = program.get<double>(3);
+  double apart = 0, size = 0;
+  for (size_t k = 0; k < g.size(); ++k)
+    apart += (g[k] - expected[k]) * (g[k] - expected[k]), size += expected[k] * expected[k];
+  EXPECT_LT(std::sqrt(apart / size), 1e-10);
+}
+
 /// d^2 y_i / dx_i dx_j: exactly 0 of the additive form, not of the gate.
 TEST(CouplingForms, MixedDerivativeTellsGateFromField) {
   for (CouplingForm form : {CouplingForm::ephaptic, CouplingForm::epistatic}) {

@@ -12,13 +12,15 @@
 
 namespace ranvier::test {
 
-/// `count` values between guard zones of 64 bytes of 0xA5; the values start as 0xA5 bytes too.
+/// `count` values between guard zones of 64 bytes or more of 0xA5; the values start as 0xA5 bytes too. They begin
+/// `offset` elements behind a multiple of 64 bytes.
 template <class T>
 class Guarded {
  public:
-  explicit Guarded(int64_t count) : count_(count), bytes_(static_cast<size_t>(count) * sizeof(T) + 3 * zone, 0xA5) {
+  explicit Guarded(int64_t count, int64_t offset = 0)
+      : count_(count), bytes_(static_cast<size_t>(count + offset) * sizeof(T) + 3 * zone, 0xA5) {
     const auto address = reinterpret_cast<uintptr_t>(bytes_.data()) + zone;
-    first_ = reinterpret_cast<T*>((address + zone - 1) / zone * zone);
+    first_ = reinterpret_cast<T*>((address + zone - 1) / zone * zone) + offset;
   }
   Guarded(const Guarded&) = delete;
   Guarded& operator=(const Guarded&) = delete;

@@ -11,32 +11,13 @@
 #include <vector>
 
 #include "kernels/matmul/matmul.h"
+#include "tests/guarded.h"
 
 namespace ranvier::kernels {
 namespace {
 
-/// Memory with sentinels before and after it, not aligned to more than an element.
-template <class T>
-class Guarded {
- public:
-  explicit Guarded(size_t count) : count_(count), memory_(count + 2 * guard) {
-    std::memset(memory_.data(), 0xA5, memory_.size() * sizeof(T));  // also the inside: an element not written shows
-  }
-  T* data() { return memory_.data() + guard; }
-  size_t size() const { return count_; }
-  bool intact() const {
-    const auto* bytes = reinterpret_cast<const unsigned char*>(memory_.data());
-    const size_t edge = guard * sizeof(T), end = memory_.size() * sizeof(T);
-    for (size_t i = 0; i < edge; ++i)
-      if (bytes[i] != 0xA5 || bytes[end - 1 - i] != 0xA5) return false;
-    return true;
-  }
-
- private:
-  static constexpr size_t guard = 67;
-  size_t count_;
-  std::vector<T> memory_;
-};
+using test::Guarded;
+constexpr int64_t odd = 3;  // elements behind an aligned address: kernels may rely on no more than an element's own
 
 template <class T>
 struct Variant {
@@ -86,14 +67,12 @@ std::vector<T> run_guarded(const Variant<T>& variant, const MatmulDims& d, const
   const int threads_before = omp_get_max_threads();
   for (int threads : {1, 2}) {
     omp_set_num_threads(threads);
-    Guarded<T> x(a.size()), y(b.size()), out(d.c_size());
-    Guarded<char> workspace(variant.workspace(d));
+    Guarded<T> x(a.size(), odd), y(b.size(), odd), out(d.c_size(), odd);
+    Guarded<char> workspace(variant.workspace(d), odd);
     std::copy(a.begin(), a.end(), x.data());
     std::copy(b.begin(), b.end(), y.data());
     variant.run(d, x.data(), y.data(), out.data(), workspace.data());
     EXPECT_EQ(omp_get_max_threads(), threads);
-    EXPECT_TRUE(x.intact() && y.intact() && out.intact()) << "wrote beyond an operand";
-    EXPECT_TRUE(workspace.intact()) << "wrote beyond the workspace";
     EXPECT_TRUE(same_bits(a, x.data()) && same_bits(b, y.data())) << "changed an operand";
     results[threads - 1].assign(out.data(), out.data() + out.size());
   }

@@ -14,10 +14,12 @@
 #include "models/neurons/connectivity.h"
 #include "models/neurons/networks.h"
 #include "models/neurons/presets.h"
+#include "tests/support/errors.h"
 
 namespace ranvier::neuron {
 namespace {
 
+using test::error_of;
 using testing::HasSubstr;
 
 PopulationSpec cells(const char* name, int64_t size, double current = 0) {
@@ -44,16 +46,6 @@ NetworkSpec pair(Mode mode, double dt, std::string_view synapse, double weight, 
   c.weight.a = weight, c.delay.a = delay;
   s.projections.push_back({"ab", 0, 1, synapse_named(synapse), connect(c)});
   return s;
-}
-
-template <class Make>
-std::string error_of(Make&& make) {
-  try {
-    make();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 std::filesystem::path scratch(const char* name) {

@@ -144,16 +144,6 @@ std::string bytes_of(const std::filesystem::path& path) {
   return std::string((std::istreambuf_iterator<char>(file)), {});
 }
 
-template <class Body>
-std::string error_of(Body&& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 class NetworkCuda : public testing::Test {
  protected:
   void SetUp() override {
@@ -205,6 +195,21 @@ NetworkSpec bursting() {
   s.dt = 2, s.seed = 9;
   s.populations = {cells("e", 24, 60), cells("i", 12, 40, false)};
   return s;
+}
+
+// Currents that are drawn or follow a wave; they change every few steps, or in each.
+TEST_F(NetworkCuda, EveryProcess) {
+  using neuron::Process;
+  for (const bool wave : {false, true}) {
+    NetworkSpec s = few(Mode::accurate);
+    auto& e = s.populations[0].processes;
+    e.push_back({.kind = Process::Kind::ou, .deviation = 3, .stream = "current/ou"});
+    e.push_back({.kind = Process::Kind::noise, .deviation = 1, .interval = 2});
+    e.push_back({.kind = Process::Kind::noise, .deviation = 1, .stream = "current/more"});
+    s.populations[1].processes.push_back({.kind = Process::Kind::poisson, .rate = 100, .weight = 2});
+    if (wave) e.push_back({.kind = Process::Kind::sinusoid, .amplitude = 3, .frequency = 20});
+    expect_same(s, 200, 33);
+  }
 }
 
 TEST_F(NetworkCuda, ShortTermPlasticity) {

@@ -13,21 +13,13 @@
 #include "models/neurons/files.h"
 #include "models/neurons/networks.h"
 #include "models/neurons/recorder.h"
+#include "tests/support/errors.h"
 
 namespace ranvier::neuron {
 namespace {
 
+using test::error_of;
 using testing::HasSubstr;
-
-template <class Make>
-std::string error_of(Make&& make) {
-  try {
-    make();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 /// A folder of this process, empty at first.
 struct Folder {

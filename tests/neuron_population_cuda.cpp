@@ -94,6 +94,26 @@ TEST_F(PopulationCuda, SharedParametersAndCountsAlone) {
         }
 }
 
+// A step a call takes several neurons a thread; some spike, one after the other, and the last block is not full.
+TEST_F(PopulationCuda, SingleSteps) {
+  for (const int64_t n : {3, 130, 517})
+    for (const Mode mode : {Mode::accurate, Mode::published})
+      for (const Precision precision : {Precision::f32, Precision::f64})
+        for (const bool own : {false, true}) {
+          SCOPED_TRACE(fmt::format("{} {} {} {}", n, name(mode), name(precision), own));
+          PopulationSpec spec = neurons(n, own);
+          spec.mode = mode, spec.precision = precision, spec.dt = 0.5;
+          expect_same(spec, 200, 1);
+        }
+}
+
+// More spikes than a tile of the sort holds, many of them in one step.
+TEST_F(PopulationCuda, LongListsOfSpikes) {
+  PopulationSpec same = neurons(5000, false), mixed = neurons(5000, true);
+  same.dt = mixed.dt = 0.5;
+  expect_same(same, 150, 150), expect_same(mixed, 200, 200);
+}
+
 TEST_F(PopulationCuda, PrintedSchemes) {
   for (const Mode mode : {Mode::published_2003, Mode::published_2004})
     for (const SpikeEvent event : {SpikeEvent::peak, SpikeEvent::zero}) {

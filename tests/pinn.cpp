@@ -174,6 +174,14 @@ TEST(Pinn, ParametersByName) {
   EXPECT_EQ(n.v_b, -60);
   n.set("v_r=-62");
   EXPECT_EQ(n.v_b, -62);
+  EXPECT_EQ(n.v0, -62) << "a start at rest moves with v_r";
+  n.set("v0=-50,v_r=-61");
+  EXPECT_EQ(n.v0, -50) << "one that was chosen does not";
+  Neuron m = Neuron::preset("rs2003");
+  m.set("b=0.25");
+  EXPECT_EQ(m.u0, 0.25 * -65);
+  m.set("u0=-10,b=0.2");
+  EXPECT_EQ(m.u0, -10);
 }
 
 TEST(Pinn, Currents) {

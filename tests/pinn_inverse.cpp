@@ -61,6 +61,27 @@ TEST(PinnInverse, FourParametersOfHighestLikelihood) {
   }
 }
 
+/// Any subset, C and k among them: what is known stays, the rest is found from elsewhere.
+TEST(PinnInverse, CapacitanceAndGain) {
+  const Neuron truth = Neuron::preset("rs2007");
+  const Current current = Current::parse("step:100@20");
+  const Recording r = recording(truth, current, 200, 3);
+  Neuron guess = truth;
+  guess.set("C=92,k=0.76");
+  const InverseResult result = infer(r, guess, current, {.unknown = {"C", "k"}});
+  EXPECT_EQ(result.failure, "");
+  EXPECT_TRUE(result.describes()) << result.noise_mv << " mV left of " << result.recording_noise_mv;
+  ASSERT_EQ(result.estimates.size(), 2u);
+  for (const Estimate& e : result.estimates) {
+    const double value = e.name == "C" ? truth.C : truth.q2;
+    EXPECT_TRUE(std::abs(e.value - value) <= 3.3 * e.standard_error)
+        << e.name << " = " << e.value << " +- " << e.standard_error;
+    EXPECT_LE(e.standard_error, 0.01 * value) << e.name;
+  }
+  EXPECT_ERROR(infer(r, guess, current, {.unknown = {"C", "C"}}), "'C' is to be estimated twice");
+  EXPECT_ERROR(infer(r, guess, current, {.unknown = {"v_t"}}), "'v_t' cannot be estimated; known: a b c d C k");
+}
+
 // A current that never was: what is left is far above the recording's noise, and that is said.
 TEST(PinnInverse, AWrongCurrentIsSeen) {
   const Recording r = recording(Neuron::preset("rs2007"), Current::parse("step:100@20"), 200, 2);

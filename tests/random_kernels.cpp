@@ -123,6 +123,9 @@ TEST(Fill, NormalHasTheRightBinsAndMoments) {
   std::vector<float> scaled(1001);
   cpu::fill_normal(1001, 3, 0.5f, kStream, kRng, scaled.data());
   for (int i = 0; i < 1001; ++i) EXPECT_EQ(scaled[i], std::fma(0.5f, z[i], 3.0f));
+  std::vector<float> part(500);
+  cpu::fill_normal_from(7 * cpu::normal_tile, 500, 3, 0.5f, kStream, kRng, part.data());
+  for (int i = 0; i < 500; ++i) EXPECT_EQ(part[i], scaled[7 * cpu::normal_tile + i]);
 }
 
 TEST(Fill, ExponentialHasTheRightBins) {

@@ -224,6 +224,13 @@ TEST_F(ViewRuns, ListAndNames) {
   EXPECT_THROW(read_run(root() / "absent"), Error);
 }
 
+TEST_F(ViewRuns, ALinkLeadsNowhere) {
+  write("one/metrics.jsonl", "");
+  write("secret", "a secret");
+  std::filesystem::create_symlink(root() / "secret", root() / "one" / "config.toml");
+  EXPECT_EQ(read_run(root() / "one")["config"], "");
+}
+
 TEST_F(ViewRuns, AReportHoldsEverythingItself) {
   write("one/metrics.jsonl", "{\"step\":1,\"epoch\":1,\"train_loss\":2.5}\n");
   write("one/config.toml", "# </script><script>alert(1)</script>\n");

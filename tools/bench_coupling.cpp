@@ -1,5 +1,6 @@
 // `ranvier bench coupling`: sums over pairs against a matrix K that is rebuilt and multiplied, the memory and time of a
-// wide layer, and what coupling adds to a training step of `tiny`. Times of what is compared are taken in turn.
+// wide layer, and what coupling adds to a training step of `tiny`. Times of what is compared are taken in turn. On
+// CUDA: bench_coupling_device.cpp.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -11,18 +12,13 @@
 #include "kernels/coupling/cpu_tile.h"
 #include "kernels/matmul/matmul.h"
 #include "models/vision.h"
-#include "tools/run.h"
+#include "tools/bench_coupling.h"
 
 namespace ranvier::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
 using kernels::PairDims;
-
-struct BenchCouplingOptions {
-  Common common;
-  int64_t units = 16384, wide = 65536, steps = 20, repeats = 5;
-};
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -34,17 +30,6 @@ double seconds_of(Body&& body) {
   const Stopwatch watch;
   body();
   return watch.wall();
-}
-
-/// Numbers without meaning, from -1 to 1.
-std::vector<float> numbers(int64_t count, uint64_t seed) {
-  std::vector<float> values(static_cast<size_t>(count));
-  uint64_t state = seed * 0x9E3779B97F4A7C15ull + 1;
-  for (float& v : values) {
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    v = static_cast<float>(static_cast<double>(state >> 11) * 0x1p-52 - 1);
-  }
-  return values;
 }
 
 void say(const Common& common, Json& rows, const std::string& name, const std::string& variant, double seconds,
@@ -143,20 +128,32 @@ std::array<double, 3> wide_errors(int64_t n, int64_t batch, const std::vector<fl
   return {std::sqrt(apart[0] / size[0]), std::sqrt(apart[1] / size[1]), std::sqrt(apart[2] / size[2])};
 }
 
-/// Forward and backward of a wide layer: activations and positions.
-void bench_wide(const BenchCouplingOptions& o, Json& rows) {
+}  // namespace
+
+std::vector<float> numbers(int64_t count, uint64_t seed) {
+  std::vector<float> values(static_cast<size_t>(count));
+  uint64_t state = seed * 0x9E3779B97F4A7C15ull + 1;
+  for (float& v : values) {
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    v = static_cast<float>(static_cast<double>(state >> 11) * 0x1p-52 - 1);
+  }
+  return values;
+}
+
+void bench_wide(Device device, const BenchCouplingOptions& o, Json& rows) {
   const int64_t n = o.wide, batch = 32;
-  State state;
+  State state(device);
   Graph graph(state);
   const Tensor x = input(graph, "x", {DType::f32, {batch, n}}), p = input(graph, "p", {DType::f32, {n, 2}});
   const Tensor y = pair_apply(x, p, {}), g = input(graph, "g", y.type());
   const Tensor wrt[] = {x, p};
   std::vector<Tensor> outputs = {y};
   for (const Tensor& d : grad(sum(y * g), wrt)) outputs.push_back(d);
-  Program program = compile(graph, outputs);
+  Program program = compile(graph, outputs, {.device = device});
   const std::vector<float> xs = numbers(batch * n, 3), gs = numbers(batch * n, 4), ps = numbers(2 * n, 5);
   program.set<float>("x", xs), program.set<float>("g", gs), program.set<float>("p", ps);
-  const double seconds = seconds_of([&] { program.run(); });
+  if (device.backend == Backend::cuda) program.run(), synchronize(device);  // kernels load here
+  const double seconds = seconds_of([&] { program.run(), synchronize(device); });
   double operands = 0;
   for (const Tensor& t : {x, p, g}) operands += static_cast<double>(t.type().bytes());
   for (const Tensor& t : outputs) operands += static_cast<double>(t.type().bytes());
@@ -176,6 +173,8 @@ void bench_wide(const BenchCouplingOptions& o, Json& rows) {
                   {"operands_mb", operands / 1e6},
                   {"relative_l2", errors}});
 }
+
+namespace {
 
 /// A training step of `tiny` without coupling, with fixed and with learned geometry, in turn.
 void bench_channels(const BenchCouplingOptions& o, Json& rows) {
@@ -229,11 +228,12 @@ void bench_channels(const BenchCouplingOptions& o, Json& rows) {
 }
 
 void run(const BenchCouplingOptions& o) {
-  if (o.common.start().backend != Backend::cpu) throw UsageError("bench coupling compares on the CPU: --device cpu");
+  const Device device = o.common.start();
+  if (device.backend == Backend::cuda) return bench_coupling_on_device(device, o);
   Json rows = Json::array();
   bench_channels(o, rows);
   if (o.units > 0) bench_units(o, rows);
-  if (o.wide > 0) bench_wide(o, rows);
+  if (o.wide > 0) bench_wide(device, o, rows);
   o.common.print({{"rows", rows}});
 }
 
@@ -245,12 +245,26 @@ void add_bench_coupling(CLI::App& bench) {
   auto* command =
       bench.add_subcommand("coupling", "Coupling of units: fused against dense, a wide layer, `tiny`'s step");
   options->common.add_to(*command);
-  command->add_option("--units", options->units, "Units of the comparison, 0 to leave it out")->capture_default_str();
-  command->add_option("--wide", options->wide, "Units of the wide layer, 0 to leave it out")->capture_default_str();
-  command->add_option("--steps", options->steps, "Steps of tiny")->capture_default_str()->check(CLI::PositiveNumber);
-  command->add_option("--repeats", options->repeats, "Runs of the comparison")
+  const auto count = CLI::Range(int64_t{0}, int64_t{1} << 31);
+  command->add_option("--units", options->units, "Units of the comparison, 0 to leave it out")
+      ->capture_default_str()
+      ->check(count);
+  command->add_option("--wide", options->wide, "Units of the wide layer, 0 to leave it out")
+      ->capture_default_str()
+      ->check(count);
+  command->add_option("--steps", options->steps, "On the CPU: steps of tiny")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command->add_option("--repeats", options->repeats, "On the CPU: runs of the comparison")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--rows", options->rows, "On CUDA: rows of coupled channels, 0 to leave them out")
+      ->capture_default_str()
+      ->check(count);
+  command->add_option("--seconds", options->seconds, "On CUDA: time for each measurement")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--no-peaks", options->no_peaks, "On CUDA: do not measure copy and matrix rate, give no shares");
   command->callback([options] { run(*options); });
 }
 

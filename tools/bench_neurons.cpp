@@ -152,6 +152,7 @@ struct Case {
   double must = 0;        ///< G neuron-steps a second, or
   double must_share = 0;  ///< of the bound, or
   int within = 0;         ///< twice the time of this case
+  bool on_cuda = false;   ///< only there, with its spikes listed; else a GPU counts them
 };
 
 constexpr int grid_rk4 = 6;
@@ -164,6 +165,7 @@ const Case cases[] = {
     {"midpoint, located", Solver::midpoint, Mode::accurate, Precision::f32, 100'000, 0.1},
     {"RK4, reset on the grid", Solver::rk4, Mode::published, Precision::f32, 100'000, 0.1, 0, 0.6},
     {"RK4, located", Solver::rk4, Mode::accurate, Precision::f32, 100'000, 0.1, 0, 0, grid_rk4},
+    {"RK4, located, spikes listed", Solver::rk4, Mode::accurate, Precision::f32, 100'000, 0.1, 0, 0, 0, true},
     {"backward Euler, located", Solver::backward_euler, Mode::accurate, Precision::f32, 100'000, 0.1, 0, 0.5},
     {"(I - hJ)^-1, located", Solver::linear_implicit, Mode::accurate, Precision::f32, 100'000, 0.1, 0, 0.5},
     {"exponential, located", Solver::exponential, Mode::accurate, Precision::f32, 100'000, 0.1, 0, 0.5},
@@ -214,11 +216,12 @@ std::vector<Run> runs_of(const Options& options, Device device) {
   const bool cuda = device.backend == Backend::cuda;
   std::vector<Run> runs;
   for (const Case& c : cases) {
-    if (std::string_view(c.name).find(options.only) == std::string_view::npos) continue;
+    if (std::string_view(c.name).find(options.only) == std::string_view::npos || (c.on_cuda && !cuda)) continue;
     const int64_t n = options.neurons.value_or(cuda ? std::max<int64_t>(c.n, 1'000'000) : c.n);
     neuron::PopulationSpec spec = spec_of(c, n);
     spec.device = device;
-    // On a GPU the steps of a launch: spikes are listed by it and ordered by the host, whose time counts too.
+    if (cuda) spec.record_spikes = c.on_cuda;
+    // On a GPU the steps of a launch; lists of spikes are ordered by it and travel to the host, which counts too.
     runs.emplace_back(c, std::move(spec), cuda ? 250 : std::max<int64_t>(16, 100'000'000 / n / 4));
   }
   if (runs.empty()) throw UsageError(fmt::format("--only {}: no case is called so", options.only));

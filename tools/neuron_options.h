@@ -30,6 +30,7 @@ struct NeuronOptions {
   std::string out;
   std::string file, resume;  ///< of a network: its TOML, a state to go on from
   std::optional<int64_t> n;  ///< of a population
+  std::string field;         ///< of a population
   std::optional<double> noise_sd;
   std::optional<double> kappa;  ///< of a network's field
   double noise_dt = 1;          ///< ms

@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "tools/pinn_commands.h"
-#include "tools/pinn_run.h"
+#include "tools/pinn_options.h"
 
 namespace ranvier::cli {
 namespace {
@@ -14,7 +14,8 @@ using Json = nlohmann::ordered_json;
 
 struct ManyOptions {
   Common common;
-  std::string neuron = "rs2007", params, current, sets, quality = "fast", out;
+  NeuronChoice who;
+  std::string sets, quality = "fast", out;
   int64_t count = 1;
   double duration_ms = 1000;
   std::optional<double> budget_s;
@@ -54,13 +55,13 @@ std::vector<std::string> read_sets(const std::string& path) {
 void run(const ManyOptions& o) {
   const Device device = o.common.start();
   if (!(o.duration_ms > 0)) throw UsageError(fmt::format("--duration-ms {}: must be positive", o.duration_ms));
-  const pinn::Current current = pinn::Current::parse(o.current.empty() ? default_current(o.neuron) : o.current);
+  const pinn::Current current = pinn::Current::parse(o.who.current_text());
   const std::vector<std::string> sets = o.sets.empty() ? std::vector<std::string>{""} : read_sets(o.sets);
   std::vector<pinn::Job> jobs;
   for (const std::string& set : sets)
     for (int64_t copy = 0; copy < o.count; ++copy) {
-      pinn::Neuron neuron = pinn::Neuron::preset(o.neuron);
-      neuron.set(o.params), neuron.set(set);
+      pinn::Neuron neuron = o.who.chosen();
+      neuron.set(set);
       neuron.check();
       if (!set.empty()) neuron.name += " " + set;
       jobs.push_back({neuron, current, static_cast<uint64_t>(copy)});
@@ -121,13 +122,11 @@ void add_pinn_many(CLI::App& pinn) {
   ManyOptions& o = *options;
   auto* command = pinn.add_subcommand("many", "Many neurons or parameter sets in one program");
   o.common.add_to(*command);
-  command->add_option("--neuron", o.neuron, "Preset that all start from")->capture_default_str();
-  command->add_option("--params", o.params, "Parameters changed in all: a=0.03,d=50");
+  o.who.add_to(*command, "Parameters changed in all: a=0.03,d=50");
   command->add_option("--sets", o.sets, "CSV: line 1 names parameters, every further line is a neuron");
   command->add_option("--count", o.count, "Copies of each, with seeds of their own")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  command->add_option("--current", o.current, "70, step:70@100, ... (default: the preset's)");
   command->add_option("--duration-ms", o.duration_ms, "Time to solve")->capture_default_str();
   command->add_option("--quality", o.quality, "fast or best")
       ->check(CLI::IsMember({"fast", "best"}))

@@ -2,7 +2,7 @@
 #include "models/pde.h"
 #include "models/pinn_inverse.h"
 #include "tools/pinn_commands.h"
-#include "tools/pinn_run.h"
+#include "tools/pinn_options.h"
 
 namespace ranvier::cli {
 namespace {
@@ -11,16 +11,21 @@ using Json = nlohmann::ordered_json;
 
 struct InferOptions {
   Common common;
-  std::string neuron = "rs2007", params, current, trace;
+  NeuronChoice who;
+  std::string trace;
   std::vector<std::string> unknown = {"a", "b", "c", "d"};
 };
 
 /// Parameters from a recorded voltage.
 void infer(const InferOptions& o) {
   o.common.start();
-  pinn::Neuron guess = pinn::Neuron::preset(o.neuron);
-  guess.set(o.params);
-  const pinn::Current current = pinn::Current::parse(o.current.empty() ? default_current(o.neuron) : o.current);
+  pinn::Neuron guess = o.who.chosen();
+  if (o.who.params.find("u0=") == std::string::npos) {  // the recording's start does not move with a guess of b
+    NeuronChoice known = o.who;
+    known.params.clear();
+    guess.u0 = known.chosen().u0;
+  }
+  const pinn::Current current = pinn::Current::parse(o.who.current_text());
   const Reference trace = read_reference(o.trace);
   if (trace.v_mv.empty()) throw UsageError(fmt::format("{}: there are no samples in columns t_ms and v_mv", o.trace));
   const pinn::Recording recording{trace.t_ms, trace.v_mv};
@@ -90,8 +95,14 @@ void solve_pde(PdeOptions o) {
   progress.finish(
       fmt::format("{}: relative L2 error {:.2e}, residual {:.2e} (fresh {:.2e}), {:.1f} s ({:.1f} s of processor time)",
                   problem.name, r.relative_l2, r.loss, r.fresh_loss, watch.wall(), watch.cpu()));
+  Json published = Json::object();
+  for (const auto& [who, error] : problem.published) {
+    o.common.say("published: {:.2e} ({})", error, who);
+    published[who] = error;
+  }
   o.common.print({{"problem", problem.name},
                   {"relative_l2", r.relative_l2},
+                  {"published_relative_l2", published},
                   {"loss", r.loss},
                   {"fresh_loss", r.fresh_loss},
                   {"evaluations", r.evaluations},
@@ -107,9 +118,7 @@ void add_pinn_infer(CLI::App& command) {
   auto* inverse = command.add_subcommand("infer", "Parameters of a neuron, with intervals, from a recorded voltage");
   inferred->common.add_to(*inverse);
   inverse->add_option("--trace", inferred->trace, "CSV with columns t_ms and v_mv")->required();
-  inverse->add_option("--neuron", inferred->neuron, "Preset that holds the known parameters")->capture_default_str();
-  inverse->add_option("--params", inferred->params, "Known parameters, and where the unknown start: a=0.05,d=60");
-  inverse->add_option("--current", inferred->current, "Stimulus of the recording (default: the preset's)");
+  inferred->who.add_to(*inverse, "Known parameters, and where the unknown start: a=0.05,d=60");
   inverse->add_option("--unknown", inferred->unknown, "Any of a b c d C k")->delimiter(',')->capture_default_str();
   inverse->callback([inferred] { infer(*inferred); });
 }

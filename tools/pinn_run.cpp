@@ -9,7 +9,7 @@
 
 #include "data/files.h"
 #include "data/process.h"
-#include "engine/neuron.h"
+#include "models/neurons/npy.h"
 
 namespace ranvier::cli {
 namespace {
@@ -28,7 +28,7 @@ std::vector<std::string> cells(const std::string& line) {
 }
 
 /// The curves of a run as one gnuplot script.
-std::string script_of(const fs::path& folder, bool reference) {
+std::string script_of(const fs::path& folder, const Curves& curves, bool reference) {
   const auto at = [&](const char* name) { return "'" + (folder / name).string() + "'"; };
   std::string s = "set datafile separator ','; set grid; set terminal pngcairo size 1000,520 font 'Helvetica,11'\n";
   const auto begin = [&](const char* name, const char* x, const char* y, const char* more = "") {
@@ -50,16 +50,21 @@ std::string script_of(const fs::path& folder, bool reference) {
   begin("recovery.png", "t (ms)", "u (pA in the form of 2007, mV/ms in that of 2003)", "set key top left");
   s += compared("3");
   begin("phase.png", "v (mV)", "u (pA in the form of 2007, mV/ms in that of 2003)", "set key top right");
-  s += fmt::format("plot {} using 2:3 every ::1 {}\n", data, line);
+  s += fmt::format("plot {} using 2:3 every ::1 {}", data, line);
+  if (reference)  // its samples alone: a line would cut the corners of the reset
+    s += fmt::format(", {} using 2:3 every ::1 with points pt 7 ps 0.35 lc rgb '#d1495b' title 'reference'", truth);
+  s += "\n";
   begin("residual.png", "t (ms)", "|residual| of v (mV/ms), of u (pA/ms or mV/ms^2)",
         "set logscale y; set format y '%.0e'; set key top left; set yrange [1e-14:*]");
   s += fmt::format(
       "plot {0} using 1:(abs($4)+1e-16) every ::1 with lines lw 1 lc rgb '#1f6f8b' title 'dv/dt - f', {0} using "
       "1:(abs($5)+1e-16) every ::1 with lines lw 1 lc rgb '#edae49' title 'du/dt - g'\n",
       data);
-  begin("loss.png", "optimizer iteration (accepted windows)", "mean squared residual of the window",
+  begin("loss.png", curves.loss_x.c_str(), curves.loss_y.c_str(),
         "set logscale y; set format y '%.0e'; unset key; set xtics format '%.0s%c'");
-  s += fmt::format("plot {} using 1:4 every ::1 with dots lc rgb '#1f6f8b'\n", at("loss.csv"));
+  const std::string names = curves.loss_csv.substr(0, curves.loss_csv.find('\n'));
+  s += fmt::format("plot {} using 1:{} every ::1 with points pt 7 ps 0.2 lc rgb '#1f6f8b'\n", at("loss.csv"),
+                   1 + std::count(names.begin(), names.end(), ','));
   if (reference) {
     begin("error.png", "t (ms)", "|error| of v (mV)",
           "set logscale y; set format y '%.0e'; unset key; set yrange [1e-12:*]");
@@ -72,7 +77,8 @@ std::string script_of(const fs::path& folder, bool reference) {
 
 Reference read_reference(const std::string& path) {
   std::ifstream file(path);
-  if (!file) throw UsageError(fmt::format("{}: cannot be read", path));
+  std::error_code ignored;
+  if (!file || fs::is_directory(path, ignored)) throw UsageError(fmt::format("{}: cannot be read", path));
   Reference reference{path, {}, {}, {}, {}};
   std::string line;
   if (!std::getline(file, line)) throw UsageError(fmt::format("{}: is empty", path));
@@ -110,7 +116,7 @@ Reference read_reference(const std::string& path) {
   return reference;
 }
 
-Reference reference_solution(const pinn::Neuron& n, const pinn::Current& current, double duration, double step) {
+neuron::Protocol protocol_of(const pinn::Neuron& n, const pinn::Current& current, double duration) {
   neuron::Protocol protocol;
   protocol.parameters = {.C = n.C, .q2 = n.q2, .q1 = n.q1, .q0 = n.q0, .a = n.a, .b = n.b, .v_b = n.v_b};
   protocol.parameters.c = n.c, protocol.parameters.d = n.d, protocol.parameters.v_peak = n.v_peak;
@@ -118,20 +124,40 @@ Reference reference_solution(const pinn::Neuron& n, const pinn::Current& current
   std::vector<neuron::Stimulus::Piece> pieces;
   for (const pinn::Current::Step& s : current.steps) pieces.push_back({.begin = s.t_ms, .value = s.value});
   protocol.current = neuron::Stimulus(pieces);
-  protocol.solver = neuron::Solver::reference;
   protocol.trace = true;
+  return protocol;
+}
+
+Reference reference_solution(const pinn::Neuron& n, const pinn::Current& current, double duration, double step) {
+  neuron::Protocol protocol = protocol_of(n, current, duration);
+  protocol.solver = neuron::Solver::reference;
   for (int64_t i = 1; static_cast<double>(i) * step <= duration; ++i)
     protocol.samples.push_back(static_cast<double>(i) * step);
   const neuron::Result run = neuron::simulate(protocol, n.name);
   return {"reference solver", run.spikes, run.trace.t, run.trace.v, run.trace.u};
 }
 
-Trajectory sample(const pinn::Solution& solution, double step) {
+Curves curves_of(const pinn::Solution& solution) {
+  std::string loss = "iteration,window,start_ms,loss\n";
+  int64_t iteration = 0;
+  for (size_t k = 0; k < solution.segments.size(); ++k)
+    for (double value : solution.segments[k].history)
+      loss += fmt::format("{},{},{},{:.5e}\n", iteration++, k + 1, solution.segments[k].start_ms, value);
+  return {[&](double t) { return solution.at(t); },
+          [&](double t) { return solution.residual(t); },
+          solution.spike_times_ms,
+          solution.reached_ms,
+          loss,
+          "optimizer iteration (accepted windows)",
+          "mean squared residual of the window"};
+}
+
+Trajectory sample(const Curves& curves, double step) {
   Trajectory result;
   std::vector<double> times;
-  for (int64_t i = 0; static_cast<double>(i) * step <= solution.reached_ms * (1 + 1e-15); ++i)
+  for (int64_t i = 0; static_cast<double>(i) * step <= curves.reached_ms * (1 + 1e-15); ++i)
     times.push_back(static_cast<double>(i) * step);
-  for (double t : solution.spike_times_ms) {
+  for (double t : curves.spike_times_ms) {
     // the upstroke, which a regular step would miss, the peak, and the state after the reset
     for (double before : {0.1, 0.05, 0.02, 0.01, 0.0})
       if (t > before) times.push_back(t - before);
@@ -140,7 +166,7 @@ Trajectory sample(const pinn::Solution& solution, double step) {
   std::sort(times.begin(), times.end());
   times.erase(std::unique(times.begin(), times.end()), times.end());
   for (double t : times) {
-    const pinn::Point p = solution.at(t), r = solution.residual(t);
+    const pinn::Point p = curves.at(t), r = curves.residual(t);
     result.t_ms.push_back(t), result.v_mv.push_back(p.v), result.u.push_back(p.u);
     result.residual_v.push_back(r.v), result.residual_u.push_back(r.u);
   }
@@ -180,14 +206,8 @@ Score score(const Reference& reference, const std::vector<double>& spikes, const
 }
 
 void write_npy(const fs::path& path, const std::vector<double>& values, int64_t columns) {
-  std::string header = fmt::format("{{'descr': '<f8', 'fortran_order': False, 'shape': ({}, {}), }}",
-                                   static_cast<int64_t>(values.size()) / columns, columns);
-  header.resize((header.size() + 10 + 1 + 63) / 64 * 64 - 11, ' ');
-  header += '\n';
-  std::string bytes = "\x93NUMPY\x01";
-  bytes += '\0';
-  bytes += static_cast<char>(header.size() & 255), bytes += static_cast<char>(header.size() >> 8);
-  bytes += header;
+  const auto wide = static_cast<uint64_t>(columns);
+  std::string bytes = neuron::npy_header("<f8", {values.size() / wide, wide});
   bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double));
   write_file(path, bytes);
 }
@@ -201,9 +221,10 @@ std::string draw(const fs::path& script, const std::string& text) {
   return fmt::format("gnuplot is missing or failed; draw the pictures later with `gnuplot {}`", script.string());
 }
 
-std::string write_run(const fs::path& folder, const pinn::Solution& solution, const Trajectory& trajectory,
+std::string write_run(const fs::path& folder, const Curves& curves, double sample_ms,
                       const std::optional<Reference>& reference) {
-  std::string text = "t_ms,v_mv,u,residual_v,residual_u\n", loss = "iteration,window,start_ms,loss\n";
+  const Trajectory trajectory = sample(curves, sample_ms);
+  std::string text = "t_ms,v_mv,u,residual_v,residual_u\n";
   std::vector<double> matrix;
   for (size_t i = 0; i < trajectory.t_ms.size(); ++i) {
     text += fmt::format("{},{},{},{:.4e},{:.4e}\n", trajectory.t_ms[i], trajectory.v_mv[i], trajectory.u[i],
@@ -213,25 +234,21 @@ std::string write_run(const fs::path& folder, const pinn::Solution& solution, co
   write_file(folder / "solution.csv", text);
   write_npy(folder / "solution.npy", matrix, 3);
   text = "spike_ms\n";
-  for (double t : solution.spike_times_ms) text += fmt::format("{}\n", t);
+  for (double t : curves.spike_times_ms) text += fmt::format("{}\n", t);
   write_file(folder / "spikes.csv", text);
-  int64_t iteration = 0;
-  for (size_t k = 0; k < solution.segments.size(); ++k)
-    for (double value : solution.segments[k].history)
-      loss += fmt::format("{},{},{},{:.5e}\n", iteration++, k + 1, solution.segments[k].start_ms, value);
-  write_file(folder / "loss.csv", loss);
+  write_file(folder / "loss.csv", curves.loss_csv);
   const bool samples = reference && !reference->v_mv.empty();
   if (samples) {
     std::string truth = "t_ms,v_mv,u\n", error = "t_ms,v_error_mv\n";
-    for (size_t i = 0; i < reference->v_mv.size() && reference->t_ms[i] <= solution.reached_ms; ++i) {
+    for (size_t i = 0; i < reference->v_mv.size() && reference->t_ms[i] <= curves.reached_ms; ++i) {
       const double u = i < reference->u.size() ? reference->u[i] : std::numeric_limits<double>::quiet_NaN();
       truth += fmt::format("{},{},{}\n", reference->t_ms[i], reference->v_mv[i], u);
-      error += fmt::format("{},{:.6e}\n", reference->t_ms[i], solution.at(reference->t_ms[i]).v - reference->v_mv[i]);
+      error += fmt::format("{},{:.6e}\n", reference->t_ms[i], curves.at(reference->t_ms[i]).v - reference->v_mv[i]);
     }
     write_file(folder / "reference.csv", truth);
     write_file(folder / "error.csv", error);
   }
-  const std::string trouble = draw(folder / "plots.gnuplot", script_of(folder, samples));
+  const std::string trouble = draw(folder / "plots.gnuplot", script_of(folder, curves, samples));
   return trouble.empty() ? fmt::format("pictures: {}/voltage.png, recovery, phase, residual, loss{}", folder.string(),
                                        samples ? ", error" : "")
                          : trouble;

@@ -1,10 +1,12 @@
 // A PINN run on disk: what it found, how it compares with a reference, and its pictures.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/neuron.h"
 #include "models/pinn.h"
 #include "tools/run.h"
 
@@ -21,16 +23,28 @@ struct Reference {
 /// Throws UsageError naming file, line and reason; times must rise.
 Reference read_reference(const std::string& path);
 
+/// The neuron and its current as the integrators take them.
+neuron::Protocol protocol_of(const pinn::Neuron&, const pinn::Current&, double duration_ms);
 /// The reference solver's dynamics (Taylor series of order 24 with located events), sampled every `step_ms`. For scores
 /// and pictures only: it runs beside the PINN, which never sees it.
 Reference reference_solution(const pinn::Neuron&, const pinn::Current&, double duration_ms, double step_ms);
 
-/// A trajectory that can be asked at any time: a solution of any design.
+/// What a run of any design leaves.
+struct Curves {
+  std::function<pinn::Point(double t_ms)> at, residual;  ///< v and u; dv/dt - f and du/dt - g
+  std::vector<double> spike_times_ms;
+  double reached_ms;
+  std::string loss_csv;        ///< first column: where; last: the loss
+  std::string loss_x, loss_y;  ///< what the two are, for a picture's axes
+};
+/// Of the window solver; the solution must outlive it.
+Curves curves_of(const pinn::Solution&);
+
 struct Trajectory {
   std::vector<double> t_ms, v_mv, u, residual_v, residual_u;
 };
 /// Samples every `step_ms`, and before and after each spike.
-Trajectory sample(const pinn::Solution&, double step_ms);
+Trajectory sample(const Curves&, double step_ms);
 
 /// Errors against a reference.
 struct Score {
@@ -42,12 +56,10 @@ struct Score {
 Score score(const Reference&, const std::vector<double>& spike_times_ms, const std::function<pinn::Point(double)>& at,
             double until_ms, double guard_ms = 2);
 
-/// Writes solution.csv, solution.npy (t, v, u), spikes.csv, loss.csv and the pictures; returns a line about the latter.
-std::string write_run(const std::filesystem::path& folder, const pinn::Solution&, const Trajectory&,
+/// Writes solution.csv (every `sample_ms`), solution.npy (t, v, u), spikes.csv, loss.csv and the pictures; returns a
+/// line about the latter.
+std::string write_run(const std::filesystem::path& folder, const Curves&, double sample_ms,
                       const std::optional<Reference>&);
-
-/// Writes an f64 matrix (rows, columns) as NumPy's .npy, version 1.0.
-void write_npy(const std::filesystem::path& path, const std::vector<double>& values, int64_t columns);
 
 /// Runs a gnuplot script of several plots; returns the empty string, or what to tell the user where it cannot be drawn.
 std::string draw(const std::filesystem::path& script, const std::string& text);

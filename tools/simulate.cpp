@@ -218,6 +218,9 @@ void add_simulate(CLI::App& app) {
   command->add_option("file", options->file,
                       "A network as TOML; or --preset cortical1000, polychronous2006, ephaptic400");
   command->add_option("--n", options->n, "A population of so many neurons of the preset");
+  command->add_option("--field", options->field,
+                      "Puts them into each other's field: 'positions = \"box 0.3 0.3 0.1\", kappa = 0.01', and "
+                      "whatever else [field] and a population's field hold");
   command->add_option("--noise-sd", options->noise_sd, "Normal noise of each neuron of a population");
   command->add_option("--noise-dt-ms", options->noise_dt, "How long it is held, ms")->capture_default_str();
   command->add_option("--resume", options->resume,

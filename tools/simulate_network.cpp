@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/neurons/field_file.h"
 #include "models/neurons/networks.h"
 #include "tools/neuron_record.h"
 #include "tools/run.h"
@@ -50,12 +51,7 @@ RecordedRun recorded(const Network& network, int64_t steps) {
   run.state = [&network](uint32_t p, int64_t i) {
     return std::pair(network.v(static_cast<int>(p), i), network.u(static_cast<int>(p), i));
   };
-  run.mean_state = [&network](uint32_t p) {
-    double v = 0, u = 0;
-    const int64_t size = network.spec().populations[p].size;
-    for (int64_t i = 0; i < size; ++i) v += network.v(static_cast<int>(p), i), u += network.u(static_cast<int>(p), i);
-    return std::pair(v / static_cast<double>(size), u / static_cast<double>(size));
-  };
+  run.mean_state = [&network](uint32_t p) { return network.mean_state(static_cast<int>(p)); };
   return run;
 }
 
@@ -182,7 +178,7 @@ void write_output(const NeuronOptions& o, const NamedNetwork& named, const Netwo
 
 }  // namespace
 
-bool is_network(const NeuronOptions& o) { return !o.file.empty() || neuron::is_network(o.preset); }
+bool is_network(const NeuronOptions& o) { return !o.file.empty() || neuron::is_network(o.preset) || !o.field.empty(); }
 
 neuron::NetworkOverrides network_overrides(const NeuronOptions& o) {
   if (!o.params.empty() || o.current || !o.form.empty())
@@ -198,7 +194,34 @@ neuron::NetworkOverrides network_overrides(const NeuronOptions& o) {
   return over;
 }
 
+namespace {
+
+/// --n neurons in each other's field: a network without a synapse.
+NamedNetwork population_in_field(const NeuronOptions& o) {
+  if (!o.file.empty() || neuron::is_network(o.preset))
+    throw UsageError("--field is of --n neurons: a network has [field] in its file");
+  if (!o.n) throw UsageError("--field: say how many neurons with --n");
+  const neuron::Preset preset = o.chosen();
+  NamedNetwork named;
+  neuron::NetworkSpec& s = named.spec;
+  s.populations = {population_spec(o, preset, *o.n)};
+  const neuron::PopulationSpec& p = s.populations[0];
+  if (p.spike_event != neuron::SpikeEvent::peak) throw UsageError("--spike-event: in a field spikes are peaks");
+  s.solver = p.solver, s.mode = p.mode, s.precision = p.precision, s.dt = p.dt, s.seed = p.seed;
+  s.field = neuron::parse_field(o.field, p.name, p.size, p.seed);
+  named.title = fmt::format("{} x {} in a field", p.size, p.name);
+  named.duration = duration_of(o, preset);
+  return named;
+}
+
+}  // namespace
+
 NamedNetwork chosen_network(const NeuronOptions& o) {
+  if (!o.field.empty()) {
+    NamedNetwork named = population_in_field(o);
+    if (o.kappa) set_kappa(named.spec, *o.kappa);
+    return named;
+  }
   if (!o.file.empty() && !o.preset.empty()) throw UsageError("a file or --preset, not both");
   NamedNetwork named = o.file.empty() ? neuron::network(o.preset, network_overrides(o))
                                       : neuron::read_network(o.file, network_overrides(o));

@@ -21,6 +21,13 @@ void load(Population& population, const std::string& path) {
   population.restore(std::as_bytes(std::span(bytes)));
 }
 
+/// Spikes a second of a neuron since the start.
+double rate_of(const Population& population) {
+  if (population.step() == 0) return 0;
+  return 1e3 * static_cast<double>(population.total_spikes()) / population.time() /
+         static_cast<double>(population.size());
+}
+
 /// Runs until `steps`, sampled on the way; seconds of wall time in the steps alone.
 double run_steps(const NeuronOptions& o, Population& population, int64_t steps, Recording& recording,
                  std::string& failure) {
@@ -40,10 +47,10 @@ double run_steps(const NeuronOptions& o, Population& population, int64_t steps, 
     room = recording.after(population.step());
     const double done = population.time() - begin, speed = done / (1e3 * seconds);
     const auto spikes = population.total_spikes();
-    progress.update(fmt::format(
-        "{:.0f} ms, {:.3g} times real time, {:.2f} Hz, {} spikes, {} left", population.time(), speed,
-        1e3 * static_cast<double>(spikes) / population.time() / static_cast<double>(population.size()), spikes,
-        duration((static_cast<double>(steps) * population.dt() - population.time()) / (1e3 * speed))));
+    progress.update(
+        fmt::format("{:.0f} ms, {:.3g} times real time, {:.2f} Hz, {} spikes, {} left", population.time(), speed,
+                    rate_of(population), spikes,
+                    duration((static_cast<double>(steps) * population.dt() - population.time()) / (1e3 * speed))));
   }
   progress.finish(
       fmt::format("{} x {:g} ms in {:.4g} s: {} spikes; {:.3g} neuron-steps/s", population.size(),
@@ -68,8 +75,7 @@ Json summary(const NeuronOptions& o, const neuron::Preset& preset, const Populat
                {"spike_times_ms", recording.first_times()},
                {"v_mv", population.v(0)},
                {"u", population.u(0)},
-               {"mean_rate_hz", 1e3 * static_cast<double>(population.total_spikes()) / population.time() /
-                                    static_cast<double>(population.size())},
+               {"mean_rate_hz", rate_of(population)},
                {"seconds", seconds},
                {"neuron_steps_per_second",
                 (population.time() - begin) / population.dt() * static_cast<double>(population.size()) / seconds},

@@ -59,6 +59,43 @@ RANVIER_PTX uint32_t to_tf32(float x) {
   return bits;
 }
 
+/// Two values rounded to nearest even in a 16-bit type, `low` in the lower half of the word.
+template <class T>
+RANVIER_PTX uint32_t pack(float low, float high) {
+  uint32_t word;
+  if constexpr (std::is_same_v<T, bf16>)
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  else
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+}
+
+// One instruction of the special-function unit each, relative error about 2^-22; denormal operands and results are 0.
+/// 2^x.
+RANVIER_PTX float fast_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+/// The logarithm to base 2.
+RANVIER_PTX float fast_log2(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+/// 1 / sqrt(x).
+RANVIER_PTX float fast_inverse_root(float x) {
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+/// 1 / x.
+RANVIER_PTX float fast_inverse(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// Starts a copy of 16 bytes from global to shared memory past the first-level cache; of `bytes` 0 the destination gets
 /// zeros and the source, which must still be a valid address, is not read.
 RANVIER_PTX void cp_async_16(void* to, const void* from, int bytes = 16) {

@@ -22,6 +22,12 @@ struct PairDims {
 //   pair_matrix     kappa (n, n) with a zero diagonal
 // pair_positions is the gradient of sum_bi g[b, i] y[b, i] with respect to the positions. Sizes, myelin and exponents
 // need no pair loop: they are factors of x and y.
+//
+// Of products S_ij = sum_b x[b, i] x[b, j], with w and v (n) and A_ij = (v_i w_j + v_j w_i) kappa(p_i, p_j):
+//   pair_squares            q_i = sum_{j != i} kappa(p_i, p_j) w_j S_ij^2
+//   pair_squares_values     dx[b, i] = 2 sum_{j != i} A_ij S_ij x[b, j]
+//   pair_squares_positions  dp_i = sum_{j != i} A_ij S_ij^2 f (p_i - p_j)
+// The last two are the gradients of sum_i v_i q_i; that with respect to w is pair_squares with v for w.
 
 namespace reference {
 template <class T>
@@ -30,6 +36,12 @@ template <class T>
 void pair_positions(const PairDims& dims, const T* g, const T* x, const T* positions, T* dp);
 template <class T>
 void pair_matrix(const PairDims& dims, const T* positions, T* kappa);
+template <class T>
+void pair_squares(const PairDims& dims, const T* x, const T* w, const T* positions, T* q);
+template <class T>
+void pair_squares_values(const PairDims& dims, const T* v, const T* x, const T* w, const T* positions, T* dx);
+template <class T>
+void pair_squares_positions(const PairDims& dims, const T* v, const T* x, const T* w, const T* positions, T* dp);
 }  // namespace reference
 
 namespace cpu {
@@ -46,6 +58,17 @@ template <class T>
 void pair_positions(const PairDims& dims, const T* g, const T* x, const T* positions, T* dp, void* workspace);
 template <class T>
 void pair_matrix(const PairDims& dims, const T* positions, T* kappa);
+/// One workspace for the three.
+template <class T>
+size_t pair_squares_workspace(const PairDims& dims);
+template <class T>
+void pair_squares(const PairDims& dims, const T* x, const T* w, const T* positions, T* q, void* workspace);
+template <class T>
+void pair_squares_values(const PairDims& dims, const T* v, const T* x, const T* w, const T* positions, T* dx,
+                         void* workspace);
+template <class T>
+void pair_squares_positions(const PairDims& dims, const T* v, const T* x, const T* w, const T* positions, T* dp,
+                            void* workspace);
 }  // namespace cpu
 
 #if defined(RANVIER_HAS_CUDA)

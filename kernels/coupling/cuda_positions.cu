@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(threads, 2)
   }
 }
 
-int64_t splits_of(const PairDims& d) { return pair_splits((d.n + side - 1) / side, d.n); }
+int64_t splits_of(const PairDims& d) { return pair_splits((d.n + side - 1) / side, d.n, 512); }
 
 }  // namespace
 

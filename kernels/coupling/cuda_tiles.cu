@@ -63,26 +63,14 @@ __global__ void __launch_bounds__(threads) tiles_kernel(Law law, int64_t n, int 
 
 constexpr int tensor_senders = 64, tensor_threads = 128;
 
-template <class T>
-__device__ uint32_t packed(float low, float high) {
-  return uint32_t{from_float<T>(low).bits} | uint32_t{from_float<T>(high).bits} << 16;
-}
-
 __device__ int swizzled(int row, int column) {
   return row * tensor_senders + ((column / 8 ^ row % 8) * 8 + column % 8);
-}
-
-template <class Law>
-__device__ float weight(const Law& law, const Position& p, const Position& q, bool same) {
-  float slope;
-  const float kappa = law.template value<false>(squared_distance(p, q), slope);
-  return same ? 0.0f : kappa;
 }
 
 template <class T, class Law>
 __global__ void __launch_bounds__(tensor_threads, 3)  // 140 registers: at four blocks a multiprocessor it would spill
     tensor_kernel(Law law, int64_t n, int axes, int64_t batch, int64_t split, const T* x, const float* positions,
-                  float* parts) {
+                  float* parts, T* y) {
   RANVIER_SHARED(T, values, [block_rows * tensor_senders]);
   RANVIER_SHARED(Position, places, [tensor_senders]);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
@@ -115,7 +103,7 @@ __global__ void __launch_bounds__(tensor_threads, 3)  // 140 registers: at four 
         for (int r = 0; r < 4; ++r) {
           const int i = own + 8 * r;
           a[r / 2][r % 2 + 2 * upper] =
-              packed<T>(weight(law, mine[r], p0, i == s), weight(law, mine[r], p1, i == s + 1));
+              ptx::pack<T>(weight(law, mine[r], p0, i == s), weight(law, mine[r], p1, i == s + 1));
         }
       }
 #pragma unroll
@@ -139,35 +127,33 @@ __global__ void __launch_bounds__(tensor_threads, 3)  // 140 registers: at four 
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const int64_t i = first_i + 16 * m + g + e / 2 * 8, b = first_b + 8 * c + 2 * q + e % 2;
-        if (i < n && b < batch) parts[(int64_t{blockIdx.y} * batch + b) * n + i] = sums[m][c][e];
+        if (i < n && b < batch) put_sum(parts, y, batch, n, b, i, sums[m][c][e]);
       }
 }
 
-dim3 grid_for(const PairDims& d, int64_t splits) {
-  return {grid_of((d.n + 127) / 128), static_cast<unsigned>(splits),
-          static_cast<unsigned>((d.batch + block_rows - 1) / block_rows)};
-}
+static_assert(block_rows == tile_blocks.rows);
 
 }  // namespace
 
 void pair_apply_tiles(const PairDims& d, int64_t splits, const float* x, const float* positions, float* parts,
                       CudaStream stream) {
   dispatch_device_law(d.law, [&]<class Law>(const Law& law) {
-    launch(tiles_kernel<Law>, {grid_for(d, splits), threads, 0, stream}, law, d.n, static_cast<int>(d.axes), d.batch,
-           split_size(d.n, splits, depth), x, positions, parts);
+    launch(tiles_kernel<Law>, {block_grid(d, splits, block_rows), threads, 0, stream}, law, d.n,
+           static_cast<int>(d.axes), d.batch, split_size(d.n, splits, depth), x, positions, parts);
   });
 }
 
 template <class T>
-void pair_apply_tensor(const PairDims& d, int64_t splits, const T* x, const float* positions, float* parts,
+void pair_apply_tensor(const PairDims& d, int64_t splits, const T* x, const float* positions, float* parts, T* y,
                        CudaStream stream) {
   dispatch_device_law(d.law, [&]<class Law>(const Law& law) {
-    launch(tensor_kernel<T, Law>, {grid_for(d, splits), tensor_threads, 0, stream}, law, d.n, static_cast<int>(d.axes),
-           d.batch, split_size(d.n, splits, tensor_senders), x, positions, parts);
+    launch(tensor_kernel<T, Law>, {block_grid(d, splits, block_rows), tensor_threads, 0, stream}, law, d.n,
+           static_cast<int>(d.axes), d.batch, split_size(d.n, splits, tensor_senders), x, positions, parts,
+           splits == 1 ? y : nullptr);
   });
 }
 
-template void pair_apply_tensor<bf16>(const PairDims&, int64_t, const bf16*, const float*, float*, CudaStream);
-template void pair_apply_tensor<f16>(const PairDims&, int64_t, const f16*, const float*, float*, CudaStream);
+template void pair_apply_tensor<bf16>(const PairDims&, int64_t, const bf16*, const float*, float*, bf16*, CudaStream);
+template void pair_apply_tensor<f16>(const PairDims&, int64_t, const f16*, const float*, float*, f16*, CudaStream);
 
 }  // namespace ranvier::kernels::cuda

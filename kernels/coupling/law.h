@@ -4,6 +4,9 @@
 #include <cstdint>
 
 #include "kernels/common/math.h"
+#if defined(__CUDACC__)
+#include "kernels/common/ptx.cuh"
+#endif
 
 namespace ranvier::kernels {
 
@@ -32,44 +35,46 @@ struct CouplingLaw {
 /// decided once a launch and not once a pair.
 constexpr int general_power = -1;
 
-// What a pair costs: on a device each of these is one special-function instruction (relative error about 2^-21, far
-// below the sums' own), elsewhere the vectorised polynomials of math.h.
+// What a pair costs: on a device each of these is one special-function instruction (relative error about 2^-22, far
+// below the sums' own), elsewhere the vectorised polynomials of math.h. Exponents are to base 2, as the device has
+// them.
 namespace pair_math {
 
-/// exp of a number from -86 (f32) or -700 (f64) to 0.
+constexpr double log2_e = 1.44269504088896340736;
+
+/// 2^x of a number of 0 or less. Below the normal range (-126 in f32, -1022 in f64) it is 0 on a device, and the least
+/// normal number elsewhere.
 template <class T>
-RANVIER_HD_INLINE T exp(T x) {
+RANVIER_HD_INLINE T exp2(T x) {
 #if defined(__CUDA_ARCH__)
-  if constexpr (sizeof(T) == 4) return __expf(x);
+  if constexpr (sizeof(T) == 4) return ptx::fast_exp2(x);
 #endif
-  return math::exp_normal_range(x);
+  using F = math::Format<T>;
+  x = math::at_least(x, sizeof(T) == 4 ? T(-125) : T(-1021));
+  const T n = (x + F::rounder) - F::rounder, r = product(x - n, F::ln2);
+  return product(T(1) + fused(product(r, r), math::expm1_tail(r), r), math::power_of_two(n));
 }
-/// log of a number of 1 or more.
+/// The logarithm to base 2 of a number of 1 or more.
 template <class T>
-RANVIER_HD_INLINE T log(T x) {
+RANVIER_HD_INLINE T log2(T x) {
 #if defined(__CUDA_ARCH__)
-  if constexpr (sizeof(T) == 4) return __logf(x);
+  if constexpr (sizeof(T) == 4) return ptx::fast_log2(x);
 #endif
-  return math::log_normal_range(x);
+  return math::log_normal_range(x) * math::Format<T>::log2_e;
 }
 template <class T>
 RANVIER_HD_INLINE T inverse(T x) {
 #if defined(__CUDA_ARCH__)
-  if constexpr (sizeof(T) == 4) return __fdividef(1.0f, x);
+  if constexpr (sizeof(T) == 4) return ptx::fast_inverse(x);
 #endif
   return T(1) / x;
 }
 template <class T>
 RANVIER_HD_INLINE T inverse_root(T x) {
 #if defined(__CUDA_ARCH__)
-  if constexpr (sizeof(T) == 4) return rsqrtf(x);
+  if constexpr (sizeof(T) == 4) return ptx::fast_inverse_root(x);
 #endif
   return T(1) / root(x);
-}
-/// Beyond it exp leaves the normal range; the law stays at that tiny value instead of 0.
-template <class T>
-RANVIER_HD_INLINE T in_range(T exponent) {
-  return math::at_least(exponent, sizeof(T) == 4 ? T(-86) : T(-700));
 }
 
 }  // namespace pair_math
@@ -77,14 +82,15 @@ RANVIER_HD_INLINE T in_range(T exponent) {
 /// The screened power in numbers of type T; `decays` false where decay is infinite, which saves the root and the exp.
 template <class T, int whole_power, bool decays>
 struct ScreenedPower {
-  T softening2, inverse_length2, half_power, power, inverse_decay;
+  T softening2, inverse_length2, half_power, power, inverse_decay, binary_decay;
 
   explicit ScreenedPower(const CouplingLaw& law)
       : softening2(static_cast<T>(law.softening * law.softening)),
         inverse_length2(static_cast<T>(1 / (law.length * law.length))),
         half_power(static_cast<T>(law.power / 2)),
         power(static_cast<T>(law.power)),
-        inverse_decay(static_cast<T>(1 / law.decay)) {}
+        inverse_decay(static_cast<T>(1 / law.decay)),
+        binary_decay(static_cast<T>(pair_math::log2_e / law.decay)) {}
 
   /// kappa at t = |p_i - p_j|^2; `slope` is f = 2 (d kappa / d t) / kappa, the factor of (p_i - p_j) in the gradient
   /// of ln kappa with respect to p_i. Of coincident units without softening it is -infinity where the law decays.
@@ -93,7 +99,7 @@ struct ScreenedPower {
     const T d2 = t + softening2, q = fused(d2, inverse_length2, T(1));
     T kappa = T(1), exponent = T(0), inverse_d = T(0);
     if constexpr (whole_power == general_power) {
-      exponent = -half_power * pair_math::log(q);
+      exponent = -half_power * pair_math::log2(q);
     } else if constexpr (whole_power > 0) {
       const T part = whole_power == 2 ? pair_math::inverse(q) : pair_math::inverse_root(q);
       kappa = whole_power == 3 ? part * part * part : part;
@@ -101,9 +107,9 @@ struct ScreenedPower {
     if constexpr (decays) {
       inverse_d = pair_math::inverse_root(d2);
       const T d = d2 > T(0) ? d2 * inverse_d : d2;
-      exponent = fused(-d, inverse_decay, exponent);
+      exponent = fused(-d, binary_decay, exponent);
     }
-    if constexpr (decays || whole_power == general_power) kappa *= pair_math::exp(pair_math::in_range(exponent));
+    if constexpr (decays || whole_power == general_power) kappa *= pair_math::exp2(exponent);
     if constexpr (with_slope) {
       slope = -power * inverse_length2 * pair_math::inverse(q);
       if constexpr (decays) slope = fused(-inverse_decay, inverse_d, slope);
@@ -112,20 +118,20 @@ struct ScreenedPower {
   }
 };
 
-/// The gaussian in numbers of type T.
+/// The gaussian in numbers of type T: of t = |p_i - p_j|^2 it takes one fma and one power of 2.
 template <class T>
 struct Gaussian {
-  T softening2, inverse_length2;
+  T inverse_length2, factor, start;
 
   explicit Gaussian(const CouplingLaw& law)
-      : softening2(static_cast<T>(law.softening * law.softening)),
-        inverse_length2(static_cast<T>(1 / (law.length * law.length))) {}
+      : inverse_length2(static_cast<T>(1 / (law.length * law.length))),
+        factor(static_cast<T>(-0.5 * pair_math::log2_e / (law.length * law.length))),
+        start(static_cast<T>(-0.5 * pair_math::log2_e * law.softening * law.softening / (law.length * law.length))) {}
 
   template <bool with_slope>
   RANVIER_HD_INLINE T value(T t, T& slope) const {
     if constexpr (with_slope) slope = -inverse_length2;
-    const T exponent = T(-0.5) * ((t + softening2) * inverse_length2);
-    return pair_math::exp(pair_math::in_range(exponent));
+    return pair_math::exp2(fused(t, factor, start));
   }
 };
 

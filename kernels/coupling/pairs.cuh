@@ -41,11 +41,11 @@ struct Values {
   }
 };
 
-/// Pieces into which the senders are cut, so that some 1,000 blocks run: a function of the sizes, never of the device.
-/// Partial sums of the pieces are added in order.
-inline int64_t pair_splits(int64_t blocks, int64_t n) {
+/// Pieces into which the senders are cut, for at least `wanted` blocks to run in all and a piece to have 128 senders: a
+/// function of the sizes, never of the device. Partial sums of the pieces are added in order.
+inline int64_t pair_splits(int64_t blocks, int64_t n, int64_t wanted) {
   int64_t splits = 1;
-  while (blocks * splits < 512 && splits * 2 * 128 <= n) splits *= 2;
+  while (blocks * splits < wanted && splits * 2 * 128 <= n) splits *= 2;
   return splits;
 }
 /// Senders of a piece, a multiple of the tile.
@@ -67,15 +67,49 @@ void dispatch_device_law(const CouplingLaw& law, Body&& body) {
   return body(ScreenedPower<float, general_power, false>(law));
 }
 
+template <class Law>
+__device__ __forceinline__ float weight(const Law& law, const Position& p, const Position& q, bool same) {
+  float slope;
+  const float kappa = law.template value<false>(squared_distance(p, q), slope);
+  return same ? 0.0f : kappa;
+}
+
+/// One sum of a block that has 128 receivers of piece blockIdx.y: the result itself, or a part of it where y is null.
+template <class T>
+__device__ __forceinline__ void put_sum(float* parts, T* y, int64_t batch, int64_t n, int64_t b, int64_t i, float sum) {
+  if (y)
+    y[b * n + i] = from_float<T>(sum);
+  else
+    parts[(int64_t{blockIdx.y} * batch + b) * n + i] = sum;
+}
+
+/// Blocks of 128 receivers, pieces, and blocks of rows.
+inline dim3 block_grid(const PairDims& d, int64_t splits, int64_t rows) {
+  return {grid_of((d.n + 127) / 128), static_cast<unsigned>(splits),
+          static_cast<unsigned>((d.batch + rows - 1) / rows)};
+}
+
 /// Adds partial sums (splits, size) in order and stores them as T.
 template <class T>
 void pair_finish(int64_t size, int64_t splits, const float* parts, T* y, CudaStream stream);
 
-/// The product of many rows of f32 values, and of 16-bit ones on tensor cores; `parts` (splits, batch, n) f32.
+/// How many rows a block of a kernel takes at once, and how many of its blocks keep a large device busy.
+struct RowBlocks {
+  int64_t rows, wanted;
+};
+constexpr RowBlocks tile_blocks{64, 256};   // f32, and 16-bit values of up to 64 rows: two or three blocks at a time
+constexpr RowBlocks panel_blocks{256, 96};  // 16-bit values of more rows: one block a multiprocessor
+
+/// The product of many rows: f32 values on the ordinary units, 16-bit ones on tensor cores, where weights are made once
+/// for 64 rows (`tensor`) or, by all threads of a block together, for 256 (`panel`). Sums go to `parts` (splits, batch,
+/// n) in f32, or, of one piece, to `y`.
 void pair_apply_tiles(const PairDims& dims, int64_t splits, const float* x, const float* positions, float* parts,
                       CudaStream stream);
 template <class T>
-void pair_apply_tensor(const PairDims& dims, int64_t splits, const T* x, const float* positions, float* parts,
+void pair_apply_tensor(const PairDims& dims, int64_t splits, const T* x, const float* positions, float* parts, T* y,
                        CudaStream stream);
+template <class T>
+void pair_apply_panel(const PairDims& dims, int64_t splits, const T* x, const float* positions, float* parts, T* y,
+                      CudaStream stream);
 
 }  // namespace ranvier::kernels::cuda

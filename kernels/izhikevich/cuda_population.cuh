@@ -5,8 +5,9 @@
 #include "kernels/izhikevich/population_fields.h"
 
 // State, coefficients and counts are in registers for all steps of a call, so a call of many steps is bound by
-// arithmetic. The few lanes of a warp that reach the peak run located.h while the others wait; at 30 Hz and 0.1 ms that
-// is one step of a warp in ten. Four blocks of 128 threads allow 128 registers a thread, which the f64 kernels need.
+// arithmetic, and one of a single step by memory. The few lanes of a warp that reach the peak run located.h while the
+// others wait; at 30 Hz and 0.1 ms that is one step of a warp in ten. Four blocks of 128 threads allow 128 registers a
+// thread, which the f64 kernels need.
 
 namespace ranvier::kernels::izhikevich::cuda {
 
@@ -70,11 +71,10 @@ __device__ State<T> map_neuron(const Method& method, const Field<T, Drive>& f, S
   }
 }
 
+/// All steps of one neuron.
 template <class Method, class Drive, bool Located, class T>
-__global__ void __launch_bounds__(threads, 4)
-    advance_kernel(PopulationCall<T> call, Method method, Length<T> length, SpikeList list, bool again) {
-  const int64_t neuron = int64_t{blockIdx.x} * threads + threadIdx.x;
-  if (neuron >= call.n) return;
+__device__ void advance_neuron(const PopulationCall<T>& call, const Method& method, const Length<T>& length,
+                               const SpikeList& list, bool again, int64_t neuron) {
   uint32_t step = first_step(list, again, neuron, call.steps);
   if (step == call.steps) return;
   const Field<T, Drive> f = field_of<Drive>(call, rates_of<T>(call, neuron), neuron);
@@ -110,6 +110,47 @@ __global__ void __launch_bounds__(threads, 4)
   if constexpr (has_memory<Method>) call.slope_v[neuron] = before.v, call.slope_u[neuron] = before.u;
   if (call.counts && counted) call.counts[neuron] += counted;
   if (step == call.steps) check_finite(list, y, neuron, call.steps);
+}
+
+template <class Method, class Drive, bool Located, class T>
+__global__ void __launch_bounds__(threads, 4)
+    advance_kernel(PopulationCall<T> call, Method method, Length<T> length, SpikeList list, bool again) {
+  const int64_t neuron = int64_t{blockIdx.x} * threads + threadIdx.x;
+  if (neuron < call.n) advance_neuron<Method, Drive, Located>(call, method, length, list, again, neuron);
+}
+
+/// Neighbours whose state is 16 bytes of v and 16 of u.
+template <class T>
+struct alignas(16) Neighbours {
+  static constexpr int count = 16 / sizeof(T);
+  T x[count];
+};
+
+/// A single step, which is bound by memory: a thread has the states of several neurons on their way at once. Where one
+/// of them does not simply stay below the peak all of them are stepped as ever, from the state in memory.
+template <class Method, bool Located, class T>
+__global__ void __launch_bounds__(threads, 4)
+    single_step_kernel(PopulationCall<T> call, Method method, Length<T> length, SpikeList list) {
+  using Four = Neighbours<T>;
+  const int64_t first = (int64_t{blockIdx.x} * threads + threadIdx.x) * Four::count;
+  if (first >= call.n) return;
+  const Four v = *reinterpret_cast<const Four*>(call.v + first), u = *reinterpret_cast<const Four*>(call.u + first);
+  Four v1, u1;
+  bool plain = true;
+#pragma unroll
+  for (int k = 0; k < Four::count; ++k) {  // what stands beyond n, in the padding, may be anything
+    const Field<T, Held<T>> f = field_of<Held<T>>(call, rates_of<T>(call, first + k), first + k);
+    const State<T> y = method(f, State<T>{v.x[k], u.x[k]}, length);
+    const T zero = (y.v - y.v) + (y.u - y.u);
+    plain = plain && y.v < (call.zero ? T(0) : coefficient<T>(call.v_peak, first + k)) && zero >= zero;
+    v1.x[k] = y.v, u1.x[k] = y.u;
+  }
+  if (plain) {
+    *reinterpret_cast<Four*>(call.v + first) = v1, *reinterpret_cast<Four*>(call.u + first) = u1;
+    return;
+  }
+  for (int64_t neuron = first; neuron < min(first + Four::count, call.n); ++neuron)
+    advance_neuron<Method, Held<T>, Located>(call, method, length, list, false, neuron);
 }
 
 template <Map Scheme, class T>
@@ -160,6 +201,14 @@ void advance_with(const PopulationCall<T>& call, const Method& method, const Spi
                   CudaStream stream) {
   const LaunchConfig config{dim3(grid_of((call.n + threads - 1) / threads)), dim3(threads), 0, stream};
   const Length<T> length = Length<T>::whole(call.h);
+  if constexpr (!has_memory<Method>) {
+    if (call.steps == 1 && !again && !call.ramp) {
+      constexpr int64_t block = threads * Neighbours<T>::count;
+      const auto kernel = call.located ? single_step_kernel<Method, true, T> : single_step_kernel<Method, false, T>;
+      return launch(kernel, {dim3(grid_of((call.n + block - 1) / block)), dim3(threads), 0, stream}, call, method,
+                    length, list);
+    }
+  }
   if (!call.located)
     launch(advance_kernel<Method, Held<T>, false, T>, config, call, method, length, list, again);
   else if (call.ramp)

@@ -26,12 +26,15 @@ constexpr Failure failure_of(Progress::Word failure) { return static_cast<Failur
 /// in the list stops before that step and notes it; once the host has emptied the list, a launch with `again` lets
 /// those neurons go on, and no other. So no list is too short, and no state has to be kept twice.
 struct SpikeList {
-  Event* events = nullptr;  ///< in no order; the host sorts them by step, neuron and offset
+  Event* events = nullptr;  ///< in no order: `order` gives them one
   int64_t capacity = 0;
   uint32_t* stopped = nullptr;  ///< n values: the step that waits for room, or `not_stopped`
   Progress* progress = nullptr;
 };
 constexpr uint32_t not_stopped = 0xffffffff;
+
+/// n events by step, neuron and offset; they come to lie at the pointer that is returned, `events` or `scratch`.
+const Event* order(int64_t n, Event* events, Event* scratch, CudaStream stream);
 
 /// Advances all neurons of a call whose pointers are of the device, one thread each, for at most 2^30 steps. Without
 /// `call.events` only `list.progress` is used. Writes state, counts, slopes and the list, and waits for nothing.

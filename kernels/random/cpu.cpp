@@ -69,7 +69,7 @@ inline void tile_words(philox::Key key, uint32_t first, uint32_t* words) {
 /// Calls whole(begin, words) for each tile of `per_tile` elements that fits, then rest(begin, count, words) for the
 /// last.
 template <class Tile>
-void for_each_tile(int64_t n, int per_tile, uint64_t stream, const int64_t* rng, Tile&& tile) {
+void for_each_tile(int64_t n, int per_tile, uint64_t stream, const int64_t* rng, Tile&& tile, int64_t first_tile = 0) {
   const philox::Key key{static_cast<uint64_t>(rng[0]), stream, static_cast<uint64_t>(rng[1])};
   const int64_t tiles = (n + per_tile - 1) / per_tile;
   const int64_t shards = tiles == 0 ? 0 : shard_count(n, kGrain);
@@ -77,7 +77,7 @@ void for_each_tile(int64_t n, int per_tile, uint64_t stream, const int64_t* rng,
     const int64_t end = shard_begin(tiles, shards, shard + 1);
     for (int64_t t = shard_begin(tiles, shards, shard); t < end; ++t) {
       alignas(64) uint32_t words[kWords];
-      tile_words(key, static_cast<uint32_t>(t * kBlocks), words);
+      tile_words(key, static_cast<uint32_t>((first_tile + t) * kBlocks), words);
       tile(t * per_tile, static_cast<int>(std::min<int64_t>(per_tile, n - t * per_tile)), words);
     }
   });
@@ -105,15 +105,22 @@ void fill_uniform(int64_t n, float low, float high, uint64_t stream, const int64
 }
 
 void fill_normal(int64_t n, float mean, float deviation, uint64_t stream, const int64_t* rng, float* out) {
+  fill_normal_from(0, n, mean, deviation, stream, rng, out);
+}
+
+void fill_normal_from(int64_t first, int64_t n, float mean, float deviation, uint64_t stream, const int64_t* rng,
+                      float* out) {
   constexpr int per_tile = kWords / 2;
-  for_each_tile(n, per_tile, stream, rng, [&](int64_t begin, int count, const uint32_t* words) {
+  static_assert(per_tile == normal_tile);
+  const auto tile = [&](int64_t begin, int count, const uint32_t* words) {
     alignas(64) float draws[per_tile];
 #pragma omp simd
     for (int i = 0; i < per_tile; ++i) {
       draws[i] = fused(deviation, philox::normal_of(words[2 * i], words[2 * i + 1]), mean);
     }
     std::copy(draws, draws + count, out + begin);
-  });
+  };
+  for_each_tile(n, per_tile, stream, rng, tile, first / per_tile);
 }
 
 void fill_exponential(int64_t n, float rate, uint64_t stream, const int64_t* rng, float* out) {

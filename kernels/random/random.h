@@ -54,6 +54,10 @@ namespace cpu {
 void fill_uniform(int64_t n, float low, float high, uint64_t stream, const int64_t* rng, float* out);
 /// As reference::fill_normal, vectorised.
 void fill_normal(int64_t n, float mean, float deviation, uint64_t stream, const int64_t* rng, float* out);
+/// Elements first to first + n of it, out[0] being the first; `first` is a multiple of `normal_tile`.
+constexpr int64_t normal_tile = 32;
+void fill_normal_from(int64_t first, int64_t n, float mean, float deviation, uint64_t stream, const int64_t* rng,
+                      float* out);
 /// As reference::fill_exponential, vectorised.
 void fill_exponential(int64_t n, float rate, uint64_t stream, const int64_t* rng, float* out);
 /// As reference::fill_bernoulli, vectorised.

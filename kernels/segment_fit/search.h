@@ -1,7 +1,7 @@
 // The search of one segment by a team of workers: a block of CUDA threads, or one CPU thread whose vector lanes take
 // the place of threads. Every sum has an order of its own, so that both give the same bits.
 #pragma once
-#include "kernels/common/math.h"
+#include "kernels/segment_fit/line_search.h"
 #include "kernels/segment_fit/segment_fit.h"
 
 namespace ranvier::kernels::segment_fit {
@@ -23,11 +23,6 @@ struct Scratch {
     change = step + p, product = change + p, h = product + p, seeds = h + dims.hidden * n, terms = seeds + 4 * n;
     s = terms + 2 * n, m = s + n, parts = m + n, lane = parts + 4 * (dims.hidden + 1) * lanes;
   }
-};
-
-/// A point of a line search.
-struct Trial {
-  double step, value, slope;
 };
 
 /// `Team` has `rank`, `size`, `sync()` and `width`: how many neighbouring lanes a worker does at once. All workers call
@@ -237,65 +232,11 @@ class Search {
     return {step, value, dot(w_.next_g, w_.d)};
   }
 
-  RANVIER_HD static bool finite(double v) { return v - v == 0; }
-
-  /// The minimiser of the cubic through two points and their slopes, kept inside the bracket.
-  RANVIER_HD static double interpolate(const Trial& a, const Trial& b) {
-    const double low = a.step < b.step ? a.step : b.step, high = a.step < b.step ? b.step : a.step, span = high - low;
-    const double d1 = a.slope + b.slope - 3 * (a.value - b.value) / (a.step - b.step);
-    const double inside = d1 * d1 - a.slope * b.slope;
-    double step = 0.5 * (low + high);
-    if (inside >= 0) {
-      const double size = root(inside), d2 = b.step > a.step ? size : -size;
-      const double candidate = b.step - (b.step - a.step) * (b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2);
-      if (finite(candidate)) step = candidate;
-    }
-    const double least = low + 0.1 * span, most = high - 0.1 * span;
-    return step < least ? least : step > most ? most : step;
-  }
-
-  /// Strong Wolfe line search (Nocedal and Wright 2006, algorithms 3.5 and 3.6), as engine/optimize.cpp has it. On
-  /// success `at` and `next_g` are those of the accepted step.
-  RANVIER_HD bool line_search(double slope, double first, Trial& accepted) {
-    constexpr double c1 = 1e-4, c2 = 0.9;
-    const Trial start{0, value_, slope};
-    Trial low = start, high = start, last = start;
-    bool bracketed = false;
-    double step = first;
-    for (int trial = 0; trial < 25; ++trial) {
-      const Trial p = try_step(step);
-      const bool good = finite(p.value) && finite(p.slope), enough = p.value <= value_ + c1 * p.step * slope;
-      if (good && enough && (p.slope < 0 ? -p.slope : p.slope) <= -c2 * slope) return accepted = p, true;
-      if (!good) {  // too far: stay below
-        if (!bracketed) low = last;
-        high = {p.step, math::infinity<double>(), 0}, bracketed = true;
-      } else if (!bracketed) {
-        if (!enough || (trial > 0 && p.value >= last.value)) {
-          low = last, high = p, bracketed = true;
-        } else if (p.slope >= 0) {
-          low = p, high = last, bracketed = true;
-        }
-      } else if (!enough || p.value >= low.value) {
-        high = p;
-      } else {
-        if (p.slope * (high.step - low.step) >= 0) high = low;
-        low = p;
-      }
-      last = p;
-      if (!bracketed) {
-        step = 2.5 * p.step;
-      } else if (!finite(high.value)) {
-        step = low.step + 0.25 * (high.step - low.step);
-      } else {
-        step = interpolate(low, high);
-        const double span = high.step > low.step ? high.step - low.step : low.step - high.step;
-        if (span <= 1e-14 * (low.step > 1 ? low.step : 1)) break;
-      }
-    }
-    if (!(low.step > 0 && low.value < value_)) return false;
-    accepted = try_step(low.step);
-    return true;
-  }
+  /// The line search's view of this search: `at` and `next_g` are those of the last trial.
+  struct Ray {
+    Search* of;
+    RANVIER_HD Trial operator()(double step) const { return of->try_step(step); }
+  };
 
   RANVIER_HD void iterate() {
     if (value_ <= about(FitColumn::wanted)) return void(end_ = FitEnd::value);
@@ -312,7 +253,7 @@ class Search {
     const double inverse_norm = 1 / root(steep);
     iterations_ += 1;
     Trial taken{};
-    if (!line_search(slope, fresh_ && inverse_norm < 1 ? inverse_norm : 1, taken)) {
+    if (!line_search(Ray{this}, value_, slope, fresh_ && inverse_norm < 1 ? inverse_norm : 1, {}, taken)) {
       if (fresh_) return void(end_ = FitEnd::progress);
       identity(1), fresh_ = true;  // steepest descent may still see a way down
       return;

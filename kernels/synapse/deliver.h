@@ -1,5 +1,6 @@
 // Delivery of spikes: a stretch of one source's synapses into the sums of its targets.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -7,8 +8,9 @@
 
 namespace ranvier::kernels::synapse::cpu {
 
-/// sums[target[i]] += weight[i] * factor / 2^30; factor 2^30 is exactly the weight.
-void deliver(int64_t n, const uint32_t* target, const int32_t* weight, int32_t factor, int64_t* sums);
+/// sums[target[i]] += weight[i] * factor / 2^30; factor 2^30 is exactly the weight. Index: uint16_t, uint32_t.
+template <class Index>
+void deliver(int64_t n, const Index* target, const int32_t* weight, int32_t factor, int64_t* sums);
 
 /// The same where the targets are n neighbours, `sums` the first one's.
 void deliver_row(int64_t n, const int32_t* weight, int32_t factor, int64_t* sums);
@@ -18,13 +20,28 @@ void deliver_row(int64_t n, const int32_t* weight, int32_t factor, int64_t* sums
 void deliver_plastic(const Stdp& rule, int64_t n, const uint32_t* target, float* weight, float* change,
                      const float* trace, double unit, int32_t factor, int64_t* sums);
 
-/// Asks the caches for what is needed soon.
+/// Asks the caches for the lines that are needed soon.
 inline void fetch(const void* data, size_t bytes) {
-  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(data) + at);
+  const auto first = reinterpret_cast<uintptr_t>(data) / 64 * 64, end = reinterpret_cast<uintptr_t>(data) + bytes;
+  for (uintptr_t line = first; line < end; line += 64) __builtin_prefetch(reinterpret_cast<const void*>(line));
 }
 
-/// Synapses from begin on, below end, of the same delay.
-int64_t same_delay(const uint16_t* delay, int64_t begin, int64_t end);
+/// How many of n rising targets, drawn from `all` neurons, are below `bound`: looks first where an even spread has it.
+template <class Index>
+int64_t below(int64_t n, const Index* target, int64_t bound, int64_t all) {
+  if (bound <= 0 || n == 0) return 0;
+  if (bound >= all) return n;
+  const int64_t guess = std::min(n - 1, n * bound / all);
+  int64_t low = 0, high = n, step = 8;
+  if (target[guess] < bound) {
+    for (low = guess + 1, high = std::min(n, low + step); high < n && target[high - 1] < bound; step *= 2)
+      low = high, high = std::min(n, low + step);
+  } else {
+    for (high = guess, low = std::max<int64_t>(0, high - step); low > 0 && !(target[low - 1] < bound); step *= 2)
+      high = low - 1, low = std::max<int64_t>(0, high - step);
+  }
+  return std::lower_bound(target + low, target + high, static_cast<Index>(bound)) - target;
+}
 
 /// trace[n] *= decay.
 void decay(int64_t n, float decay, const float* from, float* to);

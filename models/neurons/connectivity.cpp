@@ -89,12 +89,11 @@ std::vector<uint32_t> row_of(const ConnectSpec& s, int64_t source, std::vector<u
   } else if (r.kind == Rule::Kind::out_degree) {
     row = sample(draws, source, s.targets, r.degree, without, taken);
   } else if (r.kind == Rule::Kind::probability && r.p < 1) {
-    // The gaps between hits are geometric, so that a sparse row costs its synapses and not its pairs.
-    const double scale = r.p > 0 ? 1 / kernels::math::log1p(-r.p) : 0;
+    if (!(r.p > 0)) return row;
+    const Geometric gap(r.p);  // between hits, so that a sparse row costs its synapses and not its pairs
     uint64_t element = 0;
-    for (double at = -1; r.p > 0;) {
-      const double u = 1 - draws.uniform53(static_cast<uint64_t>(source), element++);
-      at += 1 + std::floor(kernels::math::log(u) * scale);
+    for (double at = -1;;) {
+      at += 1 + gap(1 - draws.uniform53(static_cast<uint64_t>(source), element++));
       if (!(at < static_cast<double>(s.targets))) break;
       if (static_cast<int64_t>(at) != without) row.push_back(static_cast<uint32_t>(at));
     }
@@ -104,7 +103,7 @@ std::vector<uint32_t> row_of(const ConnectSpec& s, int64_t source, std::vector<u
       if (r.kind == Rule::Kind::sheet) {
         const double d = distance(s, source, t);
         if (d > r.cutoff) continue;
-        const double p = r.p * kernels::math::exp(-0.5 * (d / r.sigma) * (d / r.sigma));
+        const double p = r.p * gaussian(d / r.sigma);
         if (!(draws.uniform53(static_cast<uint64_t>(source), static_cast<uint64_t>(t)) < p)) continue;
       }
       row.push_back(static_cast<uint32_t>(t));

@@ -159,4 +159,20 @@ std::optional<FieldSpec> read_field(const toml::table& file, const std::string& 
   return f;
 }
 
+FieldSpec parse_field(const std::string& text, const std::string& name, int64_t size, uint64_t seed) {
+  toml::table whole;
+  try {
+    whole = toml::parse(fmt::format("cells = {{ {} }}", text));
+  } catch (const toml::parse_error& error) {
+    fail("field '{}': {}", text, error.description());
+  }
+  toml::table& cells = *whole["cells"].as_table();
+  toml::table constants;  // what is not said of the cells
+  for (const auto& [key, value] : cells)
+    if (key != "positions" && key != "diameter_um" && key != "g_ratio") constants.insert(key, value);
+  for (const auto& [key, value] : constants) cells.erase(key);
+  whole.insert("field", constants);
+  return *read_field(whole, "--field", {{name, size, seed, &cells, "--field", {}}}, 0);
+}
+
 }  // namespace ranvier::neuron

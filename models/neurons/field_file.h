@@ -27,4 +27,7 @@ struct FieldPlan {
 std::optional<FieldSpec> read_field(const toml::table& file, const std::string& path,
                                     const std::vector<FieldPlan>& plans, uint64_t memory_limit);
 
+/// The field of a single population: the keys of both tables in one line, `positions = "box 1 1 1", kappa = 0.01`.
+FieldSpec parse_field(const std::string& text, const std::string& name, int64_t size, uint64_t seed);
+
 }  // namespace ranvier::neuron

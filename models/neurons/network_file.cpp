@@ -31,6 +31,16 @@ void read_head(Keys keys, NamedNetwork& n, const NetworkOverrides& o) {
   keys.finish();
 }
 
+void read_current(Keys& keys, const NamedNetwork& n, PopulationSpec& p) {
+  PopulationCurrent current = parse_population_current(keys.text("current", "0"), p.size, n.duration);
+  p.current = current.shared, p.current_each = std::move(current.each), p.processes = std::move(current.processes);
+  Process noise;
+  noise.deviation = keys.number("noise_sd", 0), noise.interval = keys.number("noise_ms", 1);
+  if (noise.deviation < 0 || !(noise.interval > 0)) fail("{}: noise_sd or noise_ms is not positive", keys.where());
+  if (!p.processes.empty()) noise.stream = "current/noise-sd";
+  if (noise.deviation > 0) p.processes.push_back(noise);
+}
+
 void read_population(Keys keys, NamedNetwork& n, const std::filesystem::path& folder, std::vector<FieldPlan>& cells) {
   PopulationSpec p;
   p.name = keys.need("name");
@@ -39,12 +49,8 @@ void read_population(Keys keys, NamedNetwork& n, const std::filesystem::path& fo
   Preset cell = preset(keys.text("neuron", "rs2003"));
   set_parameters(cell, keys.text("params", ""));
   p.parameters = cell.parameters, p.v0 = cell.start_v(), p.u0 = cell.start_u();
-  p.current = parse_current(keys.text("current", "0"), {n.spec.seed, 0, n.duration});
-  Process noise;
-  noise.deviation = keys.number("noise_sd", 0), noise.interval = keys.number("noise_ms", 1);
-  if (noise.deviation < 0 || !(noise.interval > 0)) fail("{}: noise_sd or noise_ms is not positive", keys.where());
-  if (noise.deviation > 0) p.processes.push_back(noise);
   check_memory({{p.name, static_cast<uint64_t>(p.size), 48}}, n.spec.memory_limit);  // before anything is drawn
+  read_current(keys, n, p);
   if (const toml::table* each = keys.table("each"))  // a parameter of every neuron, drawn
     for (const auto& [key, value] : *each) {
       const std::string name(key.str()), where = keys.where() + ".each." + name;

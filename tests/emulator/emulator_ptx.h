@@ -2,6 +2,8 @@
 #pragma once
 #include <emulator.h>
 
+#include <cmath>
+
 #include "kernels/common/half.h"
 
 namespace ranvier::kernels::ptx {
@@ -50,6 +52,22 @@ inline uint32_t to_tf32(float x) {
   if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fffffffu;  // the one NaN that the instruction gives
   return (bits + 0x1000u) & ~0x1fffu;
 }
+
+template <class T>
+uint32_t pack(float low, float high) {
+  const auto rounded = [](float x) -> uint32_t {
+    if (x != x) return 0x7fff;  // the one NaN that the instruction gives
+    return from_float<T>(x).bits;
+  };
+  return rounded(low) | rounded(high) << 16;
+}
+
+/// Denormals as zeros of their sign.
+inline float flushed(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; }
+inline float fast_exp2(float x) { return flushed(std::exp2(flushed(x))); }
+inline float fast_log2(float x) { return std::log2(flushed(x)); }
+inline float fast_inverse_root(float x) { return 1 / std::sqrt(flushed(x)); }
+inline float fast_inverse(float x) { return flushed(1 / flushed(x)); }
 
 inline void cp_async_16(void* to, const void* from, int bytes = 16, Site site = here()) {
   emulator::cp_async(to, from, 16, bytes, site);

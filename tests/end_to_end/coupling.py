@@ -59,6 +59,32 @@ class Show(Case):
             self.assertGreater((self.folder / f"pictures/{name}.png").stat().st_size, 4000)
 
 
+class Bench(Case):
+    """The device's half of `bench coupling`: on a GPU, or in a build whose device is emulated."""
+    DEVICE = {"RANVIER_EMULATED_DEVICE": "1"}
+
+    def test_on_a_device(self):
+        found = self.run_program("info", "--device", "cuda", env=self.DEVICE)
+        if found.status:
+            self.skipTest(f"skipped: no CUDA device here: {found.err.strip()}")
+        result = self.json("bench", "coupling", "--device", "cuda", "--units", 40, "--rows", 70, "--wide", 48, "--seconds",
+                           0.001, "--no-peaks", env=self.DEVICE)  # whose measurement takes an emulated device minutes
+        rows = {(row["name"], row.get("dtype")): row for row in result["rows"]}
+        for row in rows.values():
+            self.assertGreater(row["ms"], 0)
+        for channels in (64, 128, 256):
+            for form in ("ephaptic", "epistatic", "energy and its gradient"):
+                self.assertGreater(rows[f"{channels} channels, {form}", "bf16"]["GB/s"], 0)
+        for law in ("gaussian", "full law"):
+            self.assertGreater(rows[f"40 units, batch 1, {law}, 2 axes", "f32"]["ps/pair"], 0)
+            self.assertGreater(rows[f"40 units, batch 256, {law}, 2 axes", "bf16"]["ps/pair"], 0)
+        for error in rows["48 units, batch 32, forward and backward", None]["relative_l2"]:
+            self.assertLess(error, 1e-5)
+
+    def test_sizes_are_checked(self):
+        self.refused("bench", "coupling", "--units", "-3", saying=["--units", "-3"])
+
+
 class BadInput(Case):
     def test_values(self):
         data = write_batches(self.folder / "data")

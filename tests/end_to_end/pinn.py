@@ -32,7 +32,7 @@ class Solve(Case):
         header = struct.unpack("<H", npy[8:10])[0]
         self.assertEqual((10 + header) % 64, 0)
         self.assertEqual(len(npy) - 10 - header, (len(lines) - 1) * 3 * 8)
-        self.assertIn(f"'shape': ({len(lines) - 1}, 3)", npy[10:10 + header].decode())
+        self.assertIn(f"'shape': ({len(lines) - 1},3,)", npy[10:10 + header].decode())
         model = (run / "model.safetensors").read_bytes()
         metadata = json.loads(model[8:8 + struct.unpack("<Q", model[:8])[0]])["__metadata__"]
         self.assertEqual(json.loads(metadata["architecture"])["widths"], [1, 16, 2])
@@ -55,12 +55,37 @@ class Solve(Case):
         self.assertEqual(result.status, 0, result)
         self.assertIn("it never fires", result.out)
 
+    def test_a_neuron_of_ones_own(self):
+        (self.folder / "own.toml").write_text('preset = "rs2003"\ncurrent = "pulse:12@1..9"\nd = 6\nb = 0.25\n')
+        own = self.json("pinn", "--neuron", "own.toml", "--duration-ms", "5", "--out", "own")
+        flags = self.json("pinn", "--params", "b=0.25,d=6", "--neuron", "rs2003", "--current", "pulse:12@1..9",
+                          "--duration-ms", "5", "--out", "flags")
+        self.assertEqual(own["neuron"], "own")
+        self.assertEqual(own["spikes"], 1)
+        self.assertEqual(own["spike_times_ms"], flags["spike_times_ms"])
+        self.assertLess(own["spike_error_ms"], 1e-4)
+        # the same start as the integrators' flags have: u = b v
+        exact = self.json("simulate", "--preset", "rs2003", "--params", "b=0.25,d=6", "--current", "pulse:12@1..9",
+                          "--duration-ms", "5", "--solver", "reference")
+        self.assertLess(abs(exact["spike_times_ms"][0] - own["spike_times_ms"][0]), 1e-4)
+
     def test_compare(self):
         result = self.json("pinn", "compare", "--neuron", "rs2003", "--duration-ms", "5", "--designs",
-                           "windows,global,guided", "--effort", "0.0005")
-        self.assertEqual([row["design"] for row in result["rows"]], ["windows", "global", "guided"])
-        self.assertEqual(result["rows"][0]["spikes"], 1)
+                           "windows,global,guided,integrators", "--effort", "0.0005")
+        rows = {row["design"]: row for row in result["rows"]}
+        self.assertEqual(list(rows), ["windows", "global", "guided", "Euler, 1 ms, on the grid", "RK4, 0.1 ms, on the grid",
+                                      "RK4, 0.1 ms, located", "linear-implicit-adaptive"])
+        self.assertEqual(rows["windows"]["spikes"], 1)
+        self.assertLess(rows["RK4, 0.1 ms, located"]["spike_error_ms"], 1e-3)
+        self.assertGreater(rows["Euler, 1 ms, on the grid"]["v_rmse_mv"], rows["windows"]["v_rmse_mv"])
 
+    def test_a_design_writes_what_a_run_writes(self):
+        result = self.json("pinn", "--neuron", "rs2003", "--duration-ms", "5", "--design", "guided", "--effort", "0.0005",
+                           "--out", "g")
+        self.assertEqual(result["design"], "guided")
+        for name in ["solution.csv", "solution.npy", "spikes.csv", "loss.csv", "reference.csv", "error.csv", "summary.json"]:
+            self.assertTrue((self.folder / "g" / name).exists(), name)
+        self.refused("pinn", "eval", "--model", "g/model.safetensors", saying=["'ranvier.pinn.design' file"])
 
     def test_many(self):
         (self.folder / "sets.csv").write_text("d,v0\n8,-65\n6,-64\n")
@@ -76,6 +101,9 @@ class BadInput(Case):
     def test_one_line(self):
         for arguments, saying in [
             (["--neuron", "rs"], ["no neuron 'rs'", "rs2007"]),
+            (["--neuron", "none.toml"], ["none.toml: cannot be read"]),
+            (["many", "--neuron", "none.toml"], ["none.toml: cannot be read"]),
+            (["--a-mv", "5"], ["a-mv"]),
             (["--params", "C=-1"], ["C = -1 must be positive"]),
             (["--params", "k=0"], ["k (q2) = 0"]),
             (["--params", "v_peak=-60"], ["v_peak = -60", "c = -50"]),
@@ -86,6 +114,9 @@ class BadInput(Case):
             (["--design", "magic"], ["magic"]),
             (["--current", "nan"], ["nan"]),
             (["--held-out", "2"], ["held-out"]),
+            (["--held-out", "0.1"], ["held-out", "windows is not fitted to data"]),
+            (["many", "--count", "0"], ["--count", "not in range 1 to 1000000"]),
+            (["infer", "--trace", "."], [".: cannot be read"]),
             (["infer", "--trace", "none.csv"], ["none.csv"]),
             (["infer", "--trace", "none.csv", "--unknown", "z"], ["none.csv"]),
             (["many", "--sets", "none.csv"], ["none.csv"]),
@@ -93,6 +124,15 @@ class BadInput(Case):
         ]:
             self.refused("pinn", *arguments, saying=saying)
         self.assertFalse((self.folder / "runs").exists())
+
+    def test_neuron_files(self):
+        for text, saying in [("", ["preset is missing"]), ('preset = "rs"', ["no neuron 'rs'"]),
+                             ('preset = "rs2007"\nz = 1', ["unknown key 'z'"]), ("preset =", ["line 1"]),
+                             ('preset = "rs2007"\nC = "x"', ["C is not a number"]),
+                             ('preset = "rs2007"\nC = 0', ["C = 0 must be positive"]),
+                             ('preset = "rs2007"\ncurrent = "step"', ["step"])]:
+            (self.folder / "own.toml").write_text(text)
+            self.refused("pinn", "--neuron", "own.toml", saying=saying)
 
     def test_parameter_sets(self):
         for text, saying in [("a,b\n1\n", ["sets.csv", "line 2 has 1 columns"]), ("a\n", ["no parameter sets"]),

@@ -530,6 +530,35 @@ field = { positions = "box 0.2 0.2 0", diameter_um = "uniform 15 25", g_ratio = 
                 (self.folder / "bad.toml").write_text(self.FIELD.replace(old, new))
                 self.refused("simulate", "bad.toml", saying=words)
 
+    def test_population_in_a_field(self):
+        arguments = ("simulate", "--preset", "rs2003", "--n", 30, "--current", 9, "--duration-ms", 300)
+        places = 'positions = "box 0.2 0.2 0", lambda_mm = 0.1, kappa = '
+        plain = self.json(*arguments)
+        off = self.json(*arguments, "--field", places + "0")
+        self.assertEqual((off["neurons"], off["spikes"]), (30, plain["spikes"]))
+        on = self.json(*arguments, "--field", places + "0.05", "--out", "on")
+        again = self.json(*arguments, "--field", places + "0", "--kappa", 0.05)
+        self.assertEqual(on["spikes"], again["spikes"])
+        self.assertNotEqual(on["spikes"], plain["spikes"])
+        for field, words in (("kappa = 1", ["positions is missing"]), (places + "x", ["--field", "field '"]),
+                             (places + "1, speed = 2", ["unknown key 'speed'"])):
+            with self.subTest(field):
+                self.refused(*arguments, "--field", field, saying=words)
+        self.refused("simulate", "--field", places + "1", saying="--n")
+        self.refused("simulate", "--preset", "cortical1000", "--field", places + "1", saying="--field")
+
+    def test_random_currents(self):
+        current = 'current = "4;ou:sd=3,tau=5;poisson:rate=50,weight=3;sin:3@10"\nnoise_sd = 1'
+        (self.folder / "net.toml").write_text(self.FILE.replace('current = "10"', current))
+        run = lambda duration, *rest: self.json("simulate", "net.toml", "--seed", 1, "--duration-ms", duration, *rest)
+        run(150.5, "--out", "part")
+        run(300, "--resume", "part/network.state", "--out", "rest")
+        whole = run(300, "--out", "whole", "--threads", 1)
+        self.assertGreater(whole["spikes"], 50)
+        self.assertEqual((self.folder / "rest/network.state").read_bytes(), (self.folder / "whole/network.state").read_bytes())
+        (self.folder / "net.toml").write_text(self.FILE.replace('"10"', '"ou:sd=3,tau=0"'))
+        self.refused("simulate", "net.toml", saying=["population exc", "tau"])
+
     def test_bad_file(self):
         for line, words in (("speed = 1", ["projection 1", "speed"]), ("delay_ms = 0.01", ["under one step"]),
                             ("tau_ms = 0", ["tau = 0"]), ("[[population]]\nname = 'b'\nsize = 2000000000\n"

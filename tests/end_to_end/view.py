@@ -7,12 +7,13 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import time
 import unittest
 from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from common import PROGRAM, SANITIZED, Case, environment, write_batches
+from common import RECORD, SANITIZED, Case, write_batches
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 SCREENSHOTS = Path(os.environ.get("RANVIER_SCREENSHOTS", "screenshots")).absolute()
@@ -73,24 +74,34 @@ class Page(Viewer):
 
     @classmethod
     def setUpClass(cls):
+        """One browser for all tests of a class: starting it takes longer than most of them."""
         skip_without_browser()
-
-    def open(self, *arguments, size=(1280, 1000), scheme="light", runs="runs"):
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
-        self.start("--runs", runs)
+        home = tempfile.TemporaryDirectory(prefix="ranvier-chromium-", ignore_cleanup_errors=True)
+        cls.addClassCleanup(home.cleanup)
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM
         for flag in ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader",
-                     f"--user-data-dir={self.folder}/chromium", f"--window-size={size[0]},{size[1]}", *arguments]:
+                     f"--user-data-dir={home.name}", "--window-size=1280,1000"]:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.browser = webdriver.Chrome(service=Service(DRIVER), options=options)
-        self.addCleanup(self.browser.quit)
-        self.browser.set_script_timeout(60)
-        self.scheme(scheme)
+        cls.browser = webdriver.Chrome(service=Service(DRIVER), options=options)
+        cls.addClassCleanup(cls.browser.quit)
+        cls.browser.set_script_timeout(240 if SANITIZED else 60)
+
+    def open(self, runs="runs", space=False):
+        """The page at its first frame; the neuron in space, which WebGL in software draws slowly, only where it is looked at."""
+        self.start("--runs", runs)
+        self.addCleanup(self.browser.get, "about:blank")  # before the program ends: a lost connection is no error here
+        self.browser.get_log("browser")  # what an earlier test left
+        self.scheme("light")
+        self.size(1280, 1000)
         self.browser.get(self.place["url"])
-        self.wait("the first frame", "return Ranvier.neuron.frame() !== null")
+        self.wait("the first frame", "return Ranvier.neuron.frame() !== null && Ranvier.space")
+        if not space:
+            self.js("document.getElementById('space-pause').click()")
+        self.assertEqual(self.js("return document.getElementById('space-pause').getAttribute('aria-pressed')"), str(not space).lower())
 
     def scheme(self, scheme):
         self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia",
@@ -112,37 +123,70 @@ class Page(Viewer):
             time.sleep(0.02)
         self.fail(f"waited in vain for {what}; status '{self.js('return document.getElementById(`status`).textContent')}'")
 
+    def drive(self, *moves):
+        """Moves one control after the other as a hand does, each once the one before is answered, all in one trip to the
+        page: ("slide", name, share of the track), ("choose", name, choice), ("set", name, value) or ("click", id). Returns
+        for each what the program then says its value is and whether the page showed the control."""
+        results = self.browser.execute_async_script("""
+            const [moves, done] = arguments, results = [], link = Ranvier.link;
+            const value = (name) => link.states[name.split(".")[0]].values[name];
+            const errors = [], listen = (answer) => { if (answer.error) errors.push(answer.error); };
+            link.onAnswer.push(listen);
+            const answered = () => new Promise((resolve) => {
+              const look = () => { if (link.waiting.size === 0) { link.onAnswer.splice(link.onAnswer.indexOf(look), 1); resolve(); } };
+              link.onAnswer.push(look);
+              look();
+            });
+            (async () => {
+              for (const [kind, name, to] of moves) {
+                const part = kind === "click" ? document.getElementById(name) : document.querySelector(`[data-name="${name}"]`);
+                if (kind === "slide") { part.value = to * part.max; part.dispatchEvent(new Event("input")); }
+                if (kind === "choose") { part.value = to; part.dispatchEvent(new Event("change")); }
+                if (kind === "set") link.set(name, to);
+                if (kind === "click") part.click();
+                await answered();
+                const shown = part !== null && part.offsetParent !== null;
+                results.push(kind === "click" ? {shown} : {shown, value: value(name),
+                  drawn: part && part.tagName === "SELECT" ? part.value : null});
+              }
+              link.onAnswer.splice(link.onAnswer.indexOf(listen), 1);
+              done({results, errors});
+            })();""", moves)
+        self.assertEqual(results["errors"], [])
+        return results["results"]
+
     def settled(self):
         """Every command sent was answered, and its effect drawn."""
         self.wait("answers to all commands", "return Ranvier.link.waiting.size === 0")
 
     def command(self, name, value):
         """Through the page's own link; answered without a refusal."""
-        self.js("""Ranvier.refused = null;
-                   Ranvier.link.set(arguments[0], arguments[1])""", name, value)
-        self.settled()
+        return self.drive(("set", name, value))[0]["value"]
 
     def value(self, name):
         return self.js("return Ranvier.link.states[arguments[0].split('.')[0]].values[arguments[0]]", name)
 
-    def choose(self, name, value):
-        self.js("""const menu = document.querySelector(`select[data-name="${arguments[0]}"]`);
-                   menu.value = arguments[1]; menu.dispatchEvent(new Event("change"))""", name, value)
-        self.settled()
-        self.wait(f"{name} = {value}", "return Ranvier.link.states[arguments[0].split('.')[0]].values[arguments[0]] === arguments[1]",
-                  name, value)
+    def choose(self, name, *values):
+        """Picks one choice after the other."""
+        for value, result in zip(values, self.drive(*[("choose", name, value) for value in values])):
+            self.assertEqual(result, {"shown": True, "value": value, "drawn": value}, name)
 
-    def slide(self, name, share):
-        """Moves a slider to a share of its track, as a hand does."""
-        self.js("""const slider = document.querySelector(`input[data-name="${arguments[0]}"]`);
-                   slider.value = arguments[1] * slider.max; slider.dispatchEvent(new Event("input"))""", name, share)
-        self.settled()
+    def slide_to_ends(self, table, *names, order=((0, "low"), (1, "high"))):
+        """Each slider to both ends, then back to where it starts."""
+        moves = [(name, *end) for name in names for end in order]
+        results = self.drive(*[("slide", name, share) for name, share, _ in moves])
+        for (name, _, end), result in zip(moves, results):
+            self.assertTrue(result["shown"], name)
+            if name.endswith((".v_t", ".v_peak")):  # held above v_r and c where these say so
+                self.assertGreaterEqual(result["value"], table[name]["low"], name)
+            else:
+                self.assertEqual(result["value"], table[name][end], name)
 
     def picture(self, name):
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        height = self.js("return Math.min(2600, document.documentElement.scrollHeight)")
         width = self.js("return innerWidth")
-        self.size(width, height)
+        self.size(width, 600)  # a page is never lower than its window
+        self.size(width, self.js("return Math.min(2600, document.documentElement.scrollHeight)"))
         time.sleep(0.4)
         self.browser.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
 
@@ -155,52 +199,49 @@ class Page(Viewer):
         self.assertNotIn("refused", self.js("return document.getElementById('status').textContent"))
 
 
-class Neuron(Page):
-    def test_sliders_presets_and_solvers(self):
+class NeuronControls(Page):
+    def test_sliders(self):
         self.open()
         table = self.js("return Ranvier.link.controls")
         for form in ("2007", "2003"):
             self.choose("neuron.preset", "rs" + form)
             for name in [n for n in table if n.startswith(f"neuron.{form}.")]:
-                self.assertTrue(self.js("return document.querySelector(`input[data-name='${arguments[0]}']`).offsetParent !== null", name))
-                for share, end in ((0, "low"), (1, "high")):
-                    self.slide(name, share)
-                    value = self.value(name)
-                    if name.endswith((".v_t", ".v_peak")):  # held above v_r and c where these say so
-                        self.assertGreaterEqual(value, table[name][end] if end == "low" else table[name]["low"])
-                    else:
-                        self.assertEqual(value, table[name][end], name)
+                self.slide_to_ends(table, name)
                 self.command(name, table[name]["initial"])
-        for name in ("speed", "window", "myelin", "dt.0", "dt.1", "until"):
-            for share in (0, 1):
-                self.slide("neuron." + name, share)
-        self.command("neuron.until", 0)
-        for preset in table["neuron.preset"]["choices"]:
-            self.choose("neuron.preset", preset)
+        self.slide_to_ends(table, *["neuron." + name for name in ("speed", "window", "myelin", "dt.0", "dt.1", "until")])
+        self.no_errors()
+
+    def test_presets_protocols_and_solvers(self):
+        self.open()
+        table = self.js("return Ranvier.link.controls")
+        self.choose("neuron.preset", *table["neuron.preset"]["choices"], "rs2007")
+        self.drive(*[("click", "preset-" + name) for name in ("rs", "ib", "ch", "fs", "lts", "tc", "rz")])
+        self.assertEqual(self.value("neuron.preset"), "rz2003")
         self.choose("neuron.preset", "rs2007")
-        for protocol in table["neuron.protocol"]["choices"]:
+        inputs = {"constant": [], "step": ["onset"], "pulse": ["onset", "width", "period"], "ramp": ["onset", "width"],
+                  "noise": ["noise"], "preset": []}
+        self.assertEqual(list(inputs), table["neuron.protocol"]["choices"])
+        for protocol, names in inputs.items():
             self.choose("neuron.protocol", protocol)
-        for solver in table["neuron.solver.1"]["choices"]:
-            self.choose("neuron.solver.1", solver)
-        for key in ("frame.v", "frame.u"):
-            self.assertTrue(self.js("return Ranvier.neuron.lanes.every((l) => Number.isFinite(l.last.v) && Number.isFinite(l.last.u))"), key)
-        self.js("document.getElementById('neuron-step').click()")
-        self.settled()
+            self.slide_to_ends(table, *["neuron." + name for name in names], order=((1, "high"), (0, "low")))
+        for lane in "01":
+            self.choose("neuron.solver." + lane, *table["neuron.solver." + lane]["choices"])
+        self.drive(("set", "neuron.speed", 1))
+        self.wait("one solver alone", "return Ranvier.neuron.frame().parts.length === 1")
+        self.assertTrue(self.js("return Ranvier.neuron.lanes.every((l) => Number.isFinite(l.last.v) && Number.isFinite(l.last.u))"))
+        self.drive(("click", "neuron-step"))
         self.assertEqual(self.value("neuron.run"), "pause")
         self.no_errors()
 
+
+class Neuron(Page):
     def end_of(self, preset, duration, lanes):
         """The page's spike counts after a run to `duration`, as fast as it can."""
-        self.choose("neuron.preset", preset)
+        moves = [("choose", "neuron.preset", preset)]
         for i, (solver, mode, dt) in enumerate(lanes):
-            self.choose(f"neuron.solver.{i}", solver)
-            self.choose(f"neuron.mode.{i}", mode)
-            self.command(f"neuron.dt.{i}", dt)
-        self.command("neuron.until", duration)
-        self.command("neuron.pace", "unlimited")
-        self.js("Ranvier.link.do('neuron.restart')")
-        self.settled()
-        self.command("neuron.run", "run")
+            moves += [("choose", f"neuron.solver.{i}", solver), ("choose", f"neuron.mode.{i}", mode), ("set", f"neuron.dt.{i}", dt)]
+        self.drive(*moves, ("set", "neuron.until", duration), ("set", "neuron.pace", "unlimited"), ("click", "neuron-restart"),
+                   ("set", "neuron.run", "run"))
         self.wait("the end of the run", "return Ranvier.link.states.neuron.state === 'ended' && Ranvier.neuron.frame().ended")
         self.wait("the drawn numbers", "return document.getElementById('neuron-time').textContent.startsWith(`t = ${arguments[0]}.0`)", duration)
         return [int(self.js("return document.getElementById('spikes-' + arguments[0]).textContent", i)) for i in range(len(lanes))]
@@ -222,10 +263,8 @@ class Neuron(Page):
 
     def test_divergence_is_said_and_held(self):
         self.open()
-        self.choose("neuron.preset", "rs2007")
-        self.command("neuron.2007.I", 700)
-        self.slide("neuron.2007.C", 0)
-        self.command("neuron.pace", "unlimited")
+        self.drive(("choose", "neuron.preset", "rs2007"), ("set", "neuron.2007.I", 700), ("slide", "neuron.2007.C", 0),
+                   ("set", "neuron.pace", "unlimited"))
         self.wait("the flag", "return Ranvier.neuron.lanes.length === 2 && Ranvier.neuron.lanes[1].last.diverged")
         self.wait("the words", "return document.querySelector('[data-diverged=\"1\"]') !== null")
         self.assertIn("diverged", self.js("return document.querySelector('[data-diverged=\"1\"]').textContent"))
@@ -237,9 +276,12 @@ class Neuron(Page):
         self.no_errors()
 
     def test_look(self):
-        self.open()
-        self.js("Ranvier.link.set('neuron.window', 600)")
-        time.sleep(3.5)
+        self.open(space=True)
+        # A whole window at once, then slowly on: no gaps where the machine is busy.
+        self.drive(("set", "neuron.run", "pause"), ("set", "neuron.window", 600), ("set", "neuron.until", 900),
+                   ("set", "neuron.pace", "unlimited"), ("click", "neuron-restart"), ("set", "neuron.run", "run"))
+        self.wait("a window and more", "return Ranvier.link.states.neuron.state === 'ended' && Ranvier.neuron.frame().ended")
+        self.drive(("set", "neuron.speed", 0.01), ("set", "neuron.pace", "speed"), ("set", "neuron.until", 0))
         self.picture("neuron-light")
         self.scheme("dark")
         self.picture("neuron-dark")
@@ -248,6 +290,7 @@ class Neuron(Page):
         self.assertLessEqual(self.js("return document.documentElement.scrollWidth"), 360)
         self.picture("neuron-360")
         self.size(1900, 1000)
+        time.sleep(0.3)
         self.picture("neuron-wide")
         self.no_errors()
 
@@ -262,9 +305,38 @@ class Neuron(Page):
         self.no_errors()
 
 
+class Tabs(Page):
+    def test_twenty_tabs_of_one_browser(self):
+        """All watch at once, and the slider of each still answers; fifty that come and go are view_server's."""
+        self.open()
+        first, tabs = self.browser.current_window_handle, []
+
+        def another():
+            self.browser.switch_to.new_window("tab")
+            self.browser.get(self.place["url"])
+            self.wait("the first frame", "return Ranvier.neuron.frame() !== null && Ranvier.space")
+            self.js("document.getElementById('space-pause').click()")
+            return self.browser.current_window_handle
+
+        for _ in range(19):
+            tabs.append(another())
+        for i, tab in enumerate([first, *tabs]):
+            self.browser.switch_to.window(tab)
+            self.assertEqual(self.command("neuron.2007.I", 50 + i), 50 + i)
+            seen = self.js("return Ranvier.link.states.neuron.revision")
+            self.wait("a frame with it", "return Ranvier.neuron.frame().revision >= arguments[0]", seen)
+        for tab in tabs:
+            self.browser.switch_to.window(tab)
+            self.browser.close()
+        self.browser.switch_to.window(first)
+        self.command("neuron.2007.I", 70)
+        self.wait("frames as before", "return Ranvier.neuron.frame().revision >= Ranvier.link.states.neuron.revision")
+        self.no_errors()
+
+
 class Population(Page):
-    def open(self, **options):
-        super().open(**options)
+    def open(self):
+        super().open()
         self.js("location.hash = 'population'")
         self.wait("a population frame", "return Ranvier.population.frame() !== null && Ranvier.population.drawnRate() > 0")
 
@@ -275,12 +347,9 @@ class Population(Page):
             self.choose("population.preset", regime)
             before = self.js("return Ranvier.population.frame().parts[0].spikeCount")
             self.wait("spikes", "return Ranvier.population.frame().parts[0].spikeCount > arguments[0]", before)
-        for name in ("neurons", "input", "synapses", "inhibition", "ephaptic", "window", "speed"):
-            for share, end in ((1, "high"), (0, "low")):
-                self.slide("population." + name, share)
-                self.assertEqual(self.value("population." + name), table["population." + name][end])
-        self.js("document.getElementById('population-step').click()")
-        self.settled()
+        self.slide_to_ends(table, *["population." + name for name in ("neurons", "input", "synapses", "inhibition", "ephaptic",
+                                                                      "window", "speed")], order=((1, "high"), (0, "low")))
+        self.drive(("click", "population-step"))
         self.assertEqual(self.value("population.run"), "pause")
         self.no_errors()
 
@@ -328,10 +397,14 @@ class Runs(Page):
     def make(self):
         """Real run folders, as the commands write them."""
         write_batches(self.folder / "data")
+        test = bytearray((self.folder / "data/test_batch.bin").read_bytes())
+        for i in range(0, len(test), 8 * RECORD):  # labels that are wrong: mistakes that no training avoids
+            test[i] = (test[i] + 1) % 4
+        (self.folder / "data/test_batch.bin").write_bytes(test)
         cpu = ["--device", "cpu"]
-        for seed in (1, 2):
+        for seed, more in ((1, []), (2, ["--coupling", "ephaptic", "--sites", "conv2,conv3", "--coupling-geometry", "learned"])):
             self.ok("train", "--model", "tiny", "--epochs", 2, "--batch", 16, "--data", "data", "--seed", seed,
-                    "--out", f"runs/tiny-{seed}", *cpu)
+                    "--out", f"runs/tiny-{seed}", *more, *cpu)
         self.ok("pinn", "--neuron", "rs2003", "--duration-ms", 40, "--out", "runs/pinn")
         self.ok("simulate", "--preset", "ch2007", "--out", "runs/chattering")
         if not SANITIZED:
@@ -353,23 +426,31 @@ class Runs(Page):
         self.js("location.hash = 'runs'")
         self.wait("the list", "return document.querySelectorAll('#run-list input').length >= 4")
         self.choose_runs("tiny-1")
-        for words in ("Training loss", "Confusion matrix", "First-layer filters", "images it gets wrong".capitalize()):
+        for words in ("Training loss", "Confusion matrix", "First-layer filters", "Images it gets wrong"):
             self.assertIn(words, self.text())
+        self.assertNotIn("Coupling sheet", self.text())
         self.assertGreater(self.js("return document.querySelectorAll('.chart canvas').length"), 0)
         evaluation = json.loads((self.folder / "runs/tiny-1/evaluation.json").read_text())
         self.assertEqual(self.js("return document.querySelectorAll('.mistakes > figure').length"), len(evaluation["mistakes"]))
+        self.assertGreaterEqual(len(evaluation["mistakes"]), 5)
         self.picture("runs-training")
         with (self.folder / "runs/tiny-1/metrics.jsonl").open("a") as file:  # a run that goes on, caught in mid-line
             file.write('{"step": 99, "epoch": 3, "train_lo')
         self.wait("the torn line to be said", "return document.getElementById('run-content').textContent.includes('half-written')")
         self.choose_runs("tiny-1", "tiny-2")
         self.assertIn("Side by side", self.text())
+        for site in ("block2.norm: 64 units", "block3.norm: 128 units"):
+            self.assertIn("Coupling sheet of " + site, self.text())
         self.picture("runs-overlaid")
         self.choose_runs("pinn")
-        for tab in ("Overview", "Training", "Accuracy", "Neuronal", "Performance"):
+        tabs = {"Overview": 1, "Training": 1, "Accuracy": 0, "Neuronal": 2, "Performance": 0, "Network and reference": 2,
+                "Error": 1, "Residual": 2, "Phase plane": 0}
+        self.assertEqual(self.js("return [...document.querySelectorAll('[role=tab]')].map((b) => b.textContent)"), list(tabs))
+        for tab, charts in tabs.items():
             self.js("[...document.querySelectorAll('[role=tab]')].find((b) => b.textContent === arguments[0]).click()", tab)
-            time.sleep(0.3)
-            self.picture(f"runs-pinn-{tab.lower()}")
+            self.wait(f"the charts of {tab}", "return document.querySelectorAll('.chart .dygraph-ylabel').length === arguments[0]", charts)
+            self.assertNotIn("nothing was written", self.text())
+            self.picture(f"runs-pinn-{tab.lower().replace(' ', '-')}")
         summary = json.loads((self.folder / "runs/pinn/summary.json").read_text())
         self.js("document.querySelector('[role=tab]').click()")
         self.assertIn(f"{summary['spikes']}spikes found", self.text())

@@ -19,6 +19,13 @@ std::vector<float> probe_mma(Multiply kind, const std::vector<uint32_t>& a, cons
 /// Bits of to_tf32 of each value.
 std::vector<uint32_t> probe_to_tf32(const std::vector<float>& values);
 
+/// Words of pack<bf16> or pack<f16> of pairs of neighbouring values.
+std::vector<uint32_t> probe_pack(bool f16, const std::vector<float>& values);
+
+enum class Fast { exp2, log2, inverse_root, inverse };
+/// The fast function of each value.
+std::vector<float> probe_fast(Fast function, const std::vector<float>& values);
+
 /// 32 slots of 16 bytes that begin as 0xEE; lane l copies `bytes` (16 or 4) of its 16 source bytes to its slot's start,
 /// of which `valid` come from the source.
 std::vector<uint8_t> probe_cp_async(const std::vector<uint8_t>& source, int bytes, int valid);

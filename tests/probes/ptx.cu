@@ -42,6 +42,23 @@ __global__ void to_tf32_kernel(const float* values, uint32_t* out, int count) {
   if (static_cast<int>(threadIdx.x) < count) out[threadIdx.x] = ptx::to_tf32(values[threadIdx.x]);
 }
 
+__global__ void pack_kernel(bool f16, const float* values, uint32_t* out, int count) {
+  const int at = static_cast<int>(threadIdx.x);
+  if (at >= count) return;
+  const float low = values[2 * at], high = values[2 * at + 1];
+  out[at] = f16 ? ptx::pack<kernels::f16>(low, high) : ptx::pack<kernels::bf16>(low, high);
+}
+
+__global__ void fast_kernel(Fast function, const float* values, float* out, int count) {
+  const int at = static_cast<int>(threadIdx.x);
+  if (at >= count) return;
+  const float x = values[at];
+  out[at] = function == Fast::exp2           ? ptx::fast_exp2(x)
+            : function == Fast::log2         ? ptx::fast_log2(x)
+            : function == Fast::inverse_root ? ptx::fast_inverse_root(x)
+                                             : ptx::fast_inverse(x);
+}
+
 /// The words that load_a and load_b name for tf32, found by filling a tile with the numbers of its words.
 template <bool columns>
 __global__ void tf32_words_kernel(int step, uint32_t* out) {
@@ -142,6 +159,20 @@ std::vector<uint32_t> probe_to_tf32(const std::vector<float>& values) {
   const DeviceArray<float> from(values);
   const DeviceArray<uint32_t> out(values.size());
   kernels::launch(to_tf32_kernel, {1, 64}, from.data(), out.data(), static_cast<int>(values.size()));
+  return out.values();
+}
+
+std::vector<uint32_t> probe_pack(bool f16, const std::vector<float>& values) {
+  const DeviceArray<float> from(values);
+  const DeviceArray<uint32_t> out(values.size() / 2);
+  kernels::launch(pack_kernel, {1, 64}, f16, from.data(), out.data(), static_cast<int>(values.size() / 2));
+  return out.values();
+}
+
+std::vector<float> probe_fast(Fast function, const std::vector<float>& values) {
+  const DeviceArray<float> from(values);
+  const DeviceArray<float> out(values.size());
+  kernels::launch(fast_kernel, {1, 64}, function, from.data(), out.data(), static_cast<int>(values.size()));
   return out.values();
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -152,6 +153,57 @@ TEST_F(Ptx, ToTf32RoundsToNearestTiesAway) {
     const std::vector<uint32_t> got = probe_to_tf32(values);
     for (size_t i = 0; i < cases.size(); ++i) EXPECT_EQ(got[i], cases[i].second) << std::hex << cases[i].first;
     EXPECT_TRUE(std::isnan(from(got.back())));
+  });
+}
+
+TEST_F(Ptx, PackRoundsToNearestEven) {
+  const auto from = [](uint32_t bits) { return std::bit_cast<float>(bits); };
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  const std::vector<float> values = {1,
+                                     -2,
+                                     from(0x3f808000),
+                                     from(0x3f818000),
+                                     from(0x3f808001),
+                                     3.14159265f,
+                                     1e-40f,
+                                     -0.0f,
+                                     infinity,
+                                     -infinity,
+                                     65504,
+                                     65520,
+                                     nan,
+                                     1};
+  in_every_emulated_mode([&] {
+    for (const bool f16 : {false, true}) {
+      const std::vector<uint32_t> words = probe_pack(f16, values);
+      for (size_t i = 0; i + 2 < values.size(); ++i) {
+        const uint32_t want = f16 ? kernels::from_float<kernels::f16>(values[i]).bits
+                                  : kernels::from_float<kernels::bf16>(values[i]).bits;
+        EXPECT_EQ(words[i / 2] >> 16 * (i % 2) & 0xffffu, want) << values[i] << " f16 " << f16;
+      }
+      EXPECT_EQ(words.back() & 0x7fffu, 0x7fffu) << "NaN";
+    }
+  });
+}
+
+TEST_F(Ptx, FastFunctions) {
+  std::vector<float> values;
+  for (int i = 0; i < 60; ++i) values.push_back(std::exp(0.7f * static_cast<float>(i - 30)));
+  in_every_emulated_mode([&] {
+    const auto near = [&](Fast function, const std::vector<float>& at, auto&& exact) {
+      const std::vector<float> got = probe_fast(function, at);
+      for (size_t i = 0; i < at.size(); ++i) {
+        const double want = exact(static_cast<double>(at[i]));
+        EXPECT_NEAR(got[i], want, 5e-7 * std::max(std::abs(want), 0.1))
+            << static_cast<int>(function) << " of " << at[i];
+      }
+    };
+    near(Fast::log2, values, [](double x) { return std::log2(x); });
+    near(Fast::inverse_root, values, [](double x) { return 1 / std::sqrt(x); });
+    near(Fast::inverse, values, [](double x) { return 1 / x; });
+    near(Fast::exp2, {0, -0.5f, -1, -20.25f, -60, 3}, [](double x) { return std::exp2(x); });
+    EXPECT_EQ(probe_fast(Fast::exp2, {-140, -1e30f}), (std::vector<float>{0, 0}));  // no denormals
+    EXPECT_EQ(probe_fast(Fast::inverse, {std::numeric_limits<float>::infinity()}), std::vector<float>{0});
   });
 }
 

@@ -16,8 +16,14 @@ using Json = nlohmann::ordered_json;
 std::string from(Player& player, std::function<std::string(const Scene&)> read) {
   auto promise = std::make_shared<std::promise<std::string>>();
   auto future = promise->get_future();
-  if (!player.inspect([promise, read](const Scene& scene) { promise->set_value(read(scene)); }))
-    fail("the simulation is busy");
+  const auto answer = [promise, read](const Scene& scene) {
+    try {
+      promise->set_value(read(scene));
+    } catch (...) {
+      promise->set_exception(std::current_exception());
+    }
+  };
+  if (!player.inspect(answer)) fail("the simulation is busy");
   if (future.wait_for(std::chrono::seconds(5)) != std::future_status::ready) fail("the simulation does not answer");
   return future.get();
 }

@@ -1,6 +1,7 @@
 // The table of controls, and the parser of messages that holds every message to it.
 #include "tools/view/controls.h"
 
+#include <cctype>
 #include <cmath>
 #include <map>
 
@@ -48,6 +49,17 @@ std::vector<std::string> solver_names(bool or_none) {
   return names;
 }
 
+/// "RS: regular spiking (form of 2007)" of rs2007, "(A) tonic spiking" of pattern:a.
+std::string words_of(const std::string& preset) {
+  const neuron::Preset p = neuron::preset(preset);
+  std::string sign = preset.substr(preset.find(':') + 1);
+  for (char& c : sign) c = static_cast<char>(std::toupper(c));
+  if (sign.size() == 1) return fmt::format("({}) {}", sign, p.title);
+  const std::string form(neuron::name(p.form));
+  if (sign.ends_with(form)) sign.resize(sign.size() - form.size());
+  return fmt::format("{}: {} (form of {})", sign, p.title, form);
+}
+
 /// How a view runs through time.
 void add_player(std::vector<Control>& list, const std::string& view) {
   list.push_back(choice(view + ".run", "Run", {"run", "pause"}, "Runs or pauses the simulation"));
@@ -63,6 +75,7 @@ void add_neuron(std::vector<Control>& list) {
   const auto regular = std::find(presets.begin(), presets.end(), "rs2007");
   std::rotate(presets.begin(), regular, regular + 1);
   list.push_back(choice("neuron.preset", "Neuron", presets, "A named neuron with its current; restarts"));
+  for (const std::string& name : presets) list.back().words.push_back(words_of(name));
   add_player(list, "neuron");
   list.push_back(number("neuron.until", "End", "ms", {0, 1e6}, 0, "Ends the run at this time; 0: it has no end"));
   list.push_back(choice("neuron.protocol", "Current", {"constant", "step", "pulse", "ramp", "noise", "preset"},
@@ -194,6 +207,7 @@ Json controls_json() {
   for (const Control& c : controls()) {
     Json item = {{"name", c.name}, {"kind", kind_name(c.kind)}, {"label", c.label}, {"about", c.about}};
     if (c.kind == Kind::choice) item["choices"] = c.choices;
+    if (!c.words.empty()) item["words"] = c.words;
     if (c.kind == Kind::number) {
       item.update({{"unit", c.unit}, {"low", c.low}, {"high", c.high}, {"initial", c.initial}});
       item.update({{"logarithmic", c.logarithmic}, {"whole", c.whole}});

@@ -23,6 +23,7 @@ struct Control {
   double initial = 0;
   bool logarithmic = false, whole = false;
   std::vector<std::string> choices{};  ///< choice: what there is; the first one is the initial one
+  std::vector<std::string> words{};    ///< ... and how a menu says each; empty: as it is
   std::string about{};
 
   std::string_view view() const { return std::string_view(name).substr(0, name.find('.')); }

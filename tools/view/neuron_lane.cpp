@@ -104,8 +104,8 @@ bool Lane::advance(double time, const std::function<bool()>& enough) {
 }
 
 void Lane::step() {
-  if (now_.t >= window_now_.until - 1) change(preset_, current_);
   try {
+    if (now_.t >= window_now_.until - 1) change(preset_, current_);
     if (stepper_) {
       stepper_->advance();
       now_ = {stepper_->time(), stepper_->v(), stepper_->u()};

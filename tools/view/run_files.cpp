@@ -29,11 +29,19 @@ std::vector<std::string_view> cells(std::string_view line) {
   }
 }
 
+std::vector<float> floats_of(const safetensors::File& file, const safetensors::Item& item) {
+  const auto bytes = file.read(item);
+  const int64_t count = item.type.shape.numel();
+  std::vector<float> values(static_cast<size_t>(count));
+  safetensors::convert(item.type.dtype, bytes.data(), DType::f32, reinterpret_cast<std::byte*>(values.data()), count);
+  return values;
+}
+
 }  // namespace
 
 bool RunFiles::has(const char* name) const {
-  std::error_code ignored;
-  return fs::is_regular_file(folder_ / name, ignored);
+  std::error_code ignored;  // no link either: it could lead out of the run folders
+  return fs::is_regular_file(fs::symlink_status(folder_ / name, ignored));
 }
 
 std::string RunFiles::text(const char* name) {
@@ -153,11 +161,7 @@ Json RunFiles::filters(const char* name) {
       if (item.name.find("parameters") == std::string::npos && item.name.find("ema") == std::string::npos &&
           item.name.find("weight") == std::string::npos)
         continue;
-      const auto bytes = file.read(item);
-      const int64_t count = shape[0] * shape[1] * shape[2] * 3;
-      std::vector<float> values(static_cast<size_t>(count));
-      safetensors::convert(item.type.dtype, bytes.data(), DType::f32, reinterpret_cast<std::byte*>(values.data()),
-                           count);
+      const std::vector<float> values = floats_of(file, item);
       std::vector<int> shown;
       const size_t each = values.size() / static_cast<size_t>(shape[0]);
       for (size_t k = 0; k < static_cast<size_t>(shape[0]); ++k) {  // grey is 0; the largest weight spans the range
@@ -172,6 +176,42 @@ Json RunFiles::filters(const char* name) {
     problem(fmt::format("{}: {}", name, error.what()));
   }
   return nullptr;
+}
+
+Json RunFiles::coupling(const char* name) {
+  if (!has(name)) return nullptr;
+  Json layers = Json::array();
+  try {
+    const safetensors::File file((folder_ / name).string());
+    for (const safetensors::Item& item : file.header().items) {
+      constexpr std::string_view ending = ".coupling.positions", fixed = "buffers/";
+      const auto& shape = item.type.shape;  // (units, axes)
+      if (!item.name.ends_with(ending) || shape.rank() != 2 || shape[0] > 4096 || shape[1] > 3) continue;
+      const std::string stem = item.name.substr(0, item.name.size() - std::string_view("positions").size());
+      const bool is_fixed = stem.starts_with(fixed);
+      if (!is_fixed && stem.find('/') != std::string::npos) continue;  // an optimizer's, not the layer's own
+      const auto* size = file.header().find(stem + "log_size");
+      const auto* myelin = file.header().find(stem + "logit_myelin");
+      const auto fits = [&](const auto* of) {
+        return of && of->type.shape.rank() == 1 && of->type.shape[0] == shape[0];
+      };
+      if (!fits(size) || !fits(myelin)) continue;
+      const std::vector<float> places = floats_of(file, item);
+      Json layer = {
+          {"name", item.name.substr(is_fixed ? fixed.size() : 0)}, {"axes", shape[1]}, {"learned", !is_fixed}};
+      auto text = layer["name"].get<std::string>();
+      layer["name"] = text.substr(0, text.size() - ending.size());
+      for (size_t axis = 0; axis < static_cast<size_t>(shape[1]); ++axis)
+        for (size_t i = axis; i < places.size(); i += static_cast<size_t>(shape[1]))
+          layer[std::string(1, "xyz"[axis])].push_back(places[i]);
+      for (const float value : floats_of(file, *size)) layer["size"].push_back(std::exp(value));
+      for (const float value : floats_of(file, *myelin)) layer["myelin"].push_back(1 / (1 + std::exp(-value)));
+      layers.push_back(std::move(layer));
+    }
+  } catch (const std::exception& error) {
+    problem(fmt::format("{}: {}", name, error.what()));
+  }
+  return layers.empty() ? Json() : layers;
 }
 
 double RunFiles::age() const {

@@ -34,6 +34,9 @@ class RunFiles {
   /// The first convolution of a checkpoint as pictures: {"count", "height", "width", "values": [0 ... 255]}; null where
   /// there is none over three channels.
   Json filters(const char* name);
+  /// The coupled layers of a checkpoint: of each the units' places (x, y, z), sizes and myelin; null where there is
+  /// none.
+  Json coupling(const char* name);
 
   /// Seconds since any file of the folder was written.
   double age() const;

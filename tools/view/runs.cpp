@@ -52,6 +52,7 @@ void read_training(RunFiles& files, Json& run) {
   run["config"] = files.text("config.toml");
   run["evaluation"] = files.object("evaluation.json");
   run["filters"] = files.filters("checkpoint.safetensors");
+  run["coupling"] = files.coupling("checkpoint.safetensors");
 }
 
 void read_pinn(RunFiles& files, Json& run) {

@@ -32,7 +32,7 @@ using Request = http::request<http::string_body>;
 using Response = http::response<http::string_body>;
 using namespace std::chrono_literals;
 
-constexpr uint32_t frames_ahead = 12;  // that a page has not acknowledged
+constexpr uint32_t frames_ahead = 30;  // that a page has not acknowledged: half a second of the neuron's
 constexpr size_t frames_waiting = 3;   // in our queue for one page
 constexpr size_t texts_waiting = 256;  // more than that: the page does not read, and is let go
 constexpr int extra_connections = 16;  // beyond the limit, that are told so
@@ -93,6 +93,8 @@ class Page : public std::enable_shared_from_this<Page> {
     beast::get_lowest_layer(socket_).socket().set_option(Tcp::no_delay(true), ignored);
     socket_.async_accept(request, [self = shared_from_this()](error_code error) {
       if (error) return;
+      // Only now others find it: a text or a goodbye in the middle of the handshake would be a second write at once.
+      self->owner_.pages.emplace(self->id_, self);
       for (std::string& text : self->owner_.hooks.welcome()) self->text("", std::move(text));
       self->read();
     });
@@ -256,9 +258,7 @@ class Session : public std::enable_shared_from_this<Session> {
       return refuse(http::status::method_not_allowed, "pages are read with GET", true);
     if (websocket::is_upgrade(request)) {
       if (target->path != "/ws") return refuse(http::status::not_found, "the WebSocket is at /ws", true);
-      const uint64_t id = owner_.next_page++;
-      auto page = std::make_shared<Page>(owner_, id, std::move(stream_), std::move(counted_));
-      owner_.pages.emplace(id, page);
+      auto page = std::make_shared<Page>(owner_, owner_.next_page++, std::move(stream_), std::move(counted_));
       return page->start(request);
     }
     if (target->path == "/" && owner_.gate->brings_token(*target)) return welcome();

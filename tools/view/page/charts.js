@@ -19,16 +19,18 @@
     });
     const data = [...rows.values()].sort((a, b) => a[0] - b[0]);
     if (data.length === 0) return element("p", {class: "words"}, `${title}: nothing was written yet.`);
-    const box = element("div", {class: "chart"}), figure = element("figure", {}, element("figcaption", {}, title), box);
+    const box = element("div", {class: "chart"}), legend = element("span", {class: "legend"});
+    const figure = element("figure", {}, element("figcaption", {}, title, legend), box);
+    const tick = (v) => (options.log && (v < 0.01 || v >= 1e4) ? v.toExponential(0) : shown(v, 3));
     const colours = Ranvier.colours();
     // Drawn once the box has its size.
     requestAnimationFrame(() => {
       if (!box.isConnected) return;
       charts.push(new Dygraph(box, data, {
         labels: [xLabel, ...labels], xlabel: xLabel, ylabel: yLabel, colors: line(), connectSeparatedPoints: true,
-        logscale: !!options.log, strokeWidth: 1.6, legend: labels.length > 1 ? "always" : "onmouseover", labelsSeparateLines: true,
+        logscale: !!options.log, strokeWidth: 1.6, legend: labels.length > 1 ? "always" : "onmouseover", labelsDiv: legend,
         drawPoints: !!options.points, pointSize: 3, axisLineColor: colours.line, gridLineColor: colours.grid, highlightCircleSize: 4,
-        axes: {y: {axisLabelWidth: 58, valueFormatter: (v) => shown(v), axisLabelFormatter: (v) => shown(v, 3)},
+        axes: {y: {axisLabelWidth: 58, valueFormatter: (v) => shown(v), axisLabelFormatter: tick},
           x: {valueFormatter: (v) => shown(v, 7)}}, ...(options.more || {})}));
     });
     return figure;
@@ -80,12 +82,12 @@
     return element("figure", {}, element("figcaption", {}, `Confusion matrix of ${e.images} test images (rows: what they are)`), made);
   };
 
-  const mistakes = (e) => element("figure", {}, element("figcaption", {}, "Images it gets wrong, the surest first"),
+  const mistakes = (e) => !e.mistakes.length ? element("p", {class: "words"}, `It gets none of the ${e.images} test images wrong.`) : element("figure", {}, element("figcaption", {}, "Images it gets wrong, the surest first"),
     element("div", {class: "mistakes"}, e.mistakes.map((m) => {
       const bytes = Uint8Array.from(atob(m.pixels), (c) => c.charCodeAt(0));
       const top = m.probabilities.map((p, i) => [p, e.classes[i]]).sort((a, b) => b[0] - a[0]).slice(0, 3);
       return element("figure", {}, picture(bytes, e.width, e.height, `test image ${m.image}`), element("div", {}, "is ", element("b", {}, e.classes[m.label])),
-        top.map(([p, name]) => element("div", {class: "words"}, `${name} ${(100 * p).toFixed(1)} %`)));
+        top.map(([p, name]) => element("div", {class: "words"}, `${name} ${(100 * p).toFixed(1)}\u00a0%`)));
     })));
 
   const filters = (f) => {
@@ -101,34 +103,61 @@
     if (e) parts.push(confusion(e), mistakes(e));
     else parts.push(element("p", {class: "words"}, "No evaluation.json yet: the confusion matrix and the mistakes come with the first evaluation, or from `ranvier eval --checkpoint RUN/checkpoint.safetensors --out RUN/evaluation.json`."));
     if (run.filters) parts.push(filters(run.filters));
-    if (run.coupling) parts.push(sheet(run.coupling));
+    if (run.coupling) parts.push(...run.coupling.map(sheet));
     if (run.config) parts.push(element("details", {}, element("summary", {}, "config.toml"), element("pre", {}, run.config)));
     return parts;
   };
 
-  /// The units of a coupled layer where they lie.
-  const sheet = (layers) => layers.map((layer) => {
-    const canvas = element("canvas", {role: "img", style: "height:300px", "aria-label": "coupling sheet"});
+  /// A canvas with axes, drawn once it has its size and whenever that changes.
+  const plotted = (title, height, options, draw) => {
+    const canvas = element("canvas", {role: "img", style: `height:${height}px`, "aria-label": title});
     requestAnimationFrame(() => {
-      const w = canvas.width = canvas.clientWidth, h = canvas.height = 300, c = canvas.getContext("2d"), colours = Ranvier.colours();
-      const xs = layer.x, ys = layer.y, low = Math.min(...xs, ...ys), high = Math.max(...xs, ...ys), scale = (Math.min(w, h) - 50) / (high - low || 1);
+      if (!canvas.isConnected) return;
+      const plot = new Ranvier.Plot(canvas, options);
+      plot.onResize = () => draw(plot);
+      draw(plot);
+    });
+    return element("figure", {}, element("figcaption", {}, title), canvas);
+  };
+
+  /// Places as the law sees them: mean 0 along each axis, and 1 the mean of the axes' variances.
+  const standardised = (layer) => {
+    const mean = (list) => list.reduce((a, b) => a + b, 0) / list.length;
+    const axes = [...'xyz'].filter((key) => layer[key]).map((key) => { const middle = mean(layer[key]); return layer[key].map((value) => value - middle); });
+    const deviation = Math.sqrt(mean(axes.map((list) => mean(list.map((value) => value * value))))) || 1;
+    const [x, y] = axes.map((list) => list.map((value) => value / deviation));
+    return {x, y: y || x.map(() => 0)};
+  };
+
+  /// The units of a coupled layer where they lie.
+  const sheet = (layer) => plotted(
+    `Coupling sheet of ${layer.name}: ${layer.x.length} units, ${layer.learned ? "learned" : "fixed"} geometry; a disc's area is the unit's size, blue has myelin, orange is bare` +
+      (layer.axes > 2 ? "; the third axis is not drawn" : ""),
+    360, {xLabel: "position, axis 1 (standard deviations)", yLabel: () => (layer.axes > 1 ? "axis 2 (standard deviations)" : "")},
+    (plot) => {
+      const {x: xs, y: ys} = standardised(layer), colours = Ranvier.colours(), m = plot.margin;
+      const half = 1.12 * Math.max(...xs.map(Math.abs), ...ys.map(Math.abs), 0.1);
+      const wide = half * (plot.width - m.left - m.right) / (plot.height - m.top - m.bottom);  // one scale for both axes
+      const c = plot.begin(wide > half ? [-wide, wide] : [-half, half], wide > half ? [-half, half] : [-half * half / wide, half * half / wide]);
+      const unit = (plot.x(1) - plot.x(0)) * 1.1 / Math.sqrt(xs.length);
       xs.forEach((x, i) => {
         c.beginPath();
-        c.arc(w / 2 + (x - (low + high) / 2) * scale, h / 2 - (ys[i] - (low + high) / 2) * scale, 3 + 5 * Math.sqrt(layer.size[i]), 0, 7);
+        c.arc(plot.x(x), plot.y(ys[i]), Math.max(1.5, unit * Math.sqrt(layer.size[i])), 0, 7);
         c.fillStyle = `color-mix(in srgb, ${colours.first} ${Math.round(100 * layer.myelin[i])}%, ${colours.second})`;
+        c.globalAlpha = 0.85;
         c.fill();
       });
+      c.globalAlpha = 1;
+      plot.end();
     });
-    return element("figure", {}, element("figcaption", {}, `Coupling sheet of ${layer.name}: area is size; blue has myelin, orange is bare`), canvas);
-  });
 
-  // PINN: the five tabs of the seed project's dashboard, and the pictures that it promised.
+  // PINN: the five tabs of the seed project's dashboard, and the four that it promised.
   const pinnTabs = {
     Overview: (run) => {
       const s = run.summary || {};
       return [cards([["neuron", s.neuron], ["parameters of a network", s.parameters], ["networks", s.networks], ["spikes found", s.spikes],
         ["spikes of the reference", s.reference_spikes], ["training time, s", shown(s.seconds)], ["v RMSE away from spikes, mV", shown(s.v_rmse_mv)]]),
-      chart("The network's v against the reference", "t (ms)", "v (mV)", overlay(run)),
+      chart("The network's v against the reference", "t (ms)", "v (mV)", overlay(run, "v_mv"), dashedReference),
       s.failure ? element("p", {class: "words alarm"}, s.failure) : null];
     },
     Training: (run) => [chart("Mean squared residual of each window while it is trained", "iteration (accepted windows)", "loss", {loss: [run.loss.iteration || [], run.loss.loss || []]}, {log: true, floor: 1e-30}),
@@ -136,19 +165,16 @@
         ["fresh over training residual, worst", shown((run.summary || {}).residual_fresh_over_training)]])],
     Accuracy: (run) => {
       const s = run.summary || {};
-      return [cards([["v RMSE, mV", shown(s.v_rmse_mv)], ["v mean error, mV", shown(s.v_mae_mv)], ["v largest error, mV", shown(s.v_max_mv)], ["u RMSE", shown(s.u_rmse)],
-        ["largest spike-time error, ms", shown(s.spike_error_ms)]]),
-      chart("Error over time", "t (ms)", "|error of v| (mV)", {error: [run.error.t_ms || [], run.error.v_error_mv || []]}, {log: true}),
-      chart("What is left of the equations", "t (ms)", "|residual|", {"v' less f (mV/ms)": [run.solution.t_ms || [], run.solution.residual_v || []],
-        "u' less g (1/ms)": [run.solution.t_ms || [], run.solution.residual_u || []]}, {log: true})];
+      return [cards([["v RMSE, mV", shown(s.v_rmse_mv)], ["v mean error, mV", shown(s.v_mae_mv)], ["v largest error, mV", shown(s.v_max_mv)], ["u RMSE, " + unitOfU(run), shown(s.u_rmse)],
+        ["largest spike-time error, ms", shown(s.spike_error_ms)], ["spikes, of the reference", `${shown(s.spikes)} of ${shown(s.reference_spikes)}`]]),
+      element("p", {class: "words"}, "Errors of v and u are taken away from spikes: on an upstroke the smallest shift in time is a large error of v.")];
     },
     Neuronal: (run) => {
       const spikes = run.spikes.spike_ms || [], v = (run.solution.v_mv || []).filter((x) => x !== null);
       const isi = spikes.slice(1).map((t, i) => t - spikes[i]), mean = isi.length ? isi.reduce((a, b) => a + b) / isi.length : null;
       return [cards([["spikes", spikes.length], ["mean interval, ms", shown(mean)], ["lowest v, mV", v.length ? shown(Math.min(...v)) : null], ["highest v, mV", v.length ? shown(Math.max(...v)) : null]]),
-        chart("Membrane potential", "t (ms)", "v (mV)", {v: [run.solution.t_ms || [], run.solution.v_mv || []]}),
-        chart("Recovery variable", "t (ms)", "u", {u: [run.solution.t_ms || [], run.solution.u || []]}),
-        phase(run), spikes.length ? table(["spike", "time, ms", "interval, ms"], spikes.slice(0, 60).map((t, i) => [i + 1, t.toFixed(6), i ? shown(isi[i - 1], 7) : ""])) : null];
+        chart("Membrane potential", "t (ms)", "v (mV)", {v: solved(run, "v_mv")}), chart("Recovery variable", "t (ms)", `u (${unitOfU(run)})`, {u: solved(run, "u")}),
+        spikes.length ? table(["spike", "time, ms", "interval, ms"], spikes.slice(0, 60).map((t, i) => [i + 1, t.toFixed(6), i ? shown(isi[i - 1], 7) : ""])) : null];
     },
     Performance: (run) => {
       const s = run.summary || {};
@@ -156,45 +182,65 @@
         ["one evaluation of the solution, us", shown(s.inference_us)], ["reached, ms", shown(s.reached_ms)], ["of, ms", shown(s.duration_ms)]]),
       element("p", {class: "words"}, `Design ${s.design || "unknown"}, quality ${s.quality || "unknown"}, current ${s.current || "unknown"}.`)];
     },
+    "Network and reference": (run) => [chart("The network's v against the reference", "t (ms)", "v (mV)", overlay(run, "v_mv"), dashedReference),
+      chart("The network's u against the reference", "t (ms)", `u (${unitOfU(run)})`, overlay(run, "u"), dashedReference)],
+    Error: (run) => [chart("Error of v over time", "t (ms)", "|error of v| (mV)", {error: [run.error.t_ms || [], run.error.v_error_mv || []]}, {log: true})],
+    Residual: (run) => [chart("What is left of v' = f(v, u, I)", "t (ms)", "|v' less f| (mV/ms)", {"v' less f": solved(run, "residual_v")}, {log: true}),
+      chart("What is left of u' = g(v, u)", "t (ms)", "|u' less g| (of u, a ms)", {"u' less g": solved(run, "residual_u")}, {log: true})],
+    "Phase plane": (run) => [phase(run)],
   };
 
-  const overlay = (run) => {
-    const series = {network: [run.solution.t_ms || [], run.solution.v_mv || []]};
-    if (run.reference.t_ms) series.reference = [run.reference.t_ms, run.reference.v_mv];
+  const unitOfU = (run) => (((run.summary || {}).neuron || (run.summary || {}).preset || "").includes("2007") ? "pA" : "of the form of 2003");
+  const solved = (run, key) => [run.solution.t_ms || [], run.solution[key] || []];
+  const dashedReference = {more: {series: {reference: {strokePattern: [7, 5]}}}};
+  const overlay = (run, key) => {
+    const series = {network: solved(run, key)};
+    if (run.reference.t_ms) series.reference = [run.reference.t_ms, run.reference[key]];
     return series;
   };
 
+  /// Network and reference over each other; no line along a reset.
   const phase = (run) => {
-    const canvas = element("canvas", {role: "img", "aria-label": "Phase plane", style: "height:320px"});
-    requestAnimationFrame(() => {
-      if (!canvas.isConnected) return;
-      const v = run.solution.v_mv || [], u = run.solution.u || [];
-      if (v.length === 0) return;
-      const range = (list) => { const known = list.filter((x) => x !== null), a = Math.min(...known), b = Math.max(...known), room = 0.05 * (b - a) + 1e-9; return [a - room, b + room]; };
-      const draw = () => {
-        const c = plot.begin(range(v), range(u));
-        c.strokeStyle = Ranvier.colours().first;
-        c.lineWidth = 1.3;
+    const traces = [run.solution, run.reference].filter((trace) => trace.v_mv && trace.v_mv.length);
+    if (!traces.length) return element("p", {class: "words"}, "Phase plane: nothing was written yet.");
+    const range = (key) => {
+      let a = Infinity, b = -Infinity;
+      for (const trace of traces) for (const x of trace[key]) if (x !== null) { a = Math.min(a, x); b = Math.max(b, x); }
+      const room = 0.05 * (b - a) + 1e-9;
+      return [a - room, b + room];
+    };
+    const title = "Phase plane: u over v, the network's (blue)" + (traces.length > 1 ? " and the reference's (orange, dashed)" : "");
+    return plotted(title, 380, {xLabel: "v (mV)", yLabel: () => `u (${unitOfU(run)})`}, (plot) => {
+      const c = plot.begin(range("v_mv"), range("u")), colours = Ranvier.colours();
+      traces.forEach(({v_mv: v, u}, k) => {
+        c.strokeStyle = [colours.first, colours.second][k];
+        c.setLineDash(k ? [5, 4] : []);
+        c.lineWidth = k ? 1.2 : 1.8;
         c.beginPath();
         for (let i = 0; i < v.length; ++i) {
           const jump = i > 0 && v[i - 1] - v[i] > 40;
           if (i === 0 || jump) c.moveTo(plot.x(v[i]), plot.y(u[i])); else c.lineTo(plot.x(v[i]), plot.y(u[i]));
         }
         c.stroke();
-        plot.end();
-      };
-      const plot = new Ranvier.Plot(canvas, {xLabel: "v (mV)", yLabel: () => "u"});
-      plot.onResize = draw;
-      draw();
+      });
+      c.setLineDash([]);
+      plot.end();
     });
-    return element("figure", {}, element("figcaption", {}, "Phase plane"), canvas);
   };
 
   const tabbed = (tabs, run, chosen, choose) => {
     const body = element("div");
-    const buttons = Object.keys(tabs).map((name) => element("button", {type: "button", role: "tab", onclick: () => select(name)}, name));
+    const turn = (event, i) => {  // arrow keys go from tab to tab
+      const to = {ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: buttons.length - 1}[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      const next = buttons[(to + buttons.length) % buttons.length];
+      select(next.textContent);
+      next.focus();
+    };
+    const buttons = Object.keys(tabs).map((name, i) => element("button", {type: "button", role: "tab", onclick: () => select(name), onkeydown: (event) => turn(event, i)}, name));
     const select = (name) => {
-      buttons.forEach((b) => { b.setAttribute("aria-selected", b.textContent === name); b.setAttribute("aria-pressed", b.textContent === name); });
+      for (const b of buttons) { b.setAttribute("aria-selected", b.textContent === name); b.tabIndex = b.textContent === name ? 0 : -1; }
       body.replaceChildren(...tabs[name](run).filter((x) => x !== null));
       if (choose) choose(name);
     };
@@ -205,8 +251,8 @@
   /// Means with intervals of one metric, arm by arm.
   const forest = (rows, metric) => {
     const own = rows.filter((row) => row.metric === metric);
-    const canvas = element("canvas", {role: "img", style: `height:${60 + 34 * own.length}px`, "aria-label": `${metric} of every arm`});
-    const draw = () => {
+    const title = `${metric.replaceAll("_", " ")}: bar is the mean, line its standard deviation, dots the seeds`;
+    return plotted(title, 60 + 34 * own.length, {xLabel: metric.replaceAll("_", " ") + (metric.includes("accuracy") ? " (share of images)" : ""), yLabel: () => "arm", yTicks: () => []}, (plot) => {
       const values = own.flatMap((row) => row.values || [row.mean]).filter(Number.isFinite);
       if (!values.length) return;
       const low = Math.min(...values), high = Math.max(...values), room = 0.1 * (high - low) + 1e-6;
@@ -225,15 +271,7 @@
         c.fillText(row.arm, plot.margin.left + 6, y - 9);
       });
       plot.end();
-    };
-    let plot;
-    requestAnimationFrame(() => {
-      if (!canvas.isConnected) return;
-      plot = new Ranvier.Plot(canvas, {xLabel: metric.replaceAll("_", " "), yLabel: () => "arm"});
-      plot.onResize = draw;
-      draw();
     });
-    return element("figure", {}, element("figcaption", {}, `${metric.replaceAll("_", " ")}: bar is the mean, line its standard deviation, dots the seeds`), canvas);
   };
 
   const study = (run) => {
@@ -253,7 +291,7 @@
   const simulation = (run) => {
     const s = run.summary || {};
     const parts = [cards([["preset", s.preset || s.network], ["solver", s.solver], ["mode", s.mode], ["neurons", s.neurons], ["spikes", s.spikes], ["mean rate, Hz", shown(s.mean_rate_hz)]])];
-    if (run.trace) parts.push(chart("Membrane potential", "t (ms)", "v (mV)", {v: [run.trace.t_ms, run.trace.v_mv]}), chart("Recovery variable", "t (ms)", "u", {u: [run.trace.t_ms, run.trace.u]}));
+    if (run.trace) parts.push(chart("Membrane potential", "t (ms)", "v (mV)", {v: [run.trace.t_ms, run.trace.v_mv]}), chart("Recovery variable", "t (ms)", `u (${unitOfU(run)})`, {u: [run.trace.t_ms, run.trace.u]}));
     else if (run.spikes && run.spikes.time_ms) parts.push(chart("Spikes (thinned)", "t (ms)", "neuron", {spikes: [run.spikes.time_ms, run.spikes.neuron]}, {points: true, more: {strokeWidth: 0}}));
     return parts;
   };

@@ -48,10 +48,10 @@
       element("label", {for: id, title: c.about}, c.label + " ", element("span", {class: "unit"}, c.unit)), box, slider);
   };
 
-  const choiceControl = (c, words = {}) => {
+  const choiceControl = (c) => {
     const id = "c-" + c.name.replaceAll(".", "-");
     const menu = element("select", {id, title: c.about, "data-name": c.name},
-      c.choices.map((choice) => element("option", {value: choice}, words[choice] || choice)));
+      c.choices.map((choice, i) => element("option", {value: choice}, c.words ? c.words[i] : choice)));
     menu.addEventListener("change", (event) => link.set(c.name, menu.value, event.timeStamp));
     made.set(c.name, {set: (value) => { menu.value = value; }});
     return element("div", {class: "control", "data-control": c.name}, element("label", {for: id, title: c.about}, c.label), menu);

@@ -6,6 +6,7 @@
   const views = ["neuron", "population", "runs"];
   const status = document.getElementById("status");
 
+  let refusal = "", refusedAt = 0;
   const say = () => {
     const words = {connecting: "connecting to the program", lost: "connection lost; trying again", ended: "the program has ended: start `ranvier view` again, then reload"};
     let text = words[link.state] || "";
@@ -14,15 +15,19 @@
       text = link.view === "runs" ? "connected" : state ? state.state : "connected, waiting for the first state";
       if (state && state.diverged && state.diverged.length) text += ", diverged and held";
       if (frame && state && state.state === "running") text += `, ${Ranvier.shown(frame.speed, 3)} x real time`;
-      if (link.skipped) text += `; ${link.skipped} gaps where this page was too slow`;
+      if (link.skipped && link.view !== "runs") text += `; ${link.skipped} gaps where this page was too slow`;
     }
+    if (refusal && performance.now() - refusedAt < 8000) text = refusal;  // long enough to be read
     if (status.textContent !== text) status.textContent = text;
   };
   setInterval(say, 500);
   link.onLink.push(say);
   link.onState.push(say);
   link.onAnswer.push((answer) => {
-    if (answer.error) { status.textContent = "refused: " + answer.error; }
+    if (!answer.error) return;
+    refusal = "refused: " + answer.error;
+    refusedAt = performance.now();
+    say();
   });
 
   const show = () => {

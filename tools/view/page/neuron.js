@@ -14,7 +14,9 @@
 
   /// Puts the peak and the reset of each spike between the samples around it.
   const take = (lane, part, gap) => {
-    if (gap && lane.t.length) lane.t.push(NaN), lane.v.push(NaN), lane.u.push(NaN);
+    // A fast run tells its last window only: no line leads over what lies between.
+    const skipped = lane.t.length && part.offset.length && part.base - lane.t[lane.t.length - 1] > Math.max(10, 0.02 * windowMs());
+    if ((gap || skipped) && lane.t.length) lane.t.push(NaN), lane.v.push(NaN), lane.u.push(NaN);
     let spike = 0;
     const peaksUpTo = (t, after) => {
       for (; spike < part.spikes.length && part.spikes[spike] <= t; ++spike) {
@@ -178,8 +180,8 @@
     let text = `<div class="scroll"><table><thead><tr><th>solver</th><th>min v, mV</th><th>max v, mV</th><th>spikes</th><th>v now, mV</th></tr></thead><tbody>${row(0, a)}`;
     if (b) {
       text += row(1, b);
-      const last = a.spikes.length && b.spikes.length ? shown(b.spikes[b.spikes.length - 1] - a.spikes[a.spikes.length - 1]) : "none yet";
-      text += `<tr><td>B less A</td><td>${shown(b.last.vMin - a.last.vMin)}</td><td>${shown(b.last.vMax - a.last.vMax)}</td><td>${b.last.spikeCount - a.last.spikeCount}</td><td>${shown(b.last.v - a.last.v)}</td></tr></tbody></table></div><p class="words">Last spike of B less that of A: ${last} ms.</p>`;
+      const last = a.spikes.length && b.spikes.length ? shown(b.spikes[b.spikes.length - 1] - a.spikes[a.spikes.length - 1]) + " ms" : "none in the window";
+      text += `<tr><td>B less A</td><td>${shown(b.last.vMin - a.last.vMin)}</td><td>${shown(b.last.vMax - a.last.vMax)}</td><td>${b.last.spikeCount - a.last.spikeCount}</td><td>${shown(b.last.v - a.last.v)}</td></tr></tbody></table></div><p class="words">Last spike of B less that of A: ${last}.</p>`;
     } else text += "</tbody></table></div>";
     body.innerHTML = text;
     body.append(element("p", {class: "words", id: "neuron-time"},
@@ -244,15 +246,11 @@
       const table = link.controls, {numberControl, choiceControl, transport, group} = Ranvier.controls;
       const all = Object.values(table), of = (form) => all.filter((c) => c.name.startsWith(`neuron.${form}.`)).map(numberControl);
       const names = {rs: "RS", ib: "IB", ch: "CH", fs: "FS", lts: "LTS", tc: "TC", rz: "RZ"};
-      const words = Object.fromEntries(table["neuron.preset"].choices.map((name) => {
-        const cell = name.match(/^([a-z]+)(2003|2007)$/);
-        return [name, cell ? `${names[cell[1]]}, form of ${cell[2]}` : name];
-      }));
       const number = (name) => numberControl(table["neuron." + name]);
       const side = document.getElementById("neuron-controls");
       side.replaceChildren(
-        choiceControl(table["neuron.preset"], words),
-        element("div", {class: "buttons", id: "neuron-presets"}, Object.keys(names).map((key) => element("button", {type: "button",
+        choiceControl(table["neuron.preset"]),
+        element("div", {class: "buttons", id: "neuron-presets"}, Object.keys(names).map((key) => element("button", {type: "button", id: "preset-" + key,
           onclick: () => link.set("neuron.preset", key + (["rs", "ib", "ch"].includes(key) ? "2007" : "2003"))}, names[key]))),
         group("Time", ...transport("neuron"), number("window"), number("until")),
         group("Input", choiceControl(table["neuron.protocol"]), number("onset"), number("width"), number("period"), number("noise")),
@@ -262,7 +260,7 @@
         group("Two solvers side by side", ...["0", "1"].flatMap((i) => [choiceControl(table["neuron.solver." + i]),
           choiceControl(table["neuron.mode." + i]), number("dt." + i)])),
         group("Picture", number("myelin"), element("div", {class: "buttons"},
-          element("a", {href: "/api/trace.csv", download: "ranvier-trace.csv"}, "Trace as CSV"),
+          element("a", {class: "button", href: "/api/trace.csv", download: "ranvier-trace.csv"}, "Trace as CSV"),
           element("button", {type: "button", id: "export-png", onclick: exportPicture}, "Picture as PNG"))));
       if (plots) return;
       const plot = (id, xLabel, yLabel) => {

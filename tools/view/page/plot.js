@@ -30,6 +30,9 @@ Ranvier.Plot = class {
     return list;
   }
 
+  /// A tick in full: seconds into a long run, times differ in their last digits.
+  static tick(value) { return Math.abs(value) >= 1e4 ? String(value) : Ranvier.shown(value, 7); }
+
   /// Clears and draws the axes over these ranges.
   begin(xRange, yRange) {
     const c = this.context, colours = Ranvier.colours(), m = this.margin;
@@ -48,10 +51,10 @@ Ranvier.Plot = class {
     for (const value of xs) {
       const at = Math.round(this.x(value)) + 0.5;
       c.moveTo(at, m.top); c.lineTo(at, m.top + h);
-      c.fillText(this.options.xWords ? this.options.xWords(value) : Ranvier.shown(value, 7), at, m.top + h + 14);
+      c.fillText((this.options.xWords || Ranvier.Plot.tick)(value), at, m.top + h + 14);
     }
     c.textAlign = "right";
-    for (const value of Ranvier.Plot.ticks(...yRange, h / 42)) {
+    for (const value of (this.options.yTicks || ((a, b) => Ranvier.Plot.ticks(a, b, h / 30)))(...yRange)) {
       const at = Math.round(this.y(value)) + 0.5;
       c.moveTo(m.left, at); c.lineTo(m.left + w, at);
       c.fillText(Ranvier.shown(value), m.left - 5, at + 4);

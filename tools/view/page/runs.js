@@ -4,7 +4,7 @@
 (() => {
   const {element} = Ranvier;
   const chosen = new Set(), texts = new Map();  // names; name -> the JSON text on show
-  let listText = "", tab = null, timer = null;
+  let listText = "", tab = null, timer = null, turns = 0;
 
   const read = async (path) => {
     const answer = await fetch(path);
@@ -27,11 +27,12 @@
   };
 
   const showRuns = async () => {
-    const runs = [], failures = [];
+    const runs = [], failures = [], turn = ++turns;
     let same = true;
-    for (const name of chosen) {
+    for (const name of [...chosen]) {
       try {
         const text = await read("/api/run?name=" + encodeURIComponent(name));
+        if (turn !== turns) return;  // others were chosen meanwhile
         const plain = text.replace(/"age_seconds":[^,}]*/, "");
         if (texts.get(name) !== plain) same = false;
         texts.set(name, plain);
@@ -64,6 +65,7 @@
       list.replaceChildren(element("p", {class: "words alarm"}, `The runs cannot be read: ${error.message}`));
       listText = "";
     }
+    clearTimeout(timer);  // of a reading that overtook this one
     if (Ranvier.link.view === "runs") timer = setTimeout(refresh, 2000);
   };
 

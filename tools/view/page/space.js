@@ -19,8 +19,12 @@
   sun.position.set(2, 5, 6);
   scene.add(sun);
   camera.position.set(0, 0, 15);
+  body.position.x = 0.7;  // dendrites reach further than end branches
   holder.append(renderer.domElement);
   renderer.domElement.style.display = "block";
+  let lost = false;
+  renderer.domElement.addEventListener("webglcontextlost", () => { lost = true; say(); });
+  renderer.domElement.addEventListener("webglcontextrestored", () => { lost = false; asked = true; say(); });
 
   // A fixed sequence, so that every page grows the same neuron.
   let seed = 7;
@@ -108,7 +112,7 @@
   const say = () => {
     button.setAttribute("aria-pressed", paused);
     button.textContent = paused ? "Go on in 3-D" : "Pause 3-D";
-    words.textContent = paused ? "3-D is paused; the neuron runs on" :
+    words.textContent = lost ? "the browser took the 3-D view away (it allows a few at a time); all else works" : paused ? "3-D is paused; the neuron runs on" :
       left ? `one pulse for each spike of solver A (${left} were too many to show)` : "one pulse for each spike of solver A; drag or arrow keys turn it";
   };
   button.addEventListener("click", () => { paused = !paused; Ranvier.keep("space", paused ? "paused" : "runs"); asked = true; say(); });
@@ -145,7 +149,7 @@
 
   const tick = (now) => {
     requestAnimationFrame(tick);
-    if (Ranvier.link.view !== "neuron") return;
+    if (Ranvier.link.view !== "neuron" || lost) return;
     if ((paused && !asked) || now - lastDrawn < 30) return;
     if (!paused && !asked && pulses.length === 0) return;
     lastDrawn = now;

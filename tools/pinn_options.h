@@ -1,0 +1,55 @@
+// Flags that the subcommands of `ranvier pinn` share, and the problem that they describe.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/pinn.h"
+#include "tools/cli.h"
+#include "tools/pinn_run.h"
+
+namespace ranvier::cli {
+
+/// A neuron by preset or file, with the changes of --params, and the current it gets.
+struct NeuronChoice {
+  std::string neuron = "rs2007", params, current;
+
+  void add_to(CLI::App& command, const char* params_help);
+  /// Everything but `check`. A file is TOML: `preset` (of which it takes what it does not name), `current`, and
+  /// parameters by name. Throws Error, or UsageError naming the file.
+  pinn::Neuron chosen() const;
+  /// --current, or the file's, or the preset's published one.
+  std::string current_text() const;
+  /// For folder names: the preset, or the file's stem.
+  std::string short_name() const;
+};
+
+/// Flags of a run.
+struct PinnOptions {
+  Common common;
+  NeuronChoice who;
+  std::string out, reference = "solver", quality = "fast", design = "windows", optimizer = "ssbfgs";
+  double duration_ms = 1000, sample_ms = 0.1, effort = 1, held_out = 0;
+  std::optional<double> window_ms, A_mv, loss, budget_s;
+  std::optional<int64_t> hidden, points, iterations;
+  std::vector<std::string> designs = {"windows", "global", "causal", "pure", "guided", "curriculum", "integrators"};
+
+  void add_problem(CLI::App& command);
+  void add_solver(CLI::App& command);
+  pinn::Options solver_options() const;
+};
+
+/// What every design starts from.
+struct PinnProblem {
+  pinn::Neuron neuron;
+  pinn::Current current;
+  std::string spec;  ///< the current in words
+  std::optional<Reference> reference;
+
+  explicit PinnProblem(const PinnOptions&);
+};
+
+/// The live line of the window solver: window, loss, spikes, error where a reference is known, time left.
+std::string live_line(const pinn::Progress&, const std::optional<Reference>&, double seconds);
+
+}  // namespace ranvier::cli
