@@ -81,7 +81,7 @@ class Study {
   /// Held-out images first, the rest for training, in an order that no seed of the study changes.
   void split_data() {
     const data::Splits splits = open_data(common_, options_.data.empty() ? std::nullopt : std::optional(options_.data));
-    source_ = splits.source;
+    source_ = splits.train.name;  // not where it lies: reports are for others
     const data::Dataset shuffled = data::shuffled(splits.train, 0);
     const int64_t rest = shuffled.size() - config_.held_out;
     const int64_t wanted = config_.limit ? config_.limit : rest;

@@ -1,4 +1,4 @@
-// Temporary folders and files, as tests need them.
+// Temporary folders, files and error messages, as tests need them.
 #pragma once
 #include <unistd.h>
 
@@ -11,8 +11,6 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
-
-#include "tests/support/errors.h"
 
 namespace ranvier::testing {
 
@@ -48,6 +46,16 @@ inline std::span<const uint8_t> bytes_of(const std::string& text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
 
-using test::error_of;
+/// What `body` throws says, whatever it throws: data/ knows nothing of the engine's Error. "no error" where it throws
+/// nothing.
+template <class Body>
+std::string error_of(Body&& body) {
+  try {
+    body();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return "no error";
+}
 
 }  // namespace ranvier::testing
