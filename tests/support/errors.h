@@ -1,25 +1,25 @@
-// What a failing call says: the text of its Error, and checks of it.
+// What a failing call says, and checks of it.
 #pragma once
 #include <gtest/gtest.h>
 
+#include <exception>
 #include <string>
-
-#include "engine/error.h"
 
 namespace ranvier::test {
 
-/// What the Error that `body` throws says; "no error" where it throws none. Other exceptions pass through.
+/// What `body` throws says, an Error of the engine or what data/, which knows nothing of it, throws; "no error" where
+/// it throws nothing.
 template <class Body>
 std::string error_of(Body&& body) {
   try {
     body();
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     return error.what();
   }
   return "no error";
 }
 
-/// `body` throws an Error of one line that holds `text` and names a model line of `file`.
+/// `body` fails with one line that holds `text` and names a model line of `file`.
 template <class Body>
 void expect_error_at(const char* file, const char* text, Body&& body) {
   const std::string error = error_of(body);

@@ -1,4 +1,4 @@
-// Temporary folders, files and error messages, as tests need them.
+// Temporary folders and files, as tests need them.
 #pragma once
 #include <unistd.h>
 
@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "tests/support/errors.h"
 
 namespace ranvier::testing {
 
@@ -46,16 +48,6 @@ inline std::span<const uint8_t> bytes_of(const std::string& text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
 
-/// What `body` throws says, whatever it throws: data/ knows nothing of the engine's Error. "no error" where it throws
-/// nothing.
-template <class Body>
-std::string error_of(Body&& body) {
-  try {
-    body();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using test::error_of;
 
 }  // namespace ranvier::testing
