@@ -41,6 +41,8 @@ void run(const ViewOptions& options) {
   options.common.say("Ranvier is at {}", app.server().url());
   if (!server.token.empty())
     options.common.say("Whoever has this address may watch and steer; others are refused. It is not encrypted.");
+  if (!std::filesystem::is_directory(server.runs))
+    options.common.say("No folder '{}' yet: runs are shown once there is one.", server.runs.string());
   options.common.say("Ctrl-C ends it.");
   options.common.print({{"url", app.server().url()}, {"port", app.server().port()}});
   while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
