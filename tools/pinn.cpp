@@ -79,11 +79,7 @@ void run_windows(const PinnOptions& o) {
                o.quality);
   Progress progress(o.common);
   const Stopwatch watch;
-  const pinn::Solution solution =
-      pinn::solve(p.neuron, p.current, o.duration_ms, o.solver_options(), [&](const pinn::Progress& at) {
-        progress.update(live_line(at, p.reference, watch.wall()));
-        return !interrupted();
-      });
+  const pinn::Solution solution = solve_by_windows(o, p, progress, watch);
   const double seconds = watch.wall(), cpu = watch.cpu();
   solution.save((folder / "model.safetensors").string());
   const std::string pictures = solution.segments.empty()

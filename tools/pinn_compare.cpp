@@ -30,11 +30,7 @@ struct Table {
 void add_windows(const PinnOptions& o, const PinnProblem& p, Table& table) {
   Progress progress(o.common);
   const Stopwatch watch;
-  const pinn::Solution solution =
-      pinn::solve(p.neuron, p.current, o.duration_ms, o.solver_options(), [&](const pinn::Progress& at) {
-        progress.update(live_line(at, p.reference, watch.wall()));
-        return !interrupted();
-      });
+  const pinn::Solution solution = solve_by_windows(o, p, progress, watch);
   const double seconds = watch.wall(), cpu = watch.cpu();
   const size_t spikes = solution.spike_times_ms.size();
   progress.finish(fmt::format("windows: {} spikes, {:.1f} s ({:.1f} s of processor time)", spikes, seconds, cpu));

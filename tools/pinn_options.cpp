@@ -50,6 +50,16 @@ NeuronFile read_neuron(const std::string& path) {
   }
 }
 
+std::string live_line(const pinn::Progress& p, const std::optional<Reference>& reference, double seconds) {
+  std::string error;
+  const size_t found = p.spike_times_ms.size();
+  if (reference && found && found <= reference->spike_times_ms.size())
+    error = fmt::format("  last spike off by {:.1e} ms",
+                        std::abs(p.spike_times_ms[found - 1] - reference->spike_times_ms[found - 1]));
+  return fmt::format("window {:>4}  {:>8.2f}/{:.0f} ms  loss {:.1e}  {} spikes{}  {} left", p.windows, p.t_ms,
+                     p.duration_ms, p.loss, found, error, duration(seconds * (p.duration_ms / p.t_ms - 1)));
+}
+
 }  // namespace
 
 void NeuronChoice::add_to(CLI::App& command, const char* params_help) {
@@ -138,14 +148,12 @@ PinnProblem::PinnProblem(const PinnOptions& o) : neuron(o.who.chosen()), spec(o.
     reference = reference_solution(neuron, current, o.duration_ms, o.sample_ms);
 }
 
-std::string live_line(const pinn::Progress& p, const std::optional<Reference>& reference, double seconds) {
-  std::string error;
-  const size_t found = p.spike_times_ms.size();
-  if (reference && found && found <= reference->spike_times_ms.size())
-    error = fmt::format("  last spike off by {:.1e} ms",
-                        std::abs(p.spike_times_ms[found - 1] - reference->spike_times_ms[found - 1]));
-  return fmt::format("window {:>4}  {:>8.2f}/{:.0f} ms  loss {:.1e}  {} spikes{}  {} left", p.windows, p.t_ms,
-                     p.duration_ms, p.loss, found, error, duration(seconds * (p.duration_ms / p.t_ms - 1)));
+pinn::Solution solve_by_windows(const PinnOptions& o, const PinnProblem& p, Progress& progress,
+                                const Stopwatch& watch) {
+  return pinn::solve(p.neuron, p.current, o.duration_ms, o.solver_options(), [&](const pinn::Progress& at) {
+    progress.update(live_line(at, p.reference, watch.wall()));
+    return !interrupted();
+  });
 }
 
 }  // namespace ranvier::cli

@@ -7,6 +7,7 @@
 #include "models/pinn.h"
 #include "tools/cli.h"
 #include "tools/pinn_run.h"
+#include "tools/run.h"
 
 namespace ranvier::cli {
 
@@ -49,7 +50,8 @@ struct PinnProblem {
   explicit PinnProblem(const PinnOptions&);
 };
 
-/// The live line of the window solver: window, loss, spikes, error where a reference is known, time left.
-std::string live_line(const pinn::Progress&, const std::optional<Reference>&, double seconds);
+/// The window solver with its live line: window, loss, spikes, error where a reference is known, time left. Ends early,
+/// with what it has, when the program is interrupted.
+pinn::Solution solve_by_windows(const PinnOptions&, const PinnProblem&, Progress&, const Stopwatch&);
 
 }  // namespace ranvier::cli
