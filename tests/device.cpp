@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "engine/device_cuda.h"
+#include "engine/population.h"
 #include "models/vision.h"
 #include "tests/case.h"
 
@@ -88,6 +89,14 @@ TEST_F(OnCuda, APlanLargerThanTheDevice) {
       }),
       {"this program needs ", " state, ", "a smaller batch needs less"});
   EXPECT_EQ(free_memory(Device::cuda()), before) << "refused before anything was allocated";
+}
+
+TEST_F(OnCuda, APopulationLargerThanTheDevice) {
+  if (!emulator_set_mode) return;  // there are GPUs that hold it
+  neuron::PopulationSpec spec;
+  spec.size = 4000000000, spec.precision = neuron::Precision::f64, spec.device = Device::cuda();
+  expect_one_line(error_of([&] { neuron::Population population(spec); }),
+                  {"4000000000 neurons, f64, ", " MB are free on cuda (emulated, "});
 }
 
 // An op whose kernel cannot be launched while `fails` is set, in the words of kernels/common/launch.h.
