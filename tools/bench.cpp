@@ -267,12 +267,12 @@ void add_bench(CLI::App& app) {
   {
     auto [command, options] =
         add("ops", "Every op of a training step, each variant: time, GFLOP/s, GB/s, share of the peak", bench_ops);
+    command->add_flag("--runners-up", options->runners_up,
+                      "After all ops: cuDNN's second and third plan of each convolution, which may be faster");
     command->add_option("--seconds", options->seconds, "Time for each variant")->capture_default_str();
     command->add_option("--budget-s", options->budget, "Time after which no other op is begun; 0: none")
         ->capture_default_str()
         ->check(CLI::NonNegativeNumber);
-    command->add_flag("--runners-up", options->runners_up,
-                      "After all ops: cuDNN's second and third plan of each convolution, which may be faster");
   }
   {
     auto [command, options] = add("plan", "Time to trace and plan a training step, and its memory", bench_plan);

@@ -428,9 +428,10 @@ void add_train(CLI::App& app) {
   command
       ->add_option("--profile-steps", options->profile_steps, "Steps after a warm-up that tools/profile is to record")
       ->check(CLI::NonNegativeNumber);
-  command->add_flag("--profile-captured", options->profile_captured,
-                    "Leave those steps in their CUDA graph, where a profiler cannot tell which op a kernel is of");
   command->add_flag("--dump-graph", options->dump_graph, "Write the traced step as text and DOT, and its plan");
+  command->add_flag(
+      "--profile-captured", options->profile_captured,
+      "Leave the steps of --profile-steps in their CUDA graph, where a profiler cannot tell which op a kernel is of");
   for (const Key& key : train_keys()) {
     const auto keep = [options, &key](const std::string& text) { options->overrides.emplace_back(&key, text); };
     command->add_option_function<std::string>(flag_of(key), keep, key.help)->take_last();
