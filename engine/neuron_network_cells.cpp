@@ -82,11 +82,11 @@ void make_processes(Cells<T>& c, const NetworkSpec& network) {
 
 /// The column of n values, or of one where all are the same: less to read in every step.
 template <class T>
-sy::Column<T> column_of(std::vector<T>& values, int64_t n) {
+sy::Column<T> column_of(kernels::LargeVector<T>& values, int64_t n) {
   const auto end = values.begin() + std::min(n, static_cast<int64_t>(values.size()));
   const T first = values.front();
   const bool each = std::any_of(values.begin(), end, [&](T x) { return x != first; });
-  if (!each) std::vector<T>(1, first).swap(values);
+  if (!each) kernels::LargeVector<T>(1, first).swap(values);
   return {values.data(), each};
 }
 
@@ -103,7 +103,7 @@ void make_cells(Cells<T>& c, const PopulationSpec& from, const NetworkSpec& netw
   c.v.assign(padded, T(-65)), c.u.assign(padded, T(0));
   const int64_t distinct = from.each.empty() ? 1 : n;
   const size_t k_count = printed(network.mode) ? 7 : 6;
-  c.columns.assign(k_count + 3, std::vector<T>(static_cast<size_t>(distinct == 1 ? 1 : c.padded), T(0)));
+  c.columns.assign(k_count + 3, kernels::LargeVector<T>(static_cast<size_t>(distinct == 1 ? 1 : c.padded), T(0)));
   for (int64_t i = 0; i < n; ++i) {
     const Parameters q = each.parameters(i);
     const double v0 = each.v0(i), u0 = each.u0(i);

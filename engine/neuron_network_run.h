@@ -22,8 +22,8 @@ class StateArchive {
     raw(&x, sizeof x);
   }
   /// An array whose size belongs to the network.
-  template <class T>
-  void fixed(std::vector<T>& x) {
+  template <class T, class Allocator>
+  void fixed(std::vector<T, Allocator>& x) {
     raw(x.data(), x.size() * sizeof(T));
   }
   /// A list whose size belongs to the state.

@@ -32,7 +32,7 @@ inline __m512i xor3(__m512i x, __m512i y, __m512i z) { return _mm512_xor_si512(_
 /// number. Each in memory as the rounds take it, where an instruction finds and spreads it at once.
 struct Draw {
   uint64_t key[2 * philox::kRounds];
-  uint64_t first2;           // round 0: words 2 and ...
+  uint64_t first2;                     // round 0: words 2 and ...
   uint64_t second0, second2, second3;  // round 1
 
   explicit Draw(philox::Key of) {
@@ -60,8 +60,8 @@ inline void store_blocks(__m512i c0, __m512i c1, __m512i c2, __m512i c3, uint32_
   _mm512_storeu_si512(words + 16, _mm512_permutex2var_epi64(front, high, back));
 }
 
-/// The words of blocks first ... first + 15 in order: element e of a uniform draw is word e - 4 * first. Two times eight
-/// blocks, one in each 64-bit lane, side by side, because a round waits for the one before. A 32 x 32 -> 64
+/// The words of blocks first ... first + 15 in order: element e of a uniform draw is word e - 4 * first. Two times
+/// eight blocks, one in each 64-bit lane, side by side, because a round waits for the one before. A 32 x 32 -> 64
 /// multiplication reads only the low half of a lane, so the low word of a product needs no masking: whatever lies above
 /// it never counts.
 inline void tile_words(const Draw& draw, uint32_t first, uint32_t* words) {
@@ -69,8 +69,8 @@ inline void tile_words(const Draw& draw, uint32_t first, uint32_t* words) {
   __m512i c0[2], c1[2], c2[2], c3[2];
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) {
-    const __m512i blocks = _mm512_add_epi32(lanes(first + 8 * static_cast<uint32_t>(i)),
-                                            _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
+    const __m512i blocks =
+        _mm512_add_epi32(lanes(first + 8 * static_cast<uint32_t>(i)), _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
     const __m512i product0 = times(blocks, m0);
     c1[i] = times(_mm512_xor_si512(high_half(product0), lanes(draw.first2)), m1);
     c0[i] = _mm512_xor_si512(high_half(c1[i]), lanes(draw.second0));
@@ -105,8 +105,8 @@ inline void tile_words(const Draw& draw, uint32_t first, uint32_t* words) {
 
 #endif
 
-/// Calls tile(begin, count, words) for each tile of `per_tile` elements; the last may be shorter. Words of several tiles
-/// are made before the first is used, so that one tile's numbers need not wait for the other's.
+/// Calls tile(begin, count, words) for each tile of `per_tile` elements; the last may be shorter. Words of several
+/// tiles are made before the first is used, so that one tile's numbers need not wait for the other's.
 template <class Tile>
 void for_each_tile(int64_t n, int per_tile, uint64_t stream, const int64_t* rng, Tile&& tile, int64_t first_tile = 0) {
   const Draw draw(philox::Key{static_cast<uint64_t>(rng[0]), stream, static_cast<uint64_t>(rng[1])});
@@ -117,8 +117,7 @@ void for_each_tile(int64_t n, int per_tile, uint64_t stream, const int64_t* rng,
     for (int64_t t = shard_begin(tiles, shards, shard); t < end; t += kTogether) {
       alignas(64) uint32_t words[kTogether][kWords];
       const int count = static_cast<int>(std::min<int64_t>(kTogether, end - t));
-      for (int i = 0; i < count; ++i)
-        tile_words(draw, static_cast<uint32_t>((first_tile + t + i) * kBlocks), words[i]);
+      for (int i = 0; i < count; ++i) tile_words(draw, static_cast<uint32_t>((first_tile + t + i) * kBlocks), words[i]);
       for (int64_t i = t; i < t + count; ++i)
         tile(i * per_tile, static_cast<int>(std::min<int64_t>(per_tile, n - i * per_tile)), words[i - t]);
     }

@@ -225,32 +225,42 @@ class Printed {
   Outcome operator()(const Tick<T>& p, int64_t begin, int64_t end, Spike* spikes) const {
     Outcome out;
     for_tiles(p, begin, end, [&](const Inputs<T>& inputs, int64_t first, int64_t last) {
-      const Events events = stepping_.resets == Resets::printed_2003
-                                ? tile<Resets::printed_2003>(p, inputs, first, last)
-                                : tile<Resets::printed_2004>(p, inputs, first, last);
-      for (int word = 0; word < words; ++word)
-        for (uint64_t left = events.fired[word]; left; left &= left - 1)
-          spikes[out.spikes++] = {stepping_.h, static_cast<uint32_t>(first + 64 * word + __builtin_ctzll(left))};
-      for (int word = 0; word < words && out.failed < 0; ++word)
-        if (events.lost[word]) out.failed = first + 64 * word + __builtin_ctzll(events.lost[word]);
+      const Fired fired = stepping_.resets == Resets::printed_2003 ? tile<Resets::printed_2003>(p, inputs, first, last)
+                                                                   : tile<Resets::printed_2004>(p, inputs, first, last);
+      for (int64_t i = first; i < last; i += 64)
+        for (uint64_t left = fired.from(i - first, last - first); left; left &= left - 1)
+          spikes[out.spikes++] = {stepping_.h, static_cast<uint32_t>(i + __builtin_ctzll(left))};
+      if (fired.lost) out.failed = first_lost(p, first, last);
       return out.failed < 0;
     });
     return out;
   }
 
  private:
-  static constexpr int words = Inputs<T>::most / 64;
-  /// A bit a neuron. They are looked at when the tile is done: a branch on them would wait for each pack's step.
-  struct Events {
-    uint64_t fired[words] = {}, lost[words] = {};
+  /// A bit a lane, looked at when the tile is done: a branch on it would wait for each pack's step.
+  struct Fired {
+    std::conditional_t<Pack<T>::lanes == 8, uint8_t, uint16_t> lanes[Inputs<T>::most / Pack<T>::lanes] = {};
+    uint64_t from(int64_t i, int64_t end) const {
+      uint64_t word;
+      std::memcpy(&word, lanes + i / Pack<T>::lanes, sizeof word);
+      return end - i >= 64 ? word : word & ((uint64_t{1} << (end - i)) - 1);
+    }
+    bool lost = false;  ///< some lane left the range of numbers, perhaps beyond the last neuron
   };
 
+  static int64_t first_lost(const Tick<T>& p, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      if (!is_finite(State<T>{p.v[i], p.u[i]})) return i;
+    return -1;
+  }
+
   template <Resets Scheme>
-  Events tile(const Tick<T> p, const Inputs<T>& inputs, int64_t begin, int64_t end) const {
+  Fired tile(const Tick<T> p, const Inputs<T>& inputs, int64_t begin, int64_t end) const {
     using R = Pack<T>;
     const R h(static_cast<T>(stepping_.h));
     Constants<T, iz::Printed<R>> constants(p, begin);
-    Events out;
+    Fired out;
+    R finite(T(0));  // NaN from where a state is no number
     for (int64_t i = begin; i < end; i += R::lanes) {
       constants.move(p, i);
       iz::PackMask<T> fired;
@@ -258,12 +268,10 @@ class Printed {
       const State<R> y =
           printed_step(Scheme, constants.k, constants.reset, constants.base, inputs.at(i), h, start, fired);
       y.v.store(p.v + i), y.u.store(p.u + i);
-      const R zero = (y.v - y.v) + (y.u - y.u);
-      const uint64_t valid = valid_lanes<T>(i, end), finite = iz::bits(zero >= R(T(0)));  // false of NaN
-      const int64_t word = (i - begin) / 64, bit = (i - begin) % 64;
-      out.fired[word] |= (iz::bits(fired) & valid) << bit;
-      out.lost[word] |= (valid & ~finite) << bit;
+      finite = finite + ((y.v - y.v) + (y.u - y.u));
+      out.lanes[(i - begin) / R::lanes] = static_cast<std::remove_reference_t<decltype(out.lanes[0])>>(iz::bits(fired));
     }
+    out.lost = iz::any(!(finite >= R(T(0))));
     return out;
   }
 
