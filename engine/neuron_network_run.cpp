@@ -94,6 +94,7 @@ void Running<T>::make_device() {
     host.push_back({&c.tick, c.padded, c.columns.size() - 3, c.noise.data(), c.process, c.noise_steps, c.kick});
   }
   device_ = std::make_unique<NetworkOnDevice<T>>(spec, stepping_, std::move(host), paths);
+  for (Path& path : paths) path.leave_to_device();
 }
 
 template <class T>
