@@ -30,6 +30,10 @@ std::vector<Sizes> device_sizes(const NetworkSpec& s) {
     parts.push_back({cells.name, static_cast<uint64_t>(cells.size), bytes});
     parts.push_back({"spikes of " + cells.name, ring_places(static_cast<uint64_t>(cells.size) * spikes), 16});
   }
+  if (s.field)
+    for (size_t p = 0; p < s.field->cells.size(); ++p)
+      parts.push_back(
+          {"field of " + s.populations[p].name, s.field->cells[p].diameters.size(), 7 * sizeof(double) + 4});
   for (const ProjectionSpec& p : s.projections) {
     const Connections& c = p.connections;
     const bool listed = !c.target.empty() || p.stdp;
@@ -55,11 +59,12 @@ constexpr int64_t recorded = 16;         // steps that are recorded once and rep
 
 template <class T>
 struct NetworkOnDevice<T>::Implementation {
-  Implementation(const NetworkSpec& s, std::vector<HostCells<T>> given, std::vector<Path>& given_paths)
+  Implementation(const NetworkSpec& s, std::vector<HostCells<T>> given, std::vector<Path>& given_paths, Field* f)
       : spec(s),
         device(s.device),
         host(std::move(given)),
         paths(given_paths),
+        field(f),
         arena(device),
         rings(s, given_paths, projections) {}
 
@@ -67,13 +72,16 @@ struct NetworkOnDevice<T>::Implementation {
   Device device;
   std::vector<HostCells<T>> host;
   std::vector<Path>& paths;
+  Field* field;  // null: there is none
   DeviceArena arena;
   dev::Net<T> net;
   std::vector<dev::Cells<T>> cells;
   std::vector<dev::Projection> projections;
   DeviceRings rings;
   std::vector<std::vector<sy::ReceptorArrays<T>>> receptors;  // of the device
-  Recording recording;                                        // of a few steps; rings that moved want another
+  std::vector<float*> field_currents;                         // of it; null of populations in no field
+  std::vector<dev::FieldCells> field_cells;
+  Recording recording;  // of a few steps; rings that moved want another
   bool host_newer = true, cells_newer = false, paths_newer = false;
 
   bool printed() const { return spec.mode == Mode::published_2003 || spec.mode == Mode::published_2004; }
@@ -100,6 +108,9 @@ struct NetworkOnDevice<T>::Implementation {
       c.mean = static_cast<float>(h.process->mean), c.deviation = static_cast<float>(h.process->deviation);
       net.shape.noise = true;
     }
+    const bool feels = field && field->holds(p);
+    field_currents.push_back(feels ? arena.make_array<float>(padded) : nullptr);
+    c.tick.field = field_currents.back();
     auto& list = receptors.emplace_back();
     for (int r = 0; r < h.tick->receptor_count; ++r) {
       sy::ReceptorArrays<T> a = h.tick->receptors[r];
@@ -158,12 +169,25 @@ struct NetworkOnDevice<T>::Implementation {
     if (path.interval > 0) net.shape.most_gathered = std::max(net.shape.most_gathered, p.synapses);
   }
 
+  void make_field() {
+    const Field::Tables& t = field->tables();
+    dev::Field& f = net.field;
+    f.cells = t.first.back(), f.lambda = t.lambda, f.unit = t.unit, f.h = spec.dt;
+    for (int s = 0; s < 2; ++s) f.tau[s] = t.tau[s], f.decay[s] = t.decay[s], f.mean[s] = t.mean[s];
+    f.places = arena.copy(t.places), f.charges = arena.copy(t.charges), f.radii = arena.copy(t.radii);
+    f.state = arena.copy(field->state());
+    for (size_t p = 0; p < cells.size(); ++p)
+      field_cells.push_back({t.first[p], t.first[p + 1] - t.first[p], t.kappa[p], field_currents[p]});
+    f.populations = arena.copy(field_cells);
+  }
+
   void make(const sy::Stepping& stepping) {
     const size_t count = host.size();
     net.stepping = stepping, net.seed = spec.seed;
     for (size_t p = 0; p < count; ++p) make_cells(static_cast<int>(p));
     for (size_t p = 0; p < count; ++p) make_ring(static_cast<int>(p));
     for (const Path& path : paths) make_projection(path);
+    if (field) make_field();
     if (spec.kick) {
       net.kick.steps = std::max<int64_t>(1, std::llround(spec.kick->interval / spec.dt));
       net.kick.stream = kernels::philox::stream_hash("network/kick");
@@ -190,6 +214,7 @@ struct NetworkOnDevice<T>::Implementation {
         if (there.rising) body(there.rising, here.rising, padded * sizeof(T));
       }
     }
+    if (net.field.cells > 0) body(net.field.state, field->state().data(), field->state().size() * sizeof(double));
   }
 
   /// The same of what projections keep, but for the spikes on their way.
@@ -211,6 +236,11 @@ struct NetworkOnDevice<T>::Implementation {
     if (!host_newer) return;
     const auto up = [&](void* there, const void* here, size_t bytes) { copy_to_device(device, there, here, bytes); };
     for_cells(up), for_paths(up);
+    for (size_t p = 0; p < field_cells.size(); ++p) {
+      std::vector<float> current(static_cast<size_t>(field_cells[p].count));
+      field->currents(static_cast<int>(p), current);
+      if (!current.empty()) up(field_cells[p].current, current.data(), current.size() * sizeof(float));
+    }
     rings.make(n), rings_moved();
     host_newer = false;
   }
@@ -270,8 +300,8 @@ struct NetworkOnDevice<T>::Implementation {
 
 template <class T>
 NetworkOnDevice<T>::NetworkOnDevice(const NetworkSpec& spec, const sy::Stepping& stepping,
-                                    std::vector<HostCells<T>> cells, std::vector<Path>& paths)
-    : implementation_(std::make_unique<Implementation>(spec, std::move(cells), paths)) {
+                                    std::vector<HostCells<T>> cells, std::vector<Path>& paths, Field* field)
+    : implementation_(std::make_unique<Implementation>(spec, std::move(cells), paths, field)) {
   implementation_->make(stepping);
 }
 template <class T>
@@ -334,7 +364,7 @@ template <class T>
 struct NetworkOnDevice<T>::Implementation {};
 template <class T>
 NetworkOnDevice<T>::NetworkOnDevice(const NetworkSpec&, const sy::Stepping&, std::vector<HostCells<T>>,
-                                    std::vector<Path>&) {}
+                                    std::vector<Path>&, Field*) {}
 template <class T>
 NetworkOnDevice<T>::~NetworkOnDevice() = default;
 template <class T>
