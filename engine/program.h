@@ -76,6 +76,8 @@ class Program {
   /// A run executes `repeats` steps from here on. On a GPU the first run after this goes node by node (libraries and
   /// kernels load there), the second is captured into a CUDA graph, and every later one is one graph launch.
   void capture(int repeats = 1);
+  /// Whether the next run replays a recording.
+  bool captured() const { return static_cast<bool>(recording_); }
   /// Runs once and adds each step's time to `times` (sized on first use).
   void run_profiled(std::vector<StepTime>& times);
 
