@@ -71,7 +71,7 @@ Device Common::start() const {
   set_threads(threads);
   const Device chosen = Device::named(device);
   std::string why = "asked for";
-  if (device == "auto") why = chosen.backend == Backend::cuda ? "the first GPU that works" : cuda_support().why;
+  if (device == "auto") why = chosen.backend == Backend::cuda ? "the first GPU" : cuda_support().why;
   fmt::print(stderr, "device: {} ({})\n", chosen.description(), why);
   return chosen;
 }
