@@ -135,12 +135,13 @@ void bench_ops(const BenchOptions& options) {
 
 void bench_plan(const BenchOptions& options) {
   const Device device = options.common.start();
+  const SessionOptions session_options = options.common.session_options(device);
   const models::Recipe recipe = models::recipe(options.model, 10, options.batch);
   std::vector<double> times;
   size_t steps = 0, nodes = 0;
   std::string bill;
   for (int64_t repeat = 0; repeat < std::max<int64_t>(options.repeats, 1); ++repeat) {
-    Session session(device, options.common.session_options(device));
+    Session session(device, session_options);
     const auto start = Clock::now();
     const Session::Planned planned = session.plan_step(
         {recipe.batch, {32, 32, 3}}, models::train_function(recipe, mean, deviation), recipe.optimizer, 1000);
