@@ -10,9 +10,9 @@ namespace ranvier {
 /// Every built-in op that runs kernels.
 std::vector<const OpDef*> all_ops();
 
-/// Throws Error unless `variants` ("conv2d=native,matmul=reference" or "reference") names built-in ops and variants of
-/// them.
-void check_variants(std::string_view variants);
+/// Throws Error unless `variants` ("conv2d=native,matmul=reference" or "reference") names built-in ops, and variants
+/// that they have on the backend.
+void check_variants(std::string_view variants, Backend backend);
 
 namespace catalogue {  // one function a file of engine/ops
 std::vector<const OpDef*> core(), elementwise(), reduce(), matmul(), conv2d(), pool(), norm(), loss(), move(), index(),

@@ -79,6 +79,8 @@ class Program {
   /// kernels load there), the second is captured into a CUDA graph, and every later one is one graph launch. With
   /// CUDA_LAUNCH_BLOCKING=1 in the environment every run goes node by node, so that an error names its op.
   void capture(int repeats = 1);
+  /// Whether the next run replays a recording.
+  bool captured() const { return static_cast<bool>(recording_); }
   /// Runs once and adds each step's time to `times` (sized on first use).
   void run_profiled(std::vector<StepTime>& times);
 

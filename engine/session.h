@@ -18,6 +18,7 @@ struct SessionOptions {
   DType parameters = DType::f32;  ///< f64 for gradient checks and PINNs
   /// Of activations: the parameters' type where it is empty; bf16 or f16 on CUDA. See State::set_compute_type.
   std::optional<DType> compute = {};
+  std::function<void(const Plan&)> planned = {};  ///< sees every plan that the session compiles
 };
 
 /// The arithmetic of a session by a name that people know.
@@ -200,6 +201,7 @@ class Session {
   TrainStep build_step(const optim::Optimizer& optimizer, int64_t batch,
                        const std::function<std::vector<Tensor>(Graph&, bool update)>& trace);
   PlanOptions plan_options(std::map<std::string, std::string> bindings = {}) const;
+  Program compile_traced(Graph&, std::span<const Tensor> outputs, std::map<std::string, std::string> bindings = {});
   void remember(const Graph&);
 
   SessionOptions options_;

@@ -46,6 +46,7 @@ struct OpCase {
   /// Floating types that the op runs in on CUDA; f16 and bf16 are held to `half_ulps` units of their last place.
   std::vector<DType> cuda = {DType::f32};
   double half_ulps = 2;
+  std::string vendor = "";  ///< "cublas" or "cudnn": the library must run some step of the case, in every type
 };
 
 inline const std::vector<DType> every_cuda_type = {DType::f32, DType::f64, DType::bf16, DType::f16};
@@ -334,10 +335,28 @@ inline bool has_variant(std::string_view name) {
   return false;
 }
 
+/// Steps of a case on CUDA for whose op a vendor has a variant, and those of them that it runs. Planning needs no GPU.
+struct VendorSteps {
+  int64_t offered = 0, taken = 0;
+};
+inline VendorSteps vendor_steps(const OpCase& test, DType floating, const std::string& vendor) {
+  State state;
+  Graph graph(state, true);
+  const std::vector<Tensor> results = test.build(inputs(graph, test, floating));
+  const Plan plan = make_plan(graph, results, {.device = Device::cuda(), .variants = vendor, .prepare = false});
+  VendorSteps steps;
+  for (const PlanStep& step : plan.steps) {
+    steps.offered += std::any_of(step.op->variants.begin(), step.op->variants.end(),
+                                 [&](const Variant& variant) { return variant.name == vendor; });
+    steps.taken += step.variant->name == vendor;
+  }
+  return steps;
+}
+
 /// Variants by NVIDIA's libraries, where this build has them and a GPU runs them (the emulator cannot): as close as our
-/// own, but for the order of their sums. A shape for which a library has nothing is said aloud.
+/// own, but for the order of their sums. What a library does not run is said aloud, and is an error where `test.vendor`
+/// says that it must.
 inline void check_vendor_variants(const OpCase& test) {
-  if (!cuda_support().usable) return;
   for (const std::string vendor : {"cublas", "cudnn"}) {
     if (!has_variant(vendor)) continue;
     for (DType floating : test.cuda) {
@@ -345,23 +364,42 @@ inline void check_vendor_variants(const OpCase& test) {
       const double tolerance =
           ulp ? (test.half_ulps + 1) * ulp : 10 * test.tolerance * (floating == DType::f64 ? 1e-8 : 1);
       const std::string name = test.name + " " + vendor + " " + std::string(name_of(floating));
+      const bool must = test.vendor == vendor;
+      if (!must && !cuda_support().usable) continue;
+      const VendorSteps steps = vendor_steps(test, floating, vendor);
+      EXPECT_TRUE(!must || steps.taken > 0) << name << " is compared with nothing";
+      if (!cuda_support().usable || steps.offered == 0) continue;
+      if (steps.taken == 0) {
+        std::printf("skipped: %s: none of its %d steps\n", name.c_str(), static_cast<int>(steps.offered));
+        continue;
+      }
       const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .fuse = false},
                                    is_half(floating) ? floating : DType::f32);
       try {
         const auto result = evaluate(test, floating, {.device = Device::cuda(), .variants = vendor});
         for (size_t k = 0; k < oracle.size(); ++k) expect_close(result[k], oracle[k], tolerance, name);
       } catch (const std::runtime_error& error) {
-        if (std::string(error.what()).find("deterministic plans") == std::string::npos) throw;
+        if (must || std::string(error.what()).find("deterministic plans") == std::string::npos) throw;
         std::printf("skipped: %s: %s\n", name.c_str(), error.what());
       }
     }
   }
 }
 
+/// The same as a test of its own, of a case that the library runs in every type.
+inline void check_vendor(OpCase test, const std::string& vendor) {
+  if (!has_variant(vendor)) GTEST_SKIP() << "skipped: no variant " << vendor << " in this build";
+  test.vendor = vendor;
+  check_vendor_variants(test);
+  if (!testing::Test::HasFailure() && !cuda_support().usable)
+    GTEST_SKIP() << "skipped: planned for " << vendor << " and not run, no CUDA device (" << cuda_support().why << ")";
+}
+
 /// Default variants against the reference in f32 and f64, fused against unfused to the bit, decomposition against op;
 /// the same for CUDA where there is a device, or the emulator.
 inline void check_variants(const OpCase& test) {
-  if (cuda_support().usable) check_cuda_variants(test), check_vendor_variants(test);
+  if (cuda_support().usable) check_cuda_variants(test);
+  check_vendor_variants(test);
   if (checks_cuda_only()) return;
   for (DType floating : {DType::f32, DType::f64}) {
     const auto oracle = evaluate(test, floating, {.variants = "reference", .fuse = false});

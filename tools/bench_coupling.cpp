@@ -252,18 +252,16 @@ void add_bench_coupling(CLI::App& bench) {
   command->add_option("--wide", options->wide, "Units of the wide layer, 0 to leave it out")
       ->capture_default_str()
       ->check(count);
-  command->add_option("--steps", options->steps, "On the CPU: steps of tiny")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  command->add_option("--steps", options->steps, "On the CPU: steps of tiny")->capture_default_str()->check(above_zero);
   command->add_option("--repeats", options->repeats, "On the CPU: runs of the comparison")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command->add_option("--rows", options->rows, "On CUDA: rows of coupled channels, 0 to leave them out")
       ->capture_default_str()
       ->check(count);
   command->add_option("--seconds", options->seconds, "On CUDA: time for each measurement")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command->add_flag("--no-peaks", options->no_peaks, "On CUDA: do not measure copy and matrix rate, give no shares");
   command->callback([options] { run(*options); });
 }

@@ -100,7 +100,7 @@ void add_bench_pinn(CLI::App& bench) {
   auto options = std::make_shared<BenchPinnOptions>();
   auto* command = bench.add_subcommand("pinn", "Milliseconds of a PINN's training step");
   options->common.add_to(*command);
-  command->add_option("--steps", options->steps, "Steps to time")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--steps", options->steps, "Steps to time")->capture_default_str()->check(above_zero);
   command->callback([options] { run(*options); });
 }
 

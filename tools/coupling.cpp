@@ -190,7 +190,7 @@ void add_coupling(CLI::App& app) {
   auto* command = coupling->add_subcommand("show", "Draws the law, the units with size and myelin, and K's spectrum");
   command->add_option("config", options->config, "TOML file of `ranvier train`");
   command->add_flag("--json", options->common.json, "One JSON object on standard output");
-  command->add_option("--seed", options->common.seed, "Seed of sizes and myelin")->check(CLI::NonNegativeNumber);
+  command->add_option("--seed", options->common.seed, "Seed of sizes and myelin")->check(not_below_zero);
   command->add_option("--device", options->common.device, "auto, cpu or cuda")->capture_default_str();
   command->add_option("--threads", options->common.threads, "CPU threads, 0 for all cores");
   command->add_option("--units", options->units, "Units of the layer")->capture_default_str();

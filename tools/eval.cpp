@@ -111,7 +111,7 @@ void add_eval(CLI::App& app) {
   auto options = std::make_shared<EvalOptions>();
   auto* command = app.add_subcommand("eval", "Accuracy of a checkpoint, per class, with the confusion matrix");
   options->common.add_to(*command);
-  options->common.add_precision_to(*command);
+  options->common.add_network_to(*command);
   command->add_option("--checkpoint", options->checkpoint, "File written by train")->required();
   command->add_option("--data", options->data, "Image folder, binary batches or the official archive");
   command->add_option("--split", options->split, "test or train")
@@ -127,9 +127,9 @@ void add_eval(CLI::App& app) {
   };
   of_robust("--epsilon", options->epsilon, "Largest change of a pixel in [0, 1], as 8/255 or a number");
   of_robust("--images", robustness.images, "Fixed images for FGSM, PGD-20, corruptions, damage and calibration")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   of_robust("--strong-images", robustness.strong_images, "The first so many of them, for the stronger attacks")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   of_robust("--subset-seed", robustness.subset_seed, "Seed of the shuffle whose first images are taken");
   of_robust("--square-queries", robustness.square_queries, "Queries of Square for each image")
       ->check(CLI::Range(1, 1'000'000));

@@ -101,7 +101,7 @@ void PinnOptions::add_problem(CLI::App& command) {
       ->check(CLI::IsMember({"fast", "best"}))
       ->capture_default_str();
   command.add_option("--effort", effort, "Share of the published number of steps of the other designs")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero)
       ->capture_default_str();
   command
       .add_option(

@@ -130,15 +130,11 @@ void add_pinn_pde(CLI::App& command) {
   pde->add_option("--problem", equation->problem, "burgers or allen-cahn")
       ->check(CLI::IsMember({"burgers", "allen-cahn"}))
       ->capture_default_str();
-  pde->add_option("--points", equation->options.points, "Collocation points")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  pde->add_option("--rounds", equation->options.rounds, "Draws of points")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  pde->add_option("--points", equation->options.points, "Collocation points")->capture_default_str()->check(above_zero);
+  pde->add_option("--rounds", equation->options.rounds, "Draws of points")->capture_default_str()->check(above_zero);
   pde->add_option("--iterations", equation->options.iterations, "Optimizer iterations a round")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   pde->callback([equation] { solve_pde(*equation); });
 }
 

@@ -363,7 +363,7 @@ void add_study(CLI::App& app) {
   auto* command = study->add_subcommand(
       "coupling", "Arms by seeds from a TOML design; finished runs are kept, the same command goes on");
   options->common.add_to(*command);
-  options->common.add_precision_to(*command);
+  options->common.add_network_to(*command);
   command->add_option("config", options->config, "TOML file")->required();
   command->add_option("--data", options->data, "Image folder, binary batches or the official archive");
   command->add_option("--out", options->out, "Folder of the runs and the report (default: runs/NAME of the file)");

@@ -58,9 +58,9 @@ class Trainer {
     common_.seed = static_cast<uint64_t>(config_.seed);
     common_.threads = static_cast<int>(config_.threads);
     const Device device = common_.start();
-    // fail on what the user can mend before any long work
-    resolved_recipe(config_, 10);
+    const SessionOptions session = common_.session_options(device);
     run_ = open_run(config_.out, config_.model, options_.resume);
+    judge(device, session);
     splits_ = open_data(common_, config_.data.empty() ? std::nullopt : std::optional(config_.data));
     if (config_.limit) splits_.train = data::limited(splits_.train, config_.limit, static_cast<uint64_t>(config_.seed));
     const auto classes = static_cast<int64_t>(splits_.train.classes.size());
@@ -68,7 +68,6 @@ class Trainer {
     if (recipe_.batch > splits_.train.size())
       throw UsageError(
           fmt::format("batch = {}: there are only {} training images", recipe_.batch, splits_.train.size()));
-    const SessionOptions session = common_.session_options(device);
     if (session.compute == DType::f16) recipe_.optimizer.loss_scale = optim::LossScale{};
     session_ = std::make_unique<Session>(device, session);
     session_->keep_graphs(options_.dump_graph);
@@ -96,6 +95,17 @@ class Trainer {
     write_file(run_.config(), to_toml(resolved()));
     metrics_ = std::make_unique<Metrics>(run_.metrics(), position_.step);
     watch_for_interruption();
+  }
+
+  /// Fails on what the user can mend before any long work, which a download is: the recipe, the step as the device
+  /// would run it (layers, patterns of rules, variants), the files that are named.
+  void judge(Device device, SessionOptions session) const {
+    const models::Recipe recipe = resolved_recipe(config_, 10);
+    session.planned = {};
+    Session(device, session)
+        .plan_step({recipe.batch, {32, 32, 3}}, models::train_function(recipe, {}, {1, 1, 1}), recipe.optimizer, 1);
+    if (!config_.weights.empty()) checkpoint::read_metadata(config_.weights);
+    if (!config_.name_map.empty()) checkpoint::read_name_map(config_.name_map);
   }
 
   /// The configuration with the recipe's own values filled in.
@@ -427,7 +437,7 @@ void add_train(CLI::App& app) {
   command->add_option("--trace", options->trace, "Write the times of one step's nodes as a Chrome trace (JSON)");
   command
       ->add_option("--profile-steps", options->profile_steps, "Steps after a warm-up that tools/profile is to record")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_below_zero);
   command->add_flag("--dump-graph", options->dump_graph, "Write the traced step as text and DOT, and its plan");
   command->add_flag(
       "--profile-captured", options->profile_captured,

@@ -4,7 +4,7 @@ import json
 import shutil
 import unittest
 
-from common import TINY_RUN, Case, metrics, tensors, write_batches
+from common import DEVICE, TINY_RUN, Case, metrics, tensors, write_batches
 
 
 class Train(Case):
@@ -61,14 +61,11 @@ class Show(Case):
 
 class Bench(Case):
     """The device's half of `bench coupling`: on a GPU, or in a build whose device is emulated."""
-    DEVICE = {"RANVIER_EMULATED_DEVICE": "1"}
 
     def test_on_a_device(self):
-        found = self.run_program("info", "--device", "cuda", env=self.DEVICE)
-        if found.status:
-            self.skipTest(f"skipped: no CUDA device here: {found.err.strip()}")
+        self.need_device()
         result = self.json("bench", "coupling", "--device", "cuda", "--units", 40, "--rows", 70, "--wide", 48, "--seconds",
-                           0.001, "--no-peaks", env=self.DEVICE)  # whose measurement takes an emulated device minutes
+                           0.001, "--no-peaks", env=DEVICE)  # whose measurement takes an emulated device minutes
         rows = {(row["name"], row.get("dtype")): row for row in result["rows"]}
         for row in rows.values():
             self.assertGreater(row["ms"], 0)

@@ -200,7 +200,7 @@ sys.exit(9)""")
 
     def build(self, broken=False, starts=0):
         """What configuring and building makes."""
-        env = environment(self.folder) | {"CUDA_VISIBLE_DEVICES": ""}
+        env = environment(self.folder)
         program = RANVIER.format(program=os.path.abspath(PROGRAM), env=env, starts=starts)
         self.ranvier = self.stub(self.folder / "made/ranvier", program)
         self.test = self.stub(self.folder / "made/test", "print('passed')")
