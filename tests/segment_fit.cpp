@@ -118,7 +118,7 @@ TEST(SegmentFit, SameBitsOnCuda) {
 
 #if defined(RANVIER_HAS_CUDA)
 TEST(SegmentFit, ABlockTakesWhatItsSharedMemoryHolds) {
-  constexpr kernels::FitDims full{1, 9, 1008}, larger{1, 9, 1009};
+  constexpr kernels::FitDims full{1, 12, 752}, larger{1, 12, 753};
   static_assert(full.scratch() * sizeof(double) == 160 * 1024);
   EXPECT_TRUE(kernels::cuda::segment_fit_supports(full));
   EXPECT_FALSE(kernels::cuda::segment_fit_supports(larger));
