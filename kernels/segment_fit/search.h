@@ -31,7 +31,8 @@ class Search {
   RANVIER_HD_INLINE void run(const double* s, const double* description, const double* unknowns, const double* memory,
                              const double* info, double* next_unknowns, double* next_memory, double* next_info) {
     load(s, description, unknowns, memory);
-    iterations_ = info[int(FitInfo::iterations)], evaluations_ = info[int(FitInfo::evaluations)];
+    iterations_ = static_cast<int>(info[int(FitInfo::iterations)]);
+    evaluations_ = static_cast<int>(info[int(FitInfo::evaluations)]);
     value_ = info[int(FitInfo::value)], mark_ = info[int(FitInfo::mark)];
     fresh_ = info[int(FitInfo::fresh)] != 0, end_ = static_cast<FitEnd>(static_cast<int>(info[int(FitInfo::end)]));
     if (iterations_ < 0) {
@@ -85,7 +86,7 @@ class Search {
       if (!begins) {
         if (left == 0) return;
         if (value_ <= about(FitColumn::wanted)) return void(end_ = FitEnd::value);
-        if (iterations_ >= static_cast<double>(limits_.iterations)) return void(end_ = FitEnd::iterations);
+        if (iterations_ >= limits_.iterations) return void(end_ = FitEnd::iterations);
         descend();
         if (steep_ <= 1e-28) return void(end_ = FitEnd::gradient);
         if (!(slope_ < 0) && !fresh_) {
@@ -124,7 +125,7 @@ class Search {
       return;
     }
     fresh_ = false;
-    if (static_cast<int64_t>(iterations_) % limits_.patience != 0) return;
+    if (iterations_ % limits_.patience != 0) return;
     if (value_ > (1 - limits_.stall_share) * mark_) end_ = FitEnd::progress;
     mark_ = value_;
   }
@@ -242,7 +243,7 @@ class Search {
 
   RANVIER_HD_INLINE void sums_of_unit(int k, double (&sum)[4][width]) const {
     const double wk = w_.at[k], v1k = w_.at[2 * hidden_ + k], v2k = w_.at[3 * hidden_ + k], bend = -2 * wk;
-#pragma unroll 2
+#pragma unroll 1
     for (int i = team_.lane; i < n_; i += lanes) {
       const double *g1 = w_.seeds + i, *c1 = g1 + n_, *g2 = c1 + n_, *c2 = g2 + n_;
       for (int l = 0; l < width; ++l) {
@@ -356,7 +357,8 @@ class Search {
   FitLimits limits_;
   Scratch w_;
   int hidden_, points_, count_, n_, p_, sums_;
-  double value_ = 0, iterations_ = 0, evaluations_ = 0, mark_ = 0;
+  double value_ = 0, mark_ = 0;
+  int iterations_ = 0, evaluations_ = 0;
   double slope_ = 0, steep_ = 1;
   double scale_ = 1, of_step_ = 0, of_product_ = 0;  ///< how H changes where it is next read
   bool anew_ = false;                                ///< it becomes the identity instead
