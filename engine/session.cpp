@@ -187,6 +187,8 @@ void TrainStep::execute(Program& program) {
     program.run_checked();
   else if (times_)
     program.run_profiled(*times_);
+  else if (nodes_)
+    program.run_nodes();
   else
     program.run();
 }

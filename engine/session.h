@@ -97,6 +97,8 @@ class TrainStep {
 
   /// While `times` is set, steps run node by node and add the time of each node.
   void profile(std::vector<StepTime>* times) { times_ = times; }
+  /// While on, steps run by Program::run_nodes, so that a profiler sees which op each kernel belongs to.
+  void node_by_node(bool on) { nodes_ = on; }
   /// Batches that ran before, in the run that a checkpoint continues: gradient accumulation goes on in mid-update.
   void resume_at(int64_t batches) { micro_ = batches; }
   void reset() { loss_sum_ = hits_ = 0, steps_ = samples_ = 0; }
@@ -121,7 +123,7 @@ class TrainStep {
   Program update_, gather_;  // gather_: a micro-batch without an update
   int accumulate_ = 1;
   int64_t micro_ = 0;
-  bool has_logits_ = false, checked_ = false;
+  bool has_logits_ = false, checked_ = false, nodes_ = false;
   std::vector<StepTime>* times_ = nullptr;
   int64_t batch_ = 0;
   double loss_ = 0, loss_sum_ = 0, hits_ = 0, recent_loss_ = 0;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <set>
 
 #include "data/batches.h"
@@ -23,6 +24,7 @@ struct BenchOptions {
   std::string model = "tiny";
   int64_t batch = 64, repeats = 20, steps = 30;
   double seconds = 0.2, budget = 0;
+  bool runners_up = false;  // cuDNN's second and third plans too
 };
 
 constexpr std::array<float, 3> mean = {0.4914f, 0.4822f, 0.4465f}, deviation = {0.2470f, 0.2435f, 0.2616f};
@@ -67,6 +69,67 @@ void say_peaks(const BenchOptions& options, const Peak& peak) {
                        peak.gflops_f64, peak.gflops_tf32, peak.gflops_bf16, peak.gflops_f16);
 }
 
+/// The variants of one op side by side: a row each, as text and for the JSON object.
+class OpRows {
+ public:
+  OpRows(const BenchOptions& options, Device device, const Peak& peak)
+      : options_(options), device_(device), peak_(peak) {
+    options.common.say("{:<24} {:<11} {:<34} {:>9} {:>9} {:>8} {:>7}", "op", "variant", "result", "ms", "GFLOP/s",
+                       "GB/s", "share");
+  }
+
+  /// Rows of those variants that `wanted` takes.
+  void measure(const PlanStep& step, bool (*wanted)(const Variant&)) {
+    std::optional<OpTimer> timer;  // operands are made where a variant is measured
+    std::set<std::string> seen;
+    const NodeView node = step.view();
+    for (const Variant& variant : step.op->variants) {
+      if (variant.backend != device_.backend || !wanted(variant) || (variant.supports && !variant.supports(node)) ||
+          !seen.insert(variant.name).second)
+        continue;
+      if (!timer) timer.emplace(device_, step);
+      add(step, variant, timer->time(variant, options_.seconds));
+    }
+  }
+  const Json& rows() const { return rows_; }
+
+ private:
+  void add(const PlanStep& step, const Variant& variant, double seconds) {
+    double bytes = 0;
+    for (const Type& type : step.in_types) bytes += static_cast<double>(type.bytes());
+    for (const Type& type : step.out_types) bytes += static_cast<double>(type.bytes());
+    const double flops = flops_of(step);
+    // the roofline: whichever of arithmetic and memory takes longer at the measured peaks
+    const DType operands = step.in_types.empty() ? DType::f32 : step.in_types[0].dtype;
+    const double rate = peak_.rate(operands, rounds_to_tf32(variant));
+    const double floor = std::max(flops / (rate * 1e9), bytes / (peak_.gbs * 1e9));
+    const std::string shape = to_string(step.out_types[0]);
+    const bool chosen = step.variant->name == std::string(variant.name);
+    options_.common.say("{:<24} {:<11} {:<34} {:>9.3f} {:>9.1f} {:>8.1f} {:>6.0f}%{}", step.op->name, variant.name,
+                        shape, 1e3 * seconds, flops / seconds / 1e9, bytes / seconds / 1e9, 100 * floor / seconds,
+                        chosen ? " *" : "");
+    rows_.push_back({{"name", step.op->name},
+                     {"variant", variant.name},
+                     {"shape", shape},
+                     {"ms", 1e3 * seconds},
+                     {"gflops", flops / seconds / 1e9},
+                     {"gbs", bytes / seconds / 1e9},
+                     {"share_of_peak", floor / seconds},
+                     {"chosen", chosen}});
+  }
+
+  const BenchOptions& options_;
+  Device device_;
+  const Peak& peak_;
+  Json rows_ = Json::array();
+};
+
+/// True where a variant is a plan of cuDNN's that is not its first choice.
+bool is_runner_up(const Variant& variant) {
+  const std::string_view name = variant.name;
+  return name == "cudnn_second" || name == "cudnn_third";
+}
+
 void bench_ops(const BenchOptions& options) {
   const Device device = options.common.start();
   Session session(device, options.common.session_options(device));
@@ -74,50 +137,27 @@ void bench_ops(const BenchOptions& options) {
   const TrainStep step = compile_step(session, recipe);
   const Peak peak = measure_peak(device);
   say_peaks(options, peak);
-  options.common.say("{:<24} {:<11} {:<34} {:>9} {:>9} {:>8} {:>7}", "op", "variant", "result", "ms", "GFLOP/s", "GB/s",
-                     "share");
-  Json rows = Json::array(), left_out = Json::array();
   std::vector<PlanStep> steps = distinct_steps(step.program().plan());
   // most arithmetic first: should the time end, what matters most has been measured
   std::stable_sort(steps.begin(), steps.end(),
                    [](const PlanStep& a, const PlanStep& b) { return flops_of(a) > flops_of(b); });
+  OpRows measured(options, device, peak);
+  Json left_out = Json::array();
+  watch_for_interruption();  // rows that were measured are kept
   const auto start = Clock::now();
+  const auto over = [&] { return interrupted() || (options.budget > 0 && since(start) > options.budget); };
   for (const PlanStep& distinct : steps) {
-    const NodeView node = distinct.view();
-    double bytes = 0;
-    for (const Type& type : distinct.in_types) bytes += static_cast<double>(type.bytes());
-    for (const Type& type : distinct.out_types) bytes += static_cast<double>(type.bytes());
-    const double flops = flops_of(distinct);
-    if (options.budget > 0 && since(start) > options.budget) {
+    if (over())
       left_out.push_back(fmt::format("{} {}", distinct.op->name, to_string(distinct.out_types[0])));
-      continue;
-    }
-    std::set<std::string> seen;
-    for (const Variant& variant : distinct.op->variants) {
-      if (variant.backend != device.backend || (variant.supports && !variant.supports(node)) ||
-          !seen.insert(variant.name).second)
-        continue;
-      const double s = time_variant(device, distinct, variant, options.seconds);
-      // the roofline: whichever of arithmetic and memory takes longer at the measured peaks
-      const DType operands = distinct.in_types.empty() ? DType::f32 : distinct.in_types[0].dtype;
-      const double rate = peak.rate(operands, rounds_to_tf32(variant));
-      const double floor = std::max(flops / (rate * 1e9), bytes / (peak.gbs * 1e9));
-      const std::string shape = to_string(distinct.out_types[0]);
-      const bool chosen = distinct.variant->name == std::string(variant.name);
-      options.common.say("{:<24} {:<11} {:<34} {:>9.3f} {:>9.1f} {:>8.1f} {:>6.0f}%{}", distinct.op->name, variant.name,
-                         shape, 1e3 * s, flops / s / 1e9, bytes / s / 1e9, 100 * floor / s, chosen ? " *" : "");
-      rows.push_back({{"name", distinct.op->name},
-                      {"variant", variant.name},
-                      {"shape", shape},
-                      {"ms", 1e3 * s},
-                      {"gflops", flops / s / 1e9},
-                      {"gbs", bytes / s / 1e9},
-                      {"share_of_peak", floor / s},
-                      {"chosen", chosen}});
-    }
+    else
+      measured.measure(distinct, [](const Variant& variant) { return !is_runner_up(variant); });
   }
+  if (options.runners_up)
+    for (const PlanStep& distinct : steps)
+      if (!over()) measured.measure(distinct, is_runner_up);
   if (!left_out.empty())
-    options.common.say("not measured, as the {} s of --budget-s were over: {} of {} ops", options.budget,
+    options.common.say("not measured, as {}: {} of {} ops",
+                       interrupted() ? "interrupted" : fmt::format("the {} s of --budget-s were over", options.budget),
                        left_out.size(), steps.size());
   options.common.say("* the variant that the plan takes. share: of the roofline max(FLOP / peak, bytes / bandwidth)");
   options.common.print({{"model", options.model},
@@ -129,7 +169,8 @@ void bench_ops(const BenchOptions& options) {
                         {"peak_gflops_bf16", peak.gflops_bf16},
                         {"peak_gflops_f16", peak.gflops_f16},
                         {"not_measured", left_out},
-                        {"rows", rows}});
+                        {"rows", measured.rows()}});
+  if (interrupted()) throw Exit{130};
 }
 
 void bench_plan(const BenchOptions& options) {
@@ -226,6 +267,8 @@ void add_bench(CLI::App& app) {
   {
     auto [command, options] =
         add("ops", "Every op of a training step, each variant: time, GFLOP/s, GB/s, share of the peak", bench_ops);
+    command->add_flag("--runners-up", options->runners_up,
+                      "After all ops: cuDNN's second and third plan of each convolution, which may be faster");
     command->add_option("--seconds", options->seconds, "Time for each variant")->capture_default_str();
     command->add_option("--budget-s", options->budget, "Time after which no other op is begun; 0: none")
         ->capture_default_str()

@@ -52,10 +52,8 @@ std::vector<std::string> read_sets(const std::string& path) {
   return sets;
 }
 
-void run(const ManyOptions& o) {
-  const Device device = o.common.start();
-  if (!(o.duration_ms > 0)) throw UsageError(fmt::format("--duration-ms {}: must be positive", o.duration_ms));
-  const pinn::Current current = pinn::Current::parse(o.who.current_text());
+/// Copies of the neuron with each set of parameters.
+std::vector<pinn::Job> jobs_of(const ManyOptions& o, const pinn::Current& current) {
   const std::vector<std::string> sets = o.sets.empty() ? std::vector<std::string>{""} : read_sets(o.sets);
   std::vector<pinn::Job> jobs;
   for (const std::string& set : sets)
@@ -66,6 +64,14 @@ void run(const ManyOptions& o) {
       if (!set.empty()) neuron.name += " " + set;
       jobs.push_back({neuron, current, static_cast<uint64_t>(copy)});
     }
+  return jobs;
+}
+
+void run(const ManyOptions& o) {
+  const Device device = o.common.start();
+  if (!(o.duration_ms > 0)) throw UsageError(fmt::format("--duration-ms {}: must be positive", o.duration_ms));
+  const pinn::Current current = pinn::Current::parse(o.who.current_text());
+  const std::vector<pinn::Job> jobs = jobs_of(o, current);
   pinn::Options options = pinn::Options::quality(o.quality);
   options.seed = o.common.seed.value_or(0);
   if (o.budget_s) options.budget_seconds = *o.budget_s;

@@ -19,6 +19,7 @@ struct TrainOptions {
   std::string config, trace;
   std::vector<std::pair<const Key*, std::string>> overrides;  // flags, applied after the file
   int64_t profile_steps = 0;                                  // around which a profiler's range is opened
+  bool profile_captured = false;
   bool resume = false, dump_graph = false;
 };
 
@@ -38,6 +39,9 @@ class Trainer {
     if (!options_.trace.empty() && total_steps_ - first < 7)
       throw UsageError(fmt::format("--trace {}: the run has only {} steps left, 7 are needed", options_.trace,
                                    total_steps_ - first));
+    if (options_.profile_steps > 0 && total_steps_ - first - profile_warm_up <= options_.profile_steps)
+      throw UsageError(fmt::format("--profile-steps {}: the run has only {} steps left, of which {} warm up",
+                                   options_.profile_steps, total_steps_ - first, profile_warm_up));
     while (position_.step < total_steps_) {
       train_until_epoch_end(watch, first);
       end_of_epoch(watch, first);
@@ -225,13 +229,14 @@ class Trainer {
     common_.say("trace: {} (open it in chrome://tracing or ui.perfetto.dev)", options_.trace);
   }
 
-  /// Opens and closes the range that tools/profile records.
+  /// Opens and closes the range that tools/profile records. Its steps run node by node, each op in a range of its own,
+  /// unless they are to be seen as they train.
   void mark_profile(int64_t done) {
-    constexpr int64_t warm_up = 10;
-    if (done == warm_up) profile_ = std::make_unique<ProfilerRange>("profile");
-    if (done != warm_up + options_.profile_steps) return;
+    const bool opens = done == profile_warm_up, closes = done == profile_warm_up + options_.profile_steps;
+    if (!opens && !closes) return;
     step_.collect();  // the steps are over when their losses are here
-    profile_.reset();
+    step_.node_by_node(opens && !options_.profile_captured);
+    profile_ = opens ? std::make_unique<ProfilerRange>("profile") : nullptr;
   }
 
   /// Mean loss of an image in the steps since the last report, and in those of the epoch so far.
@@ -239,7 +244,8 @@ class Trainer {
   double epoch_loss() const { return step_.mean_loss() * loss_scale(); }
   double loss_scale() const { return recipe_.summed_loss ? 1.0 / static_cast<double>(recipe_.batch) : 1.0; }
 
-  static constexpr int64_t reports = 20;  // an epoch, evenly spaced, the last one being the epoch's own line
+  static constexpr int64_t profile_warm_up = 10;  // steps
+  static constexpr int64_t reports = 20;          // an epoch, evenly spaced, the last one being the epoch's own line
 
   std::string line(const Stopwatch& watch, int64_t first) {
     const auto done = static_cast<double>(position_.step - first);
@@ -423,6 +429,9 @@ void add_train(CLI::App& app) {
       ->add_option("--profile-steps", options->profile_steps, "Steps after a warm-up that tools/profile is to record")
       ->check(CLI::NonNegativeNumber);
   command->add_flag("--dump-graph", options->dump_graph, "Write the traced step as text and DOT, and its plan");
+  command->add_flag(
+      "--profile-captured", options->profile_captured,
+      "Leave the steps of --profile-steps in their CUDA graph, where a profiler cannot tell which op a kernel is of");
   for (const Key& key : train_keys()) {
     const auto keep = [options, &key](const std::string& text) { options->overrides.emplace_back(&key, text); };
     command->add_option_function<std::string>(flag_of(key), keep, key.help)->take_last();

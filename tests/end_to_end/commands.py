@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """End to end: every subcommand but train does what it says and prints the JSON fields of the program's contract."""
 import json
+import signal
 import struct
 import unittest
+from pathlib import Path
 
 from common import CLASSES, RECORD, TINY_RUN, Case, png, write_batches, write_image_folder
 
@@ -173,6 +175,23 @@ class Bench(Case):
             self.assertGreater(row["ms"], 0)
         convolutions = {row["variant"] for row in value["rows"] if row["name"] == "conv2d"}
         self.assertLessEqual({"native", "reference"}, convolutions)
+        self.assertEqual(value["not_measured"], [])
+        for kept in (Path(__file__).resolve().parents[2] / "tools/bench/results").glob("gpu-*.json"):
+            for row in json.loads(kept.read_text())["bench_ops"]["rows"]:  # one reader for all
+                self.assertEqual(set(row), set(value["rows"][0]), kept.name)
+
+    def test_ops_interrupted_keep_their_rows(self):
+        process = self.start_program("bench", "ops", "--model", "tiny", "--batch", 2, "--seconds", 0.5, "--json")
+        for line in process.stderr:
+            if b"*" in line or b"native" in line:  # the first row is there
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=300)
+        self.assertEqual(process.returncode, 130, err)
+        value = json.loads(out)
+        self.assertTrue(value["rows"], err)
+        self.assertTrue(value["not_measured"], err)
+        self.assertIn(b"not measured, as interrupted", err)
 
     def test_plan(self):
         value = self.json("bench", "plan", "--repeats", 1)
