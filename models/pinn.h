@@ -60,7 +60,7 @@ struct Options {
   double window_loss = 1e-12;  ///< mean squared residual at which a window is accepted
   double spike_loss = 1e-12;   ///< the same for a segment that ends in a spike
   double fresh_ratio = 2;      ///< residual on ten times as many new points, over that on the training points
-  int64_t iterations = 2000;   ///< of the optimizer, a segment
+  int64_t iterations = 1000;   ///< of the optimizer, a segment: what takes more is better halved
   bool levenberg_marquardt = false;
   uint64_t seed = 0;
   double budget_seconds = 1e9;  ///< the run fails beyond it, keeping what it has
