@@ -73,7 +73,7 @@ Row window_evaluation(int64_t steps) {
 }
 
 void run(const BenchPinnOptions& o) {
-  o.common.start();
+  o.common.start_on_cpu("ranvier bench pinn", "tools/bench/pinn --rows many");
   o.common.say("{:<24} {:<26} {:>10} {:>10} {:>10} {:>9}", "what", "network", "best ms", "median ms", "cpu ms",
                "GFLOP/s");
   Json rows = Json::array();
