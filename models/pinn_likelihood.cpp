@@ -125,11 +125,12 @@ bool Likelihood::follow(const std::vector<double>& at, Solved& state) {
       for (size_t k = 0; k < change.size(); ++k) values[i] += slopes[i * change.size() + k] * change[k];
   };
   move(state.slopes, state.shared);
+  if (!state.pieces[0].is_neuron(state.shared)) return false;
   worst_ = 0;
   for (size_t p = 0; p < state.pieces.size(); ++p) {
     Piece& piece = state.pieces[p];
     move(state.theta[p], piece.theta);
-    if (!solve(piece, state.shared)) return false;
+    if (!solve(piece, state.shared)) return unsolved_ = p, false;
     if (piece.last) break;
     const Point end = program_.end(piece, state.shared);
     if (!piece.spike) state.shared[static_cast<size_t>(piece.source[next_phi_])] = end.v;
@@ -218,7 +219,10 @@ Likelihood::Result Likelihood::run(int64_t iterations, const std::function<bool(
   while (going) {
     residuals(at, r, j);
     result.misfit = std::inner_product(r.begin(), r.end(), r.begin(), 0.0);
-    if (!std::isfinite(result.misfit)) return result;
+    if (!std::isfinite(result.misfit)) {
+      if (result.covariance.empty()) result.unsolved = unsolved_;
+      return result;
+    }
     // whitened unknowns z, at + R^-1 z, are in standard deviations and all alike: a, b and d alone are nearly collinear
     Qr qr(samples_, parameters_);
     for (size_t i = 0; i < n; ++i) {

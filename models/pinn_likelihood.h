@@ -1,6 +1,7 @@
 // The last stage of the inverse problem: parameters of highest likelihood, with the equations met exactly.
 #pragma once
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "models/pinn_pieces.h"
@@ -25,6 +26,7 @@ class Likelihood {
     double misfit = 0;                       ///< sum of squared residuals over the squared noise given
     double distance = 0;                     ///< from the maximum, in standard errors, by the last linearisation
     double equations = 0;                    ///< mean squared residual of the equations, the worst piece's
+    std::optional<size_t> unsolved;          ///< the piece that cannot be solved where the search starts
     std::vector<double> shared, covariance;  ///< covariance (parameters, parameters) for a noise of that size
   };
   /// Levenberg-Marquardt on the parameters.
@@ -46,6 +48,7 @@ class Likelihood {
   PieceProgram& program_;
   int64_t parameters_, samples_ = 0;
   double worst_ = 0;
+  size_t unsolved_ = 0;  // where `follow` ended last, if it failed
   std::mt19937_64 random_{0};
   Solved accepted_;
 };

@@ -44,15 +44,6 @@ Device Common::start() const {
   return chosen;
 }
 
-void Common::start_on_cpu(const std::string& command, const std::string& instead) const {
-  if (device == "cuda")
-    throw UsageError(fmt::format("--device cuda: `{}` runs on the CPU alone{}", command,
-                                 instead.empty() ? "" : fmt::format("; `{}` uses a GPU", instead)));
-  Common cpu = *this;
-  if (device == "auto") cpu.device = "cpu";
-  cpu.start();
-}
-
 SessionOptions Common::session_options(Device device) const {
   const Precision chosen = precision_named(precision, device);
   fmt::print(stderr, "precision: {}\n", chosen.name);

@@ -28,9 +28,6 @@ struct Common {
   void add_precision_to(CLI::App& app);
   /// Applies --threads and finds the device; says which it took and why on standard error.
   Device start() const;
-  /// The same for a command that runs on the CPU alone: throws UsageError where --device asks for a GPU; `instead` says
-  /// what has a path for one.
-  void start_on_cpu(const std::string& command, const std::string& instead = "") const;
   /// Options of a session on the device as the flags want it; says the precision on standard error.
   SessionOptions session_options(Device device) const;
   /// A line for people: standard output, or standard error under --json.

@@ -99,7 +99,7 @@ void run_windows(const PinnOptions& o) {
 }
 
 void run(const PinnOptions& o) {
-  o.common.start_on_cpu("ranvier pinn", "ranvier pinn many");
+  start_on_cpu(o.common, "ranvier pinn", "ranvier pinn many");
   if (o.held_out > 0 && o.design != "guided" && o.design != "curriculum")
     throw UsageError(fmt::format("--held-out: the design {} is not fitted to data", o.design));
   if (o.design == "windows") return run_windows(o);
@@ -121,7 +121,7 @@ struct PinnEvalOptions {
 
 /// A saved solution at times of one's own.
 void evaluate(const PinnEvalOptions& o) {
-  o.common.start_on_cpu("ranvier pinn eval");
+  start_on_cpu(o.common, "ranvier pinn eval");
   const pinn::Solution solution = pinn::Solution::load(o.model);
   check_samples(o.sample_ms, solution.reached_ms);
   if (solution.segments.empty() && !solution.unmet)

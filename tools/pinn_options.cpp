@@ -93,6 +93,15 @@ std::string NeuronChoice::current_text() const {
 
 std::string NeuronChoice::short_name() const { return is_file(neuron) ? fs::path(neuron).stem().string() : neuron; }
 
+void start_on_cpu(const Common& common, const std::string& command, const std::string& instead) {
+  if (common.device == "cuda")
+    throw UsageError(fmt::format("--device cuda: `{}` runs on the CPU alone{}", command,
+                                 instead.empty() ? "" : fmt::format("; `{}` uses a GPU", instead)));
+  Common cpu = common;
+  if (cpu.device == "auto") cpu.device = "cpu";
+  cpu.start();
+}
+
 void check_duration(double duration_ms) {
   if (!(duration_ms > 0 && std::isfinite(duration_ms)))
     throw UsageError(fmt::format("--duration-ms {}: must be positive", duration_ms));

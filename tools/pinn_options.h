@@ -25,6 +25,10 @@ struct NeuronChoice {
   std::string short_name() const;
 };
 
+/// Starts a command that runs on the CPU alone: throws UsageError where --device asks for a GPU; `instead` is what has
+/// a path for one.
+void start_on_cpu(const Common&, const std::string& command, const std::string& instead = "");
+
 /// Throws UsageError unless the time is positive and finite.
 void check_duration(double duration_ms);
 
