@@ -53,7 +53,10 @@ class Inverse {
         return going = !progress || progress(result.iterations + iteration, misfit);
       });
       // a piece that one network cannot hold, such as the fall after a burst, becomes two, as in the march
-      if (!exact.unsolved || splits == most_splits || !split(*exact.unsolved)) break;
+      if (!exact.unsolved || splits == most_splits) break;
+      pieces_ = likelihood.pieces(), shared_ = likelihood.shared();
+      if (!split(*exact.unsolved)) break;
+      result.iterations += exact.iterations;
     }
     report(exact, result);
     if (!going) result.failure = "interrupted: these are no estimates of highest likelihood yet";

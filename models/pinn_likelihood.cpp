@@ -95,6 +95,7 @@ bool Likelihood::solve(Piece& piece, std::vector<double>& shared) {
   };
   std::vector<double> start = piece.theta;
   if (end >= 0) start.push_back(shared[static_cast<size_t>(end)]);
+  const std::vector<double> before = start;
   const double guess = start.back();
   optimize::Options options{.max_iterations = 300, .wanted_value = wanted};
   options.stall_share = 0.3, options.patience = 20, options.max_trials = 12;
@@ -113,6 +114,7 @@ bool Likelihood::solve(Piece& piece, std::vector<double>& shared) {
     worst_ = std::max(worst_, fresh);
     return true;
   }
+  put(before);
   return false;
 }
 
@@ -125,6 +127,7 @@ bool Likelihood::follow(const std::vector<double>& at, Solved& state) {
       for (size_t k = 0; k < change.size(); ++k) values[i] += slopes[i * change.size() + k] * change[k];
   };
   move(state.slopes, state.shared);
+  unsolved_.reset();
   if (!state.pieces[0].is_neuron(state.shared)) return false;
   worst_ = 0;
   for (size_t p = 0; p < state.pieces.size(); ++p) {
@@ -193,7 +196,10 @@ bool Likelihood::differentiate(Solved& state, size_t index, std::vector<double>*
 void Likelihood::residuals(std::span<const double> at, std::span<double> r, std::span<double> jacobian) {
   Solved state = accepted_;
   std::ranges::fill(r, std::numeric_limits<double>::infinity());
-  if (!follow({at.begin(), at.end()}, state)) return;
+  const bool followed = follow({at.begin(), at.end()}, state);
+  if (!followed && !began_) accepted_ = std::move(state);
+  if (!followed) return;
+  began_ = true;
   size_t next = 0;
   std::vector<double> rows;
   for (size_t p = 0; p < state.pieces.size(); ++p) {
@@ -220,7 +226,7 @@ Likelihood::Result Likelihood::run(int64_t iterations, const std::function<bool(
     residuals(at, r, j);
     result.misfit = std::inner_product(r.begin(), r.end(), r.begin(), 0.0);
     if (!std::isfinite(result.misfit)) {
-      if (result.covariance.empty()) result.unsolved = unsolved_;
+      result.unsolved = unsolved_;
       return result;
     }
     // whitened unknowns z, at + R^-1 z, are in standard deviations and all alike: a, b and d alone are nearly collinear
@@ -246,7 +252,10 @@ Likelihood::Result Likelihood::run(int64_t iterations, const std::function<bool(
       return going = !progress || progress(result.iterations + iteration, value * static_cast<double>(samples_));
     };
     const optimize::Result found = optimize::levenberg_marquardt(f, samples_, std::vector<double>(all, 0.0), options);
-    if (found.iterations == 0) break;
+    if (found.iterations == 0) {
+      result.unsolved = unsolved_;
+      break;
+    }
     result.iterations += found.iterations, at = along(qr, at, found.x);
   }
   return result;

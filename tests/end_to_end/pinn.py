@@ -121,7 +121,7 @@ class Solve(Case):
         result = self.json("pinn", "infer", "--trace", "v.csv", "--current", "step:100@20", "--unknown", "c,d", "--params",
                            "c=-46,d=80")
         self.assertEqual(result["failure"], "")
-        self.assertEqual(result["spikes"], 3)
+        self.assertEqual(result["spikes"], 2)
         for estimate, (name, value) in zip(result["estimates"], [("c", -50), ("d", 100)], strict=True):
             self.assertEqual(estimate["name"], name)
             self.assertLess(abs(estimate["value"] - value), 3.3 * estimate["standard_error"])
