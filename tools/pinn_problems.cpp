@@ -18,7 +18,7 @@ struct InferOptions {
 
 /// Parameters from a recorded voltage.
 void infer(const InferOptions& o) {
-  o.common.start();
+  start_on_cpu(o.common, "ranvier pinn infer");
   pinn::Neuron guess = o.who.chosen();
   if (o.who.params.find("u0=") == std::string::npos) {  // the recording's start does not move with a guess of b
     NeuronChoice known = o.who;
@@ -82,7 +82,7 @@ struct PdeOptions {
 
 /// A partial differential equation by the same parts.
 void solve_pde(PdeOptions o) {
-  o.common.start();
+  start_on_cpu(o.common, "ranvier pinn pde");
   o.options.seed = o.common.seed.value_or(0);
   const pde::Problem problem = pde::named(o.problem);
   watch_for_interruption();
