@@ -241,11 +241,21 @@ void Path::learn(int64_t n, int64_t wait, std::span<const sy::Spike> source, std
     for (size_t i = 0; i < change.size(); ++i) c.weight[i] = sy::applied(stdp, c.weight[i], change[i]);
 }
 
+void Path::check_arrival(const Arrival& a, const std::string& source) const {
+  Arrival known;
+  const bool there = a.source + size_t{1} < first_group.size() && a.group >= first_group[a.source] &&
+                     a.group < first_group[a.source + 1] && arrival(a.source, a.factor, groups[a.group].delay, known);
+  if (!there || known.group != a.group || known.begin != a.begin)
+    fail("{}: projection {} has a spike on its way that none of its synapses takes", source, spec.name);
+}
+
 void Path::state(StateArchive& archive) {
   for (auto& list : due) {  // in an order that is the same on every device; a source's spikes keep that of time
     if (!archive.loading)
       std::stable_sort(list.begin(), list.end(), [](const Arrival& a, const Arrival& b) { return a.begin < b.begin; });
     archive.list(list);
+    if (archive.loading)
+      for (const Arrival& a : list) check_arrival(a, archive.source);
   }
   archive.fixed(resources), archive.fixed(last);
   if (!spec.stdp) return;
