@@ -1,13 +1,17 @@
 #!/usr/bin/python3
 """End to end: `ranvier simulate` runs one neuron, compares solvers, sweeps steps, draws patterns, and refuses nonsense."""
 import json
+import os
 import shutil
 import signal
 import struct
+import subprocess
+import sys
 import time
 import unittest
+from pathlib import Path
 
-from common import Case
+from common import PROGRAM, Case, environment
 
 EXACT = [200.022471, 347.809558, 495.664077, 643.518582, 791.373087, 939.227592]  # resets of RS 2007, 70 pA from 100 ms
 SOLVERS = ["euler", "izhikevich", "backward-euler", "midpoint", "rk4", "ab2", "exponential", "linear-implicit",
@@ -50,6 +54,7 @@ class Single(Case):
             value = self.json("simulate", "--preset", "rs2003", "--mode", mode, "--dt-ms", 0.5)
             self.assertEqual(value["mode"], mode)
             self.assertIn(f"mode {mode}", self.ok("simulate", "--preset", "rs2003", "--mode", mode).out)
+            self.assertEqual(value["solver"], "rk4" if mode == "published" else None)
         exact = self.json("simulate", "--preset", "rs2007", "--solver", "reference")
         for got, want in zip(exact["spike_times_ms"], EXACT, strict=True):
             self.assertAlmostEqual(got, want, delta=1e-6)
@@ -106,6 +111,7 @@ class Single(Case):
         spikes = (run / "spikes.csv").read_text().splitlines()
         self.assertEqual(spikes[0], "neuron,time_ms")
         self.assertEqual([float(line.split(",")[1]) for line in spikes[1:]], value["spike_times_ms"])
+        self.assertEqual((run / "spikes.h5").read_bytes()[:4], b"\x89HDF")
         summary = json.loads((run / "summary.json").read_text())
         self.assertEqual(summary["mode"], "accurate")
         self.assertEqual(summary["spike_times_ms"], value["spike_times_ms"])
@@ -113,6 +119,11 @@ class Single(Case):
             for name in ("trace", "phase"):
                 self.assertEqual((run / f"{name}.png").read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
                 self.assertIn("mode accurate", (run / f"{name}.svg").read_text())
+        self.json("simulate", "--preset", "rs2003", "--mode", "published:2004", "--out", "printed")
+        if shutil.which("gnuplot"):
+            drawing = (self.folder / "printed/trace.svg").read_text()
+            self.assertIn("mode published:2004", drawing)
+            self.assertNotIn("rk4", drawing)
         self.refused("simulate", "--preset", "rs2007", "--out", "run", saying=["run", "summary.json"])
 
     def test_interrupted(self):
@@ -122,6 +133,7 @@ class Single(Case):
         out, err = process.communicate(timeout=120)
         self.assertEqual(process.returncode, 130, err)
         self.assertIn("interrupted at t =", err.decode())
+        self.assertIn("--n 1", err.decode())
         value = json.loads(out)
         self.assertTrue(value["interrupted"])
         self.assertGreater(value["spikes"], 100)
@@ -222,7 +234,9 @@ class BadNeuron(Case):
                 (["--mode", "published:2004"], ["2003", "C = 100"]),
                 (["--solver", "reference", "--precision", "f32"], ["f64"]),
                 (["--solver", "reference", "--mode", "published"], ["reference", "published"]),
-                (["--rtol", 0, "--atol", 0], ["tolerance"]), (["--rtol", -1], ["--rtol -1"]),
+                (["--rtol", 0, "--atol", 0, "--solver", "linear-implicit-adaptive"], ["tolerance"]),
+                (["--rtol", -1, "--solver", "linear-implicit-adaptive"], ["--rtol -1"]), (["--seed", -1], ["--seed"]),
+                (["--params", "v_peak=1e308"], ["v_peak = 1e+308"]),
                 (["--mode", "published", "--dt-ms", 10], ["rs2007", "left the range"]),
                 (["--device", "tpu"], ["tpu"]), (["--frobnicate"], ["--frobnicate"]),
                 (["--out", "x", "--dt-ms", 1e-6], ["trace", "GB"])):
@@ -306,6 +320,23 @@ class Populations(Case):
         with h5py.File(self.folder / "run/spikes.h5") as file:
             group = file["spikes/rs2003"]
             self.assertEqual(list(zip(group["node_ids"][:].tolist(), group["timestamps"][:].tolist())), rows)
+
+    def test_the_readmes_lines_of_python(self):
+        try:
+            import h5py  # noqa: F401
+        except ImportError:
+            self.skipTest("skipped: no h5py")
+        text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+        block = text.split("```python\n")[1].split("```")[0]
+        self.assertIn("spikes.h5", block)
+        (self.folder / "ranvier").symlink_to(Path(PROGRAM).resolve())
+        ran = subprocess.run([sys.executable, "-c", block], cwd=self.folder, capture_output=True, timeout=300,
+                             env=environment(self.folder) | {"PATH": f"{self.folder}:{os.environ['PATH']}"}, check=False)
+        self.assertEqual(ran.returncode, 0, ran.stderr.decode())
+        count = json.loads((self.folder / "run/summary.json").read_text())["populations"][0]["spikes"]
+        self.assertRegex(ran.stdout.decode(), rf"{count} spikes, the first at [0-9.]+ ms")
+        with h5py.File(self.folder / "run/spikes.h5") as file:
+            self.assertEqual(dict(file["spikes"].attrs), {"mode": b"published:2003", "solver": b"none", "dt_ms": b"1"})
 
     def test_memory_is_bounded_and_changes_nothing(self):
         big = self.json(*self.BASE, "--n", 300, "--duration-ms", 100, "--out", "big", "--record", "0..9")
@@ -399,6 +430,122 @@ class Populations(Case):
                 self.refused("simulate", "--preset", "rs2003", *arguments, saying=words)
 
 
+class Useless(Case):
+    def test_options_without_effect_are_refused(self):
+        """Each flag on a route that has no use for it: one line that names it."""
+        (self.folder / "net.toml").write_text(Networks.FILE)
+        one = ("simulate", "--preset", "rs2003")
+        for arguments, words in (
+                ((*one, "--noise-sd", 5), ["--noise-sd", "noise:sd"]), ((*one, "--resume", "x"), ["--resume", "--n 1"]),
+                ((*one, "--record-means"), ["--record-means", "--n 1"]), ((*one, "--formats", "csv"), ["--formats"]),
+                ((*one, "--kappa", 3), ["--kappa", "networks"]), ((*one, "--rtol", 1e-3), ["--rtol", "linear-implicit-adaptive"]),
+                ((*one, "--variant", "foo=bar"), ["--variant"]), ((*one, "--device", "cuda"), ["--device cuda", "CPU"]),
+                ((*one, "--mode", "published:2003", "--solver", "euler"), ["--solver euler", "published:2003"]),
+                ((*one, "--n", 3, "--kappa", 3), ["--kappa", "a population"]),
+                ((*one, "--n", 3, "--noise-dt-ms", 2), ["--noise-dt-ms", "--noise-sd"]),
+                ((*one, "--n", 3, "--atol", 1), ["--atol"]), ((*one, "--n", 3, "--record-means"), ["--record-means", "--out"]),
+                ((*one, "--n", 3, "--mode", "published:2004", "--solver", "rk4"), ["--solver rk4"]),
+                (("simulate", "net.toml", "--n", 10), ["--n", "a network"]),
+                (("simulate", "net.toml", "--noise-sd", 5), ["--noise-sd"]),
+                (("simulate", "net.toml", "--spike-event", "0mV"), ["--spike-event", "file"]),
+                (("simulate", "net.toml", "--rtol", 3), ["--rtol"]), (("simulate", "net.toml", "--current", 3), ["--current", "file"]),
+                (("simulate", "--preset", "cortical1000", "--solver", "euler"), ["--solver euler", "published:2003"]),
+                ((*one, "--sweep", "a=0.02:0.1:2", "--record", "0"), ["--record", "a sweep"]),
+                ((*one, "--sweep", "a=0.02:0.1:2", "--resume", "x"), ["--resume"]),
+                ((*one, "--sweep", "seed=0:2:3", "--seed", 4), ["--seed", "sets it"]),
+                ((*one, "--sweep", "noise-sd=0:2:3", "--solver", "reference"), ["noise-sd", "reference"]),
+                (("simulate", "net.toml", "--sweep", "seed=0:1:2", "--n", 3), ["--n"]),
+                (("simulate", "stability", "--dt-ms", 7), ["--dt-ms", "--steps"]),
+                (("simulate", "stability", "--rtol", 1), ["--rtol"]),
+                (("simulate", "compare", "--steps", "0.1", "--dt-ms", 7), ["--dt-ms", "--steps"]),
+                (("simulate", "compare", "--variant", "a=b"), ["--variant"]),
+                (("simulate", "field", "--spike-event", "0mV"), ["--spike-event"]),
+                (("simulate", "patterns", "--variant", "a=b"), ["--variant"])):
+            with self.subTest(arguments):
+                self.refused(*arguments, saying=words)
+
+    def test_times_that_are_no_whole_steps(self):
+        (self.folder / "net.toml").write_text(Networks.FILE)
+        (self.folder / "noise.toml").write_text(Networks.FILE.replace('current = "10"', "noise_sd = 1\nnoise_dt_ms = 0.13"))
+        one = ("simulate", "--preset", "rs2003", "--n", 3)
+        for arguments, words in (
+                ((*one, "--duration-ms", 10.07), ["--duration-ms 10.07", "0.1 ms"]),
+                ((*one, "--out", "a", "--record", "0", "--record-dt-ms", 0.25), ["--record-dt-ms 0.25"]),
+                ((*one, "--out", "b", "--record", "0", "--record-dt-ms", 0.05), ["--record-dt-ms 0.05"]),
+                (("simulate", "net.toml", "--duration-ms", 10.07), ["--duration-ms 10.07"]),
+                (("simulate", "net.toml", "--duration-ms", 0.03), ["--duration-ms 0.03"]),
+                (("simulate", "noise.toml"), ["noise_dt = 0.13", "0.1 ms"]),
+                (("simulate", "net.toml", "--sweep", "dt-ms=0.1:0.3:2"), ["--duration-ms 200", "0.3 ms"])):
+            with self.subTest(arguments):
+                self.refused(*arguments, saying=words)
+        (self.folder / "late.toml").write_text(Networks.FILE + "delay_ms = 1.25\n")
+        value = self.json("simulate", "late.toml")
+        self.assertEqual(value["delays_rounded_up"], {"exc_exc": 200})
+        self.assertIn("200 of 200 delays are no whole number of steps of 0.1 ms", self.ok("simulate", "late.toml").out)
+
+
+class Interrupted(Case):
+    def stopped(self, *arguments, after):
+        """Runs until `after()` holds, then Ctrl-C: what it printed as JSON, and on standard error."""
+        process = self.process = self.start_program(*arguments, "--json")
+        for _ in range(1200):
+            if after(process):
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 130, err)
+        value = json.loads(out)
+        self.assertTrue(value["interrupted"])
+        return value, err.decode()
+
+    @staticmethod
+    def waited(seconds):
+        end = time.time() + seconds
+        return lambda process: time.time() > end
+
+    def test_compare_keeps_the_finished_runs(self):
+        value, err = self.stopped("simulate", "compare", "--steps", "1,0.0003,0.00031,0.00032", "--out", "out", after=self.waited(3))
+        count = len(value["rows"])
+        self.assertTrue(0 < count < 34, count)
+        self.assertIn(f"interrupted: {count} of 34 runs are done, kept in out", err)
+        self.assertEqual(json.loads((self.folder / "out/compare.json").read_text()), value)
+
+    def test_stability_keeps_the_finished_runs(self):
+        value, err = self.stopped("simulate", "stability", "--steps", "1,0.0003,0.00031,0.00032", "--out", "out",
+                                  after=self.waited(3))
+        count = len(value["rows"])
+        self.assertTrue(0 < count < 32, count)
+        self.assertIn(f"interrupted: {count} of 32 runs are done, kept in out", err)
+        self.assertEqual(len((self.folder / "out/stability.csv").read_text().splitlines()), 1 + count)
+
+    def test_patterns_keep_the_finished_ones(self):
+        lines = (line.decode() for line in iter(lambda: self.process.stderr.readline(), b""))
+        value, err = self.stopped("simulate", "patterns", "--solver", "rk4", "--dt-ms", 1e-4, "--out", "out",
+                                  after=lambda process: any(line.startswith("C ") for line in lines))
+        count = len(value["rows"])
+        self.assertTrue(3 <= count < 20, count)
+        self.assertIn(f"interrupted: {count} of 20 patterns are done, kept in out", err)
+        self.assertEqual(len(json.loads((self.folder / "out/patterns.json").read_text())["rows"]), count)
+
+    def test_field_keeps_the_finished_runs(self):
+        value, err = self.stopped("simulate", "field", "--kappas", "0,0.01,0.02", "--seeds", 400, "--duration-ms", 700, "--out",
+                                  "out", after=self.waited(6))
+        runs = len((self.folder / "out/field.csv").read_text().splitlines()) - 1
+        self.assertGreater(runs, 0)
+        self.assertIn(f"interrupted: {runs} of 1200 runs are done, kept in out", err)
+        self.assertEqual(len(value["rows"]), runs // 400)
+
+    def test_a_sweep_says_how_far_it_came(self):
+        value, err = self.stopped("simulate", "--preset", "rs2003", "--n", 20, "--sweep", "current=0:20:3", "--duration-ms", 1e8,
+                                  "--out", "out", after=self.waited(2))
+        reached = value["rows"][0]["duration_ms"]
+        self.assertTrue(0 < reached < 1e8, reached)
+        self.assertRegex(err, r"3 of 3 values are there, over [0-9.e+]+ ms, in out")
+        heading, row = (self.folder / "out/sweep.csv").read_text().splitlines()[:2]
+        self.assertEqual(float(row.split(",")[heading.split(",").index("duration_ms")]), reached)
+
+
 class Sweeps(Case):
     def test_current(self):
         value = self.json("simulate", "--preset", "rs2003", "--sweep", "current=0:20:11", "--out", "run")
@@ -409,7 +556,11 @@ class Sweeps(Case):
         rates = [row["rate_hz"] for row in value["rows"]]
         self.assertEqual((rates[0], rates), (0, sorted(rates)))
         heading = (self.folder / "run/sweep.csv").read_text().splitlines()[0]
-        self.assertEqual(heading, "current,neurons,spikes,rate_hz,rate_sd_hz,first_spike_ms,isi_mean_ms,isi_cv")
+        self.assertEqual(heading, "current,mode,solver,dt_ms,duration_ms,neurons,spikes,rate_hz,rate_sd_hz,first_spike_ms,"
+                                  "isi_mean_ms,isi_cv")
+        self.assertEqual((value["mode"], value["solver"], value["rows"][0]["duration_ms"]), ("accurate", "rk4", 1000))
+        if shutil.which("gnuplot"):
+            self.assertIn("mode accurate, solver rk4", (self.folder / "run/sweep.svg").read_text())
         if shutil.which("gnuplot"):
             self.assertEqual((self.folder / "run/sweep.png").read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
 
@@ -437,6 +588,7 @@ class Sweeps(Case):
         self.assertAlmostEqual(value["rows"][1]["exc"], alone["populations"][0]["mean_rate_hz"], delta=1e-9)
         weak = self.json("simulate", "--preset", "cortical1000", "--duration-ms", 200, "--sweep", "weight=0:1:2")["rows"]
         self.assertLess(weak[0]["exc"], weak[1]["exc"])
+        self.assertEqual((weak[0]["mode"], weak[0]["solver"]), ("published:2003", None))
 
 
 class Networks(Case):
@@ -568,6 +720,42 @@ field = { positions = "box 0.2 0.2 0", diameter_um = "uniform 15 25", g_ratio = 
                 (self.folder / "net.toml").write_text(self.FILE + line + "\n")
                 self.refused("simulate", "net.toml", saying=words)
         self.refused("simulate", "none.toml", saying="none.toml")
+        self.refused("simulate", "/", saying="is no file")
+
+    def test_keys_without_effect(self):
+        for line, words in (("p = 0.1", ["p has no effect", "out_degree"]), ("sigma_mm = 1", ["sigma_mm", "out_degree"]),
+                            ("width_mm = 1", ["width_mm", "distance"]), ("edges = 'x'", ["edges", "sonata"]),
+                            ("csv = 'x.csv'", ["rule has no effect", "x.csv"]), ("csv = 'x'\nsonata = 'y'", ["csv", "sonata"]),
+                            ("synapse = 'pulse'\ntau_ms = 3", ["tau_ms", "pulse"]), ("tau_rise_ms = 3", ["tau_rise_ms", "exponential"]),
+                            ("reversal_mv = 3", ["reversal_mv", "exponential"]), ("[[population]]\nname = 'b'\nnoise_dt_ms = 1", ["noise_dt_ms", "noise_sd"]),
+                            ("stdp = { high = 0.5 }", ["begins with weight 1", "0.5"])):
+            with self.subTest(line):
+                (self.folder / "net.toml").write_text(self.FILE + line + "\n")
+                self.refused("simulate", "net.toml", saying=words)
+        for old, new, words in (("degree = 5", "", ["degree is missing"]), ('rule = "out_degree"\ndegree = 5', 'rule = "probability"', ["p is missing"]),
+                                ("duration_ms = 200", "kick_ms = 2", ["kick_ms", "kick"]), ("duration_ms = 200", "seed = -1", ["seed = -1"]),
+                                ("duration_ms = 200", "mode = 'published:2003'\nsolver = 'rk4'", ["solver has no effect", "published:2003"]),
+                                ('name = "exc"', 'name = "a,b"', ["'a,b'", "letters"])):
+            with self.subTest(new):
+                (self.folder / "net.toml").write_text(self.FILE.replace(old, new).replace('"exc"', '"a,b"' if "a,b" in new else '"exc"'))
+                self.refused("simulate", "net.toml", "--out", "out", saying=words)
+                self.assertEqual(list(self.folder.glob("out/*")), [])
+
+    def test_lists(self):
+        text = self.FILE.replace('rule = "out_degree"\ndegree = 5', 'csv = "list.csv"')
+        (self.folder / "net.toml").write_text(text)
+        (self.folder / "list.csv").write_text("source,target,weight\n0,1,2\n3,4,1\n\n")
+        self.json("simulate", "net.toml")
+        (self.folder / "list.csv").write_text("source,target\n")
+        self.assertEqual(self.json("simulate", "net.toml")["synaptic_events"], 0)
+        (self.folder / "list.csv").write_text("source,target,weight\n0,1,2\n")
+        (self.folder / "net.toml").write_text(text + "weight = 3\n")
+        self.refused("simulate", "net.toml", saying=["column weight", "no effect"])
+
+    def test_keys_are_printed(self):
+        text = self.ok("simulate", "--keys").out
+        for key in ("noise_dt_ms", "cutoff_mm", "tau_facilitation_ms", "g_ratio"):
+            self.assertIn(f"| `{key}` |", text)
 
 
 if __name__ == "__main__":
