@@ -112,14 +112,10 @@ void make_cells(Cells<T>& c, const PopulationSpec& from, const NetworkSpec& netw
     for (size_t j = 0; j < k_count; ++j) c.columns[j][i] = values[k_count == 7][j];
     const iz::Reset<T> reset = iz::reset<T>(q);
     c.columns[k_count][i] = reset.v_peak, c.columns[k_count + 1][i] = reset.c, c.columns[k_count + 2][i] = reset.d;
-    if (i == 0 || from.each.contains("C")) c.capacity.push_back(q.C);
-    if (i == 0 || from.each.contains("q0")) c.q0.push_back(q.q0);
+    c.capacity.push_back(q.C), c.q0.push_back(q.q0);
     if (network.solver == Solver::exponential)
       stepping.doublings = std::max(stepping.doublings, iz::doublings_for(q, network.dt));
   }
-  for (auto& column : c.columns)  // what all neurons have alike is kept once
-    if (std::all_of(column.begin(), column.begin() + distinct, [&](T x) { return x == column[0]; }))
-      column.resize(1), column.shrink_to_fit();
   if (!from.current_each.empty() && static_cast<int64_t>(from.current_each.size()) != n)
     fail("population {}: {} values of current for {} neurons", from.name, from.current_each.size(), n);
   make_processes(c, network);
@@ -132,7 +128,6 @@ void make_cells(Cells<T>& c, const PopulationSpec& from, const NetworkSpec& netw
   t.v_peak = column(c.columns[k_count]), t.c = column(c.columns[k_count + 1]), t.d = column(c.columns[k_count + 2]);
   t.base = column(c.base);
   t.noise = c.process ? c.noise.data() : nullptr;
-  c.spec.each.clear();  // the columns have them
   c.room.reset(new sy::Spike[static_cast<size_t>(n) * sy::most_spikes(stepping.resets)]);
 }
 
@@ -202,8 +197,8 @@ bool stimulate(Cells<T>& c, int64_t n, const NetworkSpec& network) {
   for (size_t i = 0; i < c.base.size(); ++i) {
     if (static_cast<int64_t>(i) >= c.spec.size) break;
     const double I = c.own_current[i] + (c.spec.current_each.empty() ? 0 : c.spec.current_each[i]);
-    const double q0 = c.q0[c.q0.size() > 1 ? i : 0], capacity = c.capacity[c.capacity.size() > 1 ? i : 0];
-    c.base[i] = static_cast<T>(printed(network.mode) ? I : (q0 + I) / capacity);
+    const size_t j = c.capacity.size() > 1 ? i : 0;
+    c.base[i] = static_cast<T>(printed(network.mode) ? I : (c.q0[j] + I) / c.capacity[j]);
   }
   return true;
 }

@@ -211,7 +211,7 @@ void run(const NeuronOptions& options) {
     return interrupted();
   };
   const Result result = neuron::simulate(protocol, preset.name);
-  progress.finish(fmt::format("{:g} ms in {:.3g} s", result.t, result.seconds));
+  if (watch.wall() > 1) progress.finish(fmt::format("{:g} ms in {:.3g} s", result.t, result.seconds));
   say(options, preset, protocol, result);
   if (protocol.trace) write_output(options, preset, protocol, result);
   options.common.print(summary(options, preset, protocol, result));
