@@ -63,6 +63,9 @@ std::string_view name(Solver value) { return name_in(solvers, value); }
 std::string_view name(Mode value) { return name_in(modes, value); }
 std::string_view name(Precision value) { return name_in(precisions, value); }
 std::string_view name(SpikeEvent value) { return name_in(events, value); }
+std::string method_text(Mode mode, Solver solver) {
+  return fmt::format("mode {}{}", name(mode), printed(mode) ? "" : fmt::format(", solver {}", name(solver)));
+}
 Solver solver_named(std::string_view text) { return value_in(solvers, text, "solver"); }
 Mode mode_named(std::string_view text) { return value_in(modes, text, "mode"); }
 Precision precision_named(std::string_view text) { return value_in(precisions, text, "precision"); }
@@ -141,6 +144,7 @@ void validate(const Parameters& p) {
   for (const auto& [key, value] : all) check_finite(key, value);
   if (!(p.C > 0)) fail("neuron parameter C = {}: the capacitance must be positive", p.C);
   if (!(p.q2 > 0)) fail("neuron parameter k (q2) = {}: must be positive, or the neuron cannot spike", p.q2);
+  if (!(std::abs(p.v_peak) <= 1e6)) fail("neuron parameter v_peak = {}: no potential is beyond 1e6 mV", p.v_peak);
   if (!(p.c < p.v_peak))
     fail("neuron parameter v_peak = {} is not above c = {}: it would spike for ever", p.v_peak, p.c);
 }
@@ -154,20 +158,19 @@ void validate(const Protocol& s) {
   if (!(s.v0 < s.parameters.v_peak)) fail("v0 = {} is not below v_peak = {}", s.v0, s.parameters.v_peak);
   if (s.spike_event == SpikeEvent::zero && !(s.parameters.c < 0 && s.parameters.v_peak > 0))
     fail("spike event 0mV needs c below 0 and v_peak above: c = {}, v_peak = {}", s.parameters.c, s.parameters.v_peak);
-  const bool printed = s.mode == Mode::published_2003 || s.mode == Mode::published_2004;
-  if (printed && s.parameters.C != 1)
+  if (printed(s.mode) && s.parameters.C != 1)
     fail("mode {} is printed for the form of 2003: it has no C = {}", name(s.mode), s.parameters.C);
   if (s.solver == Solver::reference && s.mode != Mode::accurate)
     fail("solver reference locates every event: it has no mode {}", name(s.mode));
   const bool host_only = s.solver == Solver::reference || s.solver == Solver::linear_implicit_adaptive;
-  if (host_only && !printed && s.precision == Precision::f32) fail("solver {} works in f64 only", name(s.solver));
+  if (host_only && !printed(s.mode) && s.precision == Precision::f32)
+    fail("solver {} works in f64 only", name(s.solver));
 }
 
 Result simulate(const Protocol& protocol, std::string_view label) {
   validate(protocol);
   const auto start = std::chrono::steady_clock::now();
-  const bool printed = protocol.mode == Mode::published_2003 || protocol.mode == Mode::published_2004;
-  Result run = printed                                               ? run_fixed(protocol, label)
+  Result run = printed(protocol.mode)                                ? run_fixed(protocol, label)
                : protocol.solver == Solver::reference                ? run_reference(protocol, label)
                : protocol.solver == Solver::linear_implicit_adaptive ? run_adaptive(protocol, label)
                                                                      : run_fixed(protocol, label);
@@ -202,7 +205,7 @@ void Recorder::state(double t, double v, double u, double h) {
 }
 
 bool Recorder::stop() {
-  if (!protocol.stop || (++asked_ & 1023) || !protocol.stop()) return false;
+  if (!protocol.stop || (++asked_ & 1023) || !protocol.stop(run)) return false;
   return run.stopped = true;
 }
 

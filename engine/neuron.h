@@ -41,6 +41,9 @@ enum class Mode {
   published_2004,  ///< the pattern script: v, then u from the new v, reset where v > 30
 };
 
+/// A script as printed, with its own steps: no solver is asked for.
+inline bool printed(Mode mode) { return mode == Mode::published_2003 || mode == Mode::published_2004; }
+
 enum class Precision { f32, f64 };
 
 /// What a spike time is.
@@ -54,6 +57,8 @@ std::string_view name(Solver);
 std::string_view name(Mode);
 std::string_view name(Precision);
 std::string_view name(SpikeEvent);
+/// "mode accurate, solver rk4", or the mode alone where it is printed.
+std::string method_text(Mode, Solver);
 /// Throw Error listing the names there are.
 Solver solver_named(std::string_view);
 Mode mode_named(std::string_view);
@@ -90,6 +95,8 @@ class Stimulus {
 /// step k, element `neuron`), in f32, so that every solver, step and type sees the same one.
 Stimulus noise(double deviation, double interval, double duration, uint64_t seed, uint64_t neuron);
 
+struct Result;
+
 /// One run.
 struct Protocol {
   Parameters parameters;
@@ -99,17 +106,17 @@ struct Protocol {
   Mode mode = Mode::accurate;
   Precision precision = Precision::f64;
   SpikeEvent spike_event = SpikeEvent::peak;
-  double dt = 0.1, duration = 1000;  ///< ms; adaptive solvers sample at multiples of dt
-  bool trace = false;                ///< keep t, v, u of every step
-  AdaptiveRule rule;                 ///< of linear_implicit_adaptive in mode accurate
-  std::vector<double> samples;       ///< reference only: trace at these ascending times instead
-  std::function<bool()> stop;        ///< asked now and then: true ends the run after the step
+  double dt = 0.1, duration = 1000;         ///< ms; adaptive solvers sample at multiples of dt
+  bool trace = false;                       ///< keep t, v, u of every step
+  AdaptiveRule rule;                        ///< of linear_implicit_adaptive in mode accurate
+  std::vector<double> samples;              ///< reference only: trace at these ascending times instead
+  std::function<bool(const Result&)> stop;  ///< asked now and then how it stands: true ends the run after the step
 };
 
 /// States at the ends of steps, after resets; nothing computed is overwritten by a drawn peak.
 struct Trace {
   std::vector<double> t, v, u;
-  std::vector<double> h;  ///< length of the step that led there
+  std::vector<double> h;  ///< length of the step that led there, or past there
 };
 
 /// What a run gives.

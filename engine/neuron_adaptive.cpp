@@ -200,6 +200,7 @@ class Reference {
       if (rise >= 0) recorder_.spike(base_ + rise);
     }
     const double end = last && !fired ? stop : t_ + h;
+    length_ = h;
     sample_until(end, false);
     y_ = series_.at(h), t_ = end;
     recorder_.touch(y_.v, y_.u);
@@ -230,7 +231,7 @@ class Reference {
     for (double t = next_sample(); inclusive ? t <= end : t < end; t = next_sample()) {
       const State<double> y = t == t_ ? y_ : series_.at(t - base_);
       Trace& trace = recorder_.run.trace;
-      trace.t.push_back(t), trace.v.push_back(y.v), trace.u.push_back(y.u), trace.h.push_back(protocol_.dt);
+      trace.t.push_back(t), trace.v.push_back(y.v), trace.u.push_back(y.u), trace.h.push_back(length_);
       recorder_.touch(y.v, y.u);
       ++next_;
     }
@@ -242,7 +243,7 @@ class Reference {
   State<double> y_;
   int64_t ticks_;
   iz::Series series_{};
-  double t_ = 0, base_ = 0;
+  double t_ = 0, base_ = 0, length_ = 0;  ///< the last: of the step under way
   size_t next_ = 0;
   Bound bound_{protocol_.dt};
 };

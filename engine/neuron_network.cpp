@@ -12,7 +12,7 @@
 
 #include "engine/atomic_file.h"
 #include "engine/neuron_network_device.h"
-#include "engine/population_input.h"
+#include "engine/population_run.h"
 
 namespace ranvier::neuron {
 namespace {
@@ -27,11 +27,26 @@ void check(const std::string& what, const char* key, double value, bool good) {
   if (!std::isfinite(value) || !good) fail("{}: {} = {} is not allowed", what, key, value);
 }
 
+/// Names become parts of file contents, HDF5 paths and --record NAME:0.
+void check_name(const char* what, const std::string& name) {
+  const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; };
+  if (name.empty() || !std::all_of(name.begin(), name.end(), plain))
+    fail("{} '{}': a name is made of letters, digits, _ and -", what, name);
+}
+
+/// Times that the step's counter measures.
+void check_whole(const std::string& what, const char* key, double value, double dt) {
+  const double steps = std::round(value / dt);
+  if (!(steps >= 1) || std::abs(steps * dt - value) > 1e-6 * dt)
+    fail("{}: {} = {} ms is not a whole number of steps of {} ms", what, key, value, dt);
+}
+
 void check_connections(const ProjectionSpec& p, int64_t sources, int64_t targets) {
   const Connections& c = p.connections;
   if (static_cast<int64_t>(c.offset.size()) != sources + 1 || c.offset.back() != c.count())
     fail("projection {}: its rows are not those of {} source neurons", p.name, sources);
-  if (c.target.empty() ? c.count() != static_cast<uint64_t>(sources * targets) : c.target.size() != c.count())
+  if (c.count() != 0 &&
+      (c.target.empty() ? c.count() != static_cast<uint64_t>(sources * targets) : c.target.size() != c.count()))
     fail("projection {}: {} targets for {} weights", p.name, c.target.size(), c.count());
   if (!c.delay.empty() && c.delay.size() != c.count())
     fail("projection {}: {} delays for {} weights", p.name, c.delay.size(), c.count());
@@ -50,6 +65,10 @@ void check_connections(const ProjectionSpec& p, int64_t sources, int64_t targets
     if (!std::isfinite(c.weight[i])) fail("projection {}: synapse {} has weight {}", p.name, i, c.weight[i]);
     if (kernels::synapse::is_conductance(p.synapse.kind) && c.weight[i] < 0)
       fail("projection {}: synapse {} has conductance {}, which is negative", p.name, i, c.weight[i]);
+    if (const auto w = static_cast<double>(c.weight[i]);
+        p.stdp && (w < p.stdp->low - 1e-6 * std::abs(p.stdp->low) || w > p.stdp->high + 1e-6 * std::abs(p.stdp->high)))
+      fail("projection {}: synapse {} begins with weight {}: stdp keeps weights from {} to {}", p.name, i, c.weight[i],
+           p.stdp->low, p.stdp->high);
   }
   if (p.stdp && c.count() > 0xffffffffu) fail("projection {}: more than 2^32 plastic synapses", p.name);
   if (c.count() >= uint64_t{1} << 29) {  // 2^29 synapses of one neuron, 8 spikes each, weights to 2^30: 62 bits
@@ -78,6 +97,7 @@ void check_projection(const ProjectionSpec& p, const NetworkSpec& s) {
     check(what, "tau_plus", r.tau_plus, r.tau_plus > 0), check(what, "tau_minus", r.tau_minus, r.tau_minus > 0);
     check(what, "plus", r.plus, true), check(what, "minus", r.minus, true);
     check(what, "high", r.high, r.high > r.low), check(what, "interval", r.interval, r.interval >= 0);
+    if (r.interval > 0) check_whole(what, "stdp interval", r.interval, s.dt);
     check(what, "low", r.low, true), check(what, "drift", r.drift, true), check(what, "keep", r.keep, true);
   }
   check_connections(p, s.populations[p.source].size, s.populations[p.target].size);
@@ -90,28 +110,35 @@ void check_network(const NetworkSpec& s) {
   if (s.populations.empty()) fail("network: it has no population");
   std::set<std::string> names;
   for (const PopulationSpec& p : s.populations) {
+    check_name("population", p.name);
+    for (const Process& noise : p.processes)
+      if (noise.kind == Process::Kind::noise) check_whole("population " + p.name, "noise_dt", noise.interval, s.dt);
     if (p.size < 1 || p.size > int64_t{1} << 31) fail("population {}: its size is {}", p.name, p.size);
     if (!names.insert(p.name).second) fail("network: two populations are called {}", p.name);
   }
-  for (const ProjectionSpec& p : s.projections) check_projection(p, s);
+  for (const ProjectionSpec& p : s.projections) check_name("projection", p.name), check_projection(p, s);
   if (s.field) {
     std::vector<std::string> all;
     std::vector<int64_t> sizes;
     for (const PopulationSpec& p : s.populations) all.push_back(p.name), sizes.push_back(p.size);
     check_field(*s.field, all, sizes);
   }
-  if (s.kick)
-    check("kick", "current", s.kick->current, true), check("kick", "interval", s.kick->interval, s.kick->interval > 0);
+  if (!s.kick) return;
+  check("kick", "current", s.kick->current, true), check("kick", "interval", s.kick->interval, s.kick->interval > 0);
+  check_whole("kick", "interval", s.kick->interval, s.dt);
 }
 
 /// Neurons and synapses with their bytes, the builder's lists included.
 std::vector<Sizes> sizes_of(const NetworkSpec& s) {
   std::vector<Sizes> parts;
   const double element = s.precision == Precision::f32 ? 4 : 8;
-  for (const PopulationSpec& p : s.populations)
+  for (const PopulationSpec& p : s.populations) {
+    const bool alike = p.each.empty() && p.current_each.empty() && p.processes.empty();
     parts.push_back({p.name, static_cast<uint64_t>(p.size),
-                     element * (2 + static_cast<double>(p.each.size())) + 16.0 +
+                     element * (2 + static_cast<double>(own_columns(p, s.mode) + (alike ? 0 : 1))) +
+                         static_cast<double>(own_doubles(p)) + 16.0 +
                          (p.processes.empty() ? 0 : 4 + static_cast<double>(ExternalCurrent::bytes_per_neuron(p)))});
+  }
   if (s.field)
     for (size_t p = 0; p < s.field->cells.size(); ++p)
       parts.push_back({"field of " + s.populations[p].name, s.field->cells[p].diameters.size(), Field::bytes_a_cell});
@@ -121,6 +148,32 @@ std::vector<Sizes> sizes_of(const NetworkSpec& s) {
     parts.push_back({p.name, c.count(), 4 + list + (p.stdp ? 8.0 + (p.stdp->interval > 0 ? 4 : 0) : 0)});
   }
   return parts;
+}
+
+void add_projection(Fingerprint& f, const ProjectionSpec& p) {
+  f.add(p.name), f.add(p.source), f.add(p.target);
+  f.add(p.synapse.kind), f.add(p.synapse.tau), f.add(p.synapse.tau_rise), f.add(p.synapse.reversal);
+  const Connections& c = p.connections;
+  f.add(c.offset), f.add(c.target), f.add(c.weight), f.add(c.delay), f.add(c.same_delay);
+  f.add(p.short_term.has_value()), f.add(p.stdp.has_value());
+  if (p.short_term) f.add(p.short_term->U), f.add(p.short_term->tau_depression), f.add(p.short_term->tau_facilitation);
+  if (!p.stdp) return;
+  const StdpRule& r = *p.stdp;
+  for (double x : {r.plus, r.minus, r.tau_plus, r.tau_minus, r.low, r.high, r.interval, r.drift, r.keep}) f.add(x);
+  f.add(r.nearest);
+}
+
+/// All that decides what a state means, but for what the checkpoint's first line says in words.
+uint64_t identity_of(const NetworkSpec& s) {
+  Fingerprint f;
+  for (const PopulationSpec& p : s.populations) f.add(p.name), add_cells(f, p), add_inputs(f, p);
+  for (const ProjectionSpec& p : s.projections) add_projection(f, p);
+  if (s.kick) f.add(s.kick->current), f.add(s.kick->interval);
+  if (!s.field) return f.value();
+  const FieldSpec& field = *s.field;
+  for (double x : {field.lambda, field.sigma, field.current, field.reference, field.tau, field.tau_rise}) f.add(x);
+  for (const FieldCells& c : field.cells) f.add(c.places), f.add(c.diameters), f.add(c.g_ratio), f.add(c.kappa);
+  return f.value();
 }
 
 uint64_t available_memory() {
@@ -177,7 +230,12 @@ Network::Network(NetworkSpec spec) {
   const std::vector<Sizes> parts = sizes_of(spec);
   check_memory(parts, spec.memory_limit);
   if (spec.device.backend == Backend::cuda) check_memory(device_sizes(spec), free_memory(spec.device));
+  const uint64_t identity = identity_of(spec);
   implementation_ = make_network(std::move(spec));
+  implementation_->identity = identity;
+  implementation_->cells_bill.assign(parts.begin(),
+                                     parts.end() - static_cast<std::ptrdiff_t>(implementation_->paths.size()));
+  for (PopulationSpec& p : implementation_->spec.populations) p.each.clear();  // its cells have them in their own form
 }
 
 Network::~Network() = default;
@@ -221,7 +279,7 @@ std::vector<float> Network::weights(int projection) const {
 }
 
 std::string Network::bill() const {
-  std::vector<Sizes> parts = sizes_of(implementation_->spec);
+  std::vector<Sizes> parts = implementation_->cells_bill;
   for (const Path& path : implementation_->paths) {
     const uint64_t count = path.spec.connections.offset.back();
     parts.push_back({path.spec.name, count, count ? path.bytes() / static_cast<double>(count) : 0});
@@ -230,12 +288,12 @@ std::string Network::bill() const {
 }
 
 std::string Network::Implementation::fingerprint() const {
-  std::string text = fmt::format("ranvier network 3; solver {} mode {} {} dt {} seed {}", name(spec.solver),
-                                 name(spec.mode), name(spec.precision), spec.dt, spec.seed);
-  for (const auto& p : spec.populations) text += fmt::format("; {} {} {}", p.name, p.size, p.processes.size());
+  std::string text = fmt::format("ranvier network 4; {} {} dt {} seed {}", method_text(spec.mode, spec.solver),
+                                 name(spec.precision), spec.dt, spec.seed);
+  for (const auto& p : spec.populations) text += fmt::format("; {} {}", p.name, p.size);
   for (const auto& p : paths) text += fmt::format("; {} {}", p.spec.name, p.spec.connections.offset.back());
   if (field) text += fmt::format("; a field of {} cells", field->state().size() / 2);
-  return text + "\n";
+  return text + fmt::format("; parameters, inputs, rules and synapses {:016x}\n", identity);
 }
 
 void StateArchive::raw(void* data, size_t size) {
@@ -249,12 +307,29 @@ void StateArchive::raw(void* data, size_t size) {
   at += size;
 }
 
+namespace {
+
+/// What stands between a checkpoint's first line and its state.
+struct StateLength {
+  uint64_t bytes, checksum;
+};
+
+uint64_t checksum_of(std::span<const std::byte> state) {
+  Fingerprint f;
+  f.add(state.data(), state.size());
+  return f.value();
+}
+
+}  // namespace
+
 void Network::save(const std::string& path) const {
   StateArchive archive;
   const std::string head = implementation_->fingerprint();
   implementation_->state(archive);
+  const StateLength length{archive.bytes.size(), checksum_of(archive.bytes)};
   AtomicFile file(path);
   file.write(std::as_bytes(std::span(head)), "the checkpoint");
+  file.write(std::as_bytes(std::span(&length, 1)), "the checkpoint");
   file.write(archive.bytes, "the checkpoint");
   file.commit();
 }
@@ -264,15 +339,22 @@ void Network::load(const std::string& path) {
   if (!file) fail("{}: cannot be read", path);
   const std::string bytes((std::istreambuf_iterator<char>(file)), {});
   const std::string head = implementation_->fingerprint();
+  if (bytes.compare(0, 16, head, 0, 16) != 0) fail("{}: is no state of a network", path);
   if (bytes.compare(0, head.size(), head) != 0)
     fail("{}: is not of this network: {} against {}", path, bytes.substr(0, std::min(bytes.find('\n'), size_t{400})),
          head.substr(0, head.size() - 1));
+  StateLength length{};
+  if (bytes.size() < head.size() + sizeof length) fail("{}: ends in the middle of its state", path);
+  std::memcpy(&length, bytes.data() + head.size(), sizeof length);
+  const auto state = std::as_bytes(std::span(bytes)).subspan(head.size() + sizeof length);
+  if (state.size() < length.bytes) fail("{}: ends in the middle of its state", path);
+  if (state.size() > length.bytes) fail("{}: has bytes beyond its state", path);
+  if (checksum_of(state) != length.checksum) fail("{}: is damaged: its checksum is another", path);
   StateArchive before;
   implementation_->state(before);
   StateArchive archive;
   archive.loading = true, archive.source = path;
-  const auto* first = reinterpret_cast<const std::byte*>(bytes.data());
-  archive.bytes.assign(first + head.size(), first + bytes.size());
+  archive.bytes.assign(state.begin(), state.end());
   try {
     implementation_->state(archive);
     if (archive.at != archive.bytes.size()) fail("{}: has bytes beyond its state", path);

@@ -9,8 +9,9 @@
 #include "kernels/synapse/synapse.h"
 
 // A step: what is due arrives, receptors turn it into current and conductance, neurons step, their spikes are put on
-// their way. A spike of step n that lies inside it reaches its targets in step n + 1 + delay, the first that begins at
-// or after its time + delay; in modes published:2003 and published:2004 in step n + delay, as the scripts have it,
+// their way. Delays are whole numbers of steps; one that is not is rounded up before it comes here, so that no spike is
+// early. A spike of step n that lies inside it reaches its targets in step n + 1 + delay, the first that begins at or
+// after its time + delay; in modes published:2003 and published:2004 in step n + delay, as the scripts have it,
 // where a delay of one step means the step after the one in which v rose above the peak.
 
 namespace ranvier::neuron {
@@ -49,6 +50,7 @@ struct Connections {
   std::vector<float> weight;
   std::vector<uint16_t> delay;  ///< steps; empty: all `same_delay`
   uint16_t same_delay = 1;
+  uint64_t rounded_up = 0;  ///< synapses whose delay, as given or drawn, was no whole number of steps
   uint64_t count() const { return weight.size(); }
 };
 

@@ -10,7 +10,6 @@ namespace ranvier::neuron {
 
 kernels::synapse::Method method_of(Solver solver);
 kernels::synapse::Resets resets_of(Mode mode);
-inline bool printed(Mode mode) { return mode == Mode::published_2003 || mode == Mode::published_2004; }
 
 template <class T>
 struct Receiver {

@@ -65,6 +65,7 @@ Running<T>::Running(NetworkSpec s) : Implementation(std::move(s)) {
   counts.assign(spec.populations.size(), 0);
   for (size_t p = 0; p < cells_.size(); ++p)
     make_cells(cells_[p], spec.populations[p], spec, stepping_), all_ += cells_[p].spec.size;
+  for (Cells<T>& c : cells_) c.spec.each.clear();  // their columns have it
   for (ProjectionSpec& projection : spec.projections) {
     Path path;
     path.spec = std::move(projection);

@@ -1,5 +1,7 @@
 // What a network is made of while it runs. Private to the engine.
 #pragma once
+#include <cmath>
+
 #include "engine/neuron_network.h"
 #include "engine/neuron_run.h"
 #include "kernels/common/large_vector.h"
@@ -25,6 +27,9 @@ class StateArchive {
   template <class T, class Allocator>
   void fixed(std::vector<T, Allocator>& x) {
     raw(x.data(), x.size() * sizeof(T));
+    if constexpr (std::is_floating_point_v<T>)
+      for (size_t i = 0; loading && i < x.size(); ++i)
+        if (!std::isfinite(x[i])) fail("{}: holds {}, which is no state of a neuron or synapse", source, x[i]);
   }
   /// A list whose size belongs to the state.
   template <class T>
@@ -103,6 +108,8 @@ struct Path {
   void learn(int64_t n, int64_t wait, std::span<const kernels::synapse::Spike> source,
              std::span<const kernels::synapse::Spike> target);
   void state(StateArchive& archive);
+  /// Throws Error where a spike on its way, as read, is at no synapse.
+  void check_arrival(const Arrival& a, const std::string& source) const;
   /// Bytes of the lists of synapses.
   double bytes() const;
 
@@ -140,10 +147,12 @@ struct Network::Implementation {
   virtual double receptor_state(int population, int receptor, int64_t neuron) const = 0;
   virtual std::span<float> external(int population) = 0;
   virtual void state(StateArchive& archive) = 0;
-  /// Numbers that a checkpoint must share.
+  /// What a checkpoint must share, as a line for people and machines.
   std::string fingerprint() const;
 
-  NetworkSpec spec;  ///< without the projections, which `paths` hold
+  NetworkSpec spec;       ///< without the projections, which `paths` hold, and each neuron's own parameters
+  uint64_t identity = 0;  ///< hash of the description: parameters, inputs, rules, synapses at the start
+  std::vector<Sizes> cells_bill;
   std::vector<Path> paths;
   std::unique_ptr<Field> field;
   int64_t n = 0, deliveries = 0;

@@ -279,11 +279,26 @@ void Path::leave_to_device() {
   if (!spec.stdp) spec.connections.delay = {};
 }
 
+void Path::check_arrival(const Arrival& a, const std::string& source) const {
+  bool there = false;
+  Arrival at;
+  if (a.source + size_t{1} < spec.connections.offset.size() && arrival(a.source, unchanged, 0, at)) {
+    for (bool more = true; more && !there && at.begin <= a.begin;) {
+      there = at.begin == a.begin && at.group == a.group;
+      const Stretch stretch = stretch_of(at);
+      at = stretch.next, more = stretch.more;
+    }
+  }
+  if (!there) fail("{}: projection {} has a spike on its way that none of its synapses takes", source, spec.name);
+}
+
 void Path::state(StateArchive& archive) {
   for (auto& list : due) {  // in an order that is the same on every device; a source's spikes keep that of time
     if (!archive.loading)
       std::stable_sort(list.begin(), list.end(), [](const Arrival& a, const Arrival& b) { return a.begin < b.begin; });
     archive.list(list);
+    if (archive.loading)
+      for (const Arrival& a : list) check_arrival(a, archive.source);
   }
   archive.fixed(resources), archive.fixed(last);
   if (!spec.stdp) return;

@@ -63,6 +63,24 @@ void check_each(const std::string& who, const PopulationSpec& s) {
   }
 }
 
+void add_cells(Fingerprint& f, const PopulationSpec& s) {
+  const Parameters& p = s.parameters;
+  for (const double x : {p.C, p.q2, p.q1, p.q0, p.a, p.b, p.v_b, p.e, p.v_peak, p.c, p.d}) f.add(x);
+  f.add(s.size);
+  for (const auto& [key, values] : s.each) f.add(key), f.add(values);
+}
+
+void add_inputs(Fingerprint& f, const PopulationSpec& s) {
+  f.add(s.current_each);
+  for (const auto& piece : s.current.pieces())
+    f.add(piece.begin), f.add(piece.value), f.add(piece.slope), f.add(piece.after);
+  for (const Process& q : s.processes) {
+    f.add(q.kind), f.add(q.values), f.add(q.stream);
+    for (const double x : {q.mean, q.deviation, q.tau, q.rate, q.weight, q.amplitude, q.frequency, q.phase, q.interval})
+      f.add(x);
+  }
+}
+
 void validate(const PopulationSpec& s) {
   if (const CudaSupport cuda = cuda_support(); s.device.backend == Backend::cuda && !cuda.usable)
     fail("{}: device cuda: {}", s.name, cuda.why);
@@ -93,19 +111,33 @@ void validate(const PopulationSpec& s) {
   }
 }
 
+uint64_t own_columns(const PopulationSpec& s, Mode mode) {
+  const bool shifted = s.parameters.v_b != 0 || s.each.contains("v_b");
+  uint64_t columns = 0;
+  for (const auto& [key, values] : s.each) {
+    if (key == "v0" || key == "u0" || (key == "q0" && !printed(mode))) continue;
+    // a is in a b, a e and a b v_b; b in two of them; C in every rate of v.
+    const bool several = !printed(mode) && (key == "a" || key == "b" || key == "C");
+    columns += !several ? 1 : key == "C" ? 3 : (key == "a" ? 2 : 1) + (shifted ? 1 : 0);
+  }
+  return columns;
+}
+
+uint64_t own_doubles(const PopulationSpec& s) {
+  uint64_t bytes = 0;
+  for (const char* key : {"C", "q0"}) bytes += s.each.contains(key) ? sizeof(double) : 0;
+  return bytes;
+}
+
 uint64_t bytes_of(const PopulationSpec& s) {
   const uint64_t real = s.precision == Precision::f32 ? 4 : 8;
   uint64_t columns = 2 + (s.solver == Solver::ab2 ? 2 : 0);
   bool drive = !s.current_each.empty();
   for (const Process& p : s.processes) drive = drive || p.kind != Process::Kind::sinusoid;
-  // What a parameter that differs turns into: a gives a b and a e, C every rate of v.
-  for (const auto& [key, values] : s.each)
-    columns += key == "a" ? 2 : key == "C" ? 3 : key == "v0" || key == "u0" || key == "q0" ? 0 : 1;
+  columns += own_columns(s, s.mode);
   drive = drive || s.each.contains("q0") || s.each.contains("C");
-  uint64_t given = 0;
-  for (const auto& [key, values] : s.each) given += sizeof(double) * values.size();
-  const uint64_t each = real * (columns + (drive ? 1 : 0)) + 4 + ExternalCurrent::bytes_per_neuron(s);
-  return each * static_cast<uint64_t>(kernels::izhikevich::padded(s.size)) + given;
+  const uint64_t each = real * (columns + (drive ? 1 : 0)) + 4 + own_doubles(s) + ExternalCurrent::bytes_per_neuron(s);
+  return each * static_cast<uint64_t>(kernels::izhikevich::padded(s.size));
 }
 
 std::string bill(const PopulationSpec& s) {

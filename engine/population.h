@@ -97,6 +97,7 @@ class Population {
   Population(Population&&) noexcept;
   Population& operator=(Population&&) noexcept;
 
+  /// As given, but for `each`: columns that the kernels have in their own form are no longer kept.
   const PopulationSpec& spec() const;
   int64_t size() const { return spec().size; }
   double dt() const { return spec().dt; }
@@ -146,7 +147,8 @@ class Population {
   double external_current(int64_t neuron) const;
 
   /// Everything that changes, as bytes; `restore` takes them back and goes on with the same bits. Throws Error where
-  /// they are of another population (size, type, solver, mode, dt, seed, inputs).
+  /// they are of another population (size, parameters, type, solver, mode, dt, seed, inputs), cut, damaged or not
+  /// finite, and then changes nothing.
   std::vector<std::byte> state() const;
   void restore(std::span<const std::byte>);
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 
+#include "engine/fingerprint.h"
 #include "engine/population.h"
 #include "engine/population_input.h"
 #include "kernels/izhikevich/population.h"
@@ -10,6 +11,15 @@ namespace ranvier::neuron {
 
 /// Throws Error where `each` has an unknown key or another number of values than there are neurons.
 void check_each(const std::string& who, const PopulationSpec& spec);
+
+/// Parameters, each neuron's own too, and inputs: what a saved state depends on.
+void add_cells(Fingerprint& to, const PopulationSpec& spec);
+void add_inputs(Fingerprint& to, const PopulationSpec& spec);
+
+/// Coefficients that differ from neuron to neuron in the kernels' form, and bytes of what is kept as it was given: the
+/// drive (q0 + I) / C is made anew whenever the current changes.
+uint64_t own_columns(const PopulationSpec& spec, Mode mode);
+uint64_t own_doubles(const PopulationSpec& spec);
 
 /// The parameters of each neuron of a description.
 class EachNeuron {

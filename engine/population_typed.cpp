@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/fingerprint.h"
 #include "engine/population_device.h"
 #include "engine/population_run.h"
 #include "kernels/common/parallel.h"
@@ -42,38 +43,23 @@ iz::Map map_of(const PopulationSpec& spec) {
   fail("{}: solver {} has no fixed step", spec.name, name(spec.solver));
 }
 
-/// FNV-1a over everything that decides what a state means.
-class Fingerprint {
- public:
-  void add(const void* data, size_t bytes) {
-    const auto* from = static_cast<const unsigned char*>(data);
-    for (size_t i = 0; i < bytes; ++i) hash_ = (hash_ ^ from[i]) * 0x100000001b3u;
-  }
-  template <class V>
-  void add(const V& value) requires std::is_arithmetic_v<V> || std::is_enum_v<V> {
-    add(&value, sizeof value);
-  }
-  void add(const std::vector<double>& values) { add(values.data(), values.size() * sizeof(double)); }
-  uint64_t value() const { return hash_; }
-
- private:
-  uint64_t hash_ = 0xcbf29ce484222325u;
-};
-
 uint64_t fingerprint(const PopulationSpec& s) {
   Fingerprint f;
-  const Parameters& p = s.parameters;
-  for (const double x : {p.C, p.q2, p.q1, p.q0, p.a, p.b, p.v_b, p.e, p.v_peak, p.c, p.d, s.dt}) f.add(x);
-  f.add(s.size), f.add(s.solver), f.add(s.mode), f.add(s.precision), f.add(s.spike_event), f.add(s.seed);
-  f.add(s.first_element), f.add(s.current_each);
-  for (const auto& [key, values] : s.each) f.add(key.data(), key.size()), f.add(values);
-  for (const auto& piece : s.current.pieces())
-    f.add(piece.begin), f.add(piece.value), f.add(piece.slope), f.add(piece.after);
-  for (const Process& q : s.processes) {
-    f.add(q.kind), f.add(q.values), f.add(q.stream.data(), q.stream.size());
-    for (const double x : {q.mean, q.deviation, q.tau, q.rate, q.weight, q.amplitude, q.frequency, q.phase, q.interval})
-      f.add(x);
-  }
+  add_cells(f, s), add_inputs(f, s);
+  f.add(s.dt), f.add(s.solver), f.add(s.mode), f.add(s.precision), f.add(s.spike_event), f.add(s.seed);
+  f.add(s.first_element);
+  return f.value();
+}
+
+/// What a state begins with.
+struct StateHead {
+  uint64_t magic, fingerprint, step, pieces, checksum;  ///< the last of all that follows, and of step and pieces
+};
+constexpr uint64_t state_magic = 0x32706f7069766e72;  // "rnvipop2"
+
+uint64_t checksum_of(const StateHead& head, std::span<const std::byte> rest) {
+  Fingerprint f;
+  f.add(head.step), f.add(head.pieces), f.add(rest.data(), rest.size());
   return f.value();
 }
 
@@ -86,16 +72,17 @@ template <class T>
 class Typed : public Population::Implementation {
  public:
   explicit Typed(PopulationSpec description)
-      : Implementation(std::move(description)), each_(spec), printed_(is_printed(spec.mode)) {
+      : Implementation(std::move(description)), fingerprint_(fingerprint(spec)), printed_(printed(spec.mode)) {
+    const EachNeuron each(spec);
     const auto n = static_cast<size_t>(iz::padded(spec.size));
     v_.resize(n), u_.resize(n), counts.resize(n);
     for (int64_t i = 0; i < static_cast<int64_t>(n); ++i) {
       const auto at = static_cast<size_t>(i);
       const int64_t from = std::min(i, spec.size - 1);
-      v_[at] = static_cast<T>(i < spec.size ? each_.v0(i) : each_.parameters(from).c);
-      u_[at] = static_cast<T>(i < spec.size ? each_.u0(i) : 0);
+      v_[at] = static_cast<T>(i < spec.size ? each.v0(i) : each.parameters(from).c);
+      u_[at] = static_cast<T>(i < spec.size ? each.u0(i) : 0);
     }
-    fill_columns();
+    fill_columns(each);
     call_.n = spec.size, call_.v = v_.data(), call_.u = u_.data(), call_.counts = counts.data();
     call_.map = map_of(spec), call_.located = spec.mode == Mode::accurate;
     call_.zero = spec.spike_event == SpikeEvent::zero, call_.events = spec.record_spikes;
@@ -108,6 +95,7 @@ class Typed : public Population::Implementation {
     if (own_drive_) drive_.resize(n);
     call_.drive.each = own_drive_ ? drive_.data() : nullptr;
     if (own_drive_ && spec.each.contains("C")) slope_.resize(n);
+    std::erase_if(spec.each, [](const auto& own) { return own.first != "C" && own.first != "q0"; });  // of the drive
     results_.resize(static_cast<size_t>(iz::shards_of(spec.size)));
     if (spec.device.backend == Backend::cuda) {
       const size_t list = spec.record_spikes ? std::clamp(4 * n, size_t{1} << 16, most_list_bytes) : 0;
@@ -149,8 +137,8 @@ class Typed : public Population::Implementation {
     if (halfway) fail("{}: no state between begin_step and end_step", spec.name);
     fetch();
     std::vector<std::byte> out;
-    const uint64_t head[3] = {fingerprint(spec), static_cast<uint64_t>(step), static_cast<uint64_t>(pieces)};
-    put(out, head, sizeof head);
+    StateHead head{state_magic, fingerprint_, static_cast<uint64_t>(step), static_cast<uint64_t>(pieces), 0};
+    put(out, &head, sizeof head);
     const auto n = static_cast<size_t>(spec.size);  // what stands in the padding depends on the device
     for (const auto* array : {&v_, &u_, &slope_v_, &slope_u_})
       if (!array->empty()) put(out, array->data(), n * sizeof(T));
@@ -159,23 +147,30 @@ class Typed : public Population::Implementation {
       put(out, &r.interval, sizeof r.interval);
       put(out, r.state.data(), r.state.size() * sizeof(float));
     }
+    head.checksum = checksum_of(head, std::span(out).subspan(sizeof head));
+    std::memcpy(out.data(), &head, sizeof head);
     return out;
   }
 
   void restore(std::span<const std::byte> bytes) override {
-    uint64_t head[3];
-    if (bytes.size() != state().size())
-      fail("{}: the state is of another population: {} bytes", spec.name, bytes.size());
+    StateHead head;
     const auto take = [&](void* to, size_t count) {
       if (count == 0) return;
       std::memcpy(to, bytes.data(), count);
       bytes = bytes.subspan(count);
     };
-    take(head, sizeof head);
-    if (head[0] != fingerprint(spec))
+    if (bytes.size() < sizeof head) fail("{}: the state ends in its first bytes", spec.name);
+    const size_t size = bytes.size(), wanted = state().size();
+    take(&head, sizeof head);
+    if (head.magic != state_magic) fail("{}: this is not the state of a population", spec.name);
+    if (head.fingerprint != fingerprint_)
       fail("{}: the state is of another population: parameters, inputs, solver, mode, type, dt or seed differ",
            spec.name);
-    step = first_step = static_cast<int64_t>(head[1]), pieces = static_cast<int64_t>(head[2]);
+    if (size != wanted)
+      fail("{}: the state has {} bytes where {} belong: it is cut or damaged", spec.name, size, wanted);
+    if (head.checksum != checksum_of(head, bytes)) fail("{}: the state is damaged: its checksum is another", spec.name);
+    check_finite(bytes);
+    step = first_step = static_cast<int64_t>(head.step), pieces = static_cast<int64_t>(head.pieces);
     const auto n = static_cast<size_t>(spec.size);
     for (auto* array : {&v_, &u_, &slope_v_, &slope_u_})
       if (!array->empty()) take(array->data(), n * sizeof(T));
@@ -188,6 +183,16 @@ class Typed : public Population::Implementation {
     if (step > 0) external_current.resume(static_cast<double>(step) * spec.dt);
     spikes.clear(), failure.clear();
     known_ = false;
+  }
+
+  /// v and u of a state, before anything of it is taken.
+  void check_finite(std::span<const std::byte> bytes) const {
+    T x;
+    const auto n = static_cast<size_t>(spec.size);
+    for (size_t i = 0; i < 2 * n; ++i) {
+      std::memcpy(&x, bytes.data() + i * sizeof x, sizeof x);
+      if (!std::isfinite(x)) fail("{} {}: the state has {} = {}", spec.name, i % n, i < n ? "v" : "u", x);
+    }
   }
 
   std::span<T> synaptic(SynapticInput kind) {
@@ -212,17 +217,15 @@ class Typed : public Population::Implementation {
     return std::span(array).first(static_cast<size_t>(spec.size));
   }
 
-  static bool is_printed(Mode mode) { return mode == Mode::published_2003 || mode == Mode::published_2004; }
-
   /// A column of what `value` makes of each neuron's parameters; one value where all are the same.
   template <class Value>
-  void column(iz::Column<T>& to, const Value& value) {
-    to.shared = static_cast<T>(value(each_.parameters(0)));
+  void column(const EachNeuron& each, iz::Column<T>& to, const Value& value) {
+    to.shared = static_cast<T>(value(each.parameters(0)));
     if (spec.each.empty()) return;
     std::vector<T> values(v_.size());
     bool differ = false;
     for (int64_t i = 0; i < static_cast<int64_t>(values.size()); ++i) {
-      values[static_cast<size_t>(i)] = static_cast<T>(value(each_.parameters(std::min(i, spec.size - 1))));
+      values[static_cast<size_t>(i)] = static_cast<T>(value(each.parameters(std::min(i, spec.size - 1))));
       differ = differ || values[static_cast<size_t>(i)] != to.shared;
     }
     if (!differ) return;
@@ -230,27 +233,29 @@ class Typed : public Population::Implementation {
     to.each = columns_.back().data();
   }
 
-  void fill_columns() {
+  void fill_columns(const EachNeuron& each) {
     using P = Parameters;
     columns_.reserve(16);
     if (printed_) {
-      column(call_.p2, [](const P& p) { return p.q2; }), column(call_.p1, [](const P& p) { return p.q1; });
-      column(call_.q0, [](const P& p) { return p.q0; }), column(call_.a, [](const P& p) { return p.a; });
-      column(call_.ab, [](const P& p) { return p.b; }), column(call_.ae, [](const P& p) { return p.e; });
-      column(call_.abv, [](const P& p) { return p.v_b; });
+      column(each, call_.p2, [](const P& p) { return p.q2; }), column(each, call_.p1, [](const P& p) { return p.q1; });
+      column(each, call_.q0, [](const P& p) { return p.q0; }), column(each, call_.a, [](const P& p) { return p.a; });
+      column(each, call_.ab, [](const P& p) { return p.b; }), column(each, call_.ae, [](const P& p) { return p.e; });
+      column(each, call_.abv, [](const P& p) { return p.v_b; });
     } else {
-      column(call_.p2, [](const P& p) { return p.q2 / p.C; }), column(call_.p1, [](const P& p) { return p.q1 / p.C; });
-      column(call_.w, [](const P& p) { return 1 / p.C; }), column(call_.ab, [](const P& p) { return p.a * p.b; });
-      column(call_.ae, [](const P& p) { return p.a * p.e; });
-      column(call_.abv, [](const P& p) { return p.a * p.b * p.v_b; });
+      column(each, call_.p2, [](const P& p) { return p.q2 / p.C; }),
+          column(each, call_.p1, [](const P& p) { return p.q1 / p.C; });
+      column(each, call_.w, [](const P& p) { return 1 / p.C; }),
+          column(each, call_.ab, [](const P& p) { return p.a * p.b; });
+      column(each, call_.ae, [](const P& p) { return p.a * p.e; });
+      column(each, call_.abv, [](const P& p) { return p.a * p.b * p.v_b; });
       if (spec.solver == Solver::exponential) {
         call_.doublings = 0;
         for (int64_t i = 0; i < (spec.each.empty() ? 1 : spec.size); ++i)
-          call_.doublings = std::max(call_.doublings, iz::doublings_for(each_.parameters(i), spec.dt));
+          call_.doublings = std::max(call_.doublings, iz::doublings_for(each.parameters(i), spec.dt));
       }
     }
-    column(call_.v_peak, [](const P& p) { return p.v_peak; });
-    column(call_.c, [](const P& p) { return p.c; }), column(call_.d, [](const P& p) { return p.d; });
+    column(each, call_.v_peak, [](const P& p) { return p.v_peak; });
+    column(each, call_.c, [](const P& p) { return p.c; }), column(each, call_.d, [](const P& p) { return p.d; });
   }
 
   void begin_advance() {
@@ -356,8 +361,8 @@ class Typed : public Population::Implementation {
     const double slope = external_current.slope(t, h);
     call_.slope.shared = static_cast<T>(slope / spec.parameters.C);
     if (slope_.empty()) return;
-    for (int64_t i = 0; i < spec.size; ++i)
-      slope_[static_cast<size_t>(i)] = static_cast<T>(slope / each_.parameters(i).C);
+    const std::vector<double>& C = spec.each.at("C");
+    for (size_t i = 0; i < C.size(); ++i) slope_[i] = static_cast<T>(slope / C[i]);
     call_.slope.each = slope_.data();
     if (device_) device_->changed(slope_.data());
   }
@@ -441,7 +446,7 @@ class Typed : public Population::Implementation {
 
   static constexpr int64_t max_steps = 1024;  // of one call of the kernels: bounds what it lists
 
-  EachNeuron each_;
+  uint64_t fingerprint_;  ///< of the whole description
   bool printed_, own_drive_ = false, known_ = false;
   iz::PopulationCall<T> call_;
   std::vector<T> v_, u_, slope_v_, slope_u_, drive_, slope_;

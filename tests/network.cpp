@@ -81,6 +81,39 @@ TEST(Network, TwoNeuronsByHand) {
   EXPECT_EQ(network.v(0, 0), single.v);
 }
 
+// A delay of 1.2 ms at steps of 0.5 ms: spikes act at the first boundary at or after time + 1.5 ms, never before
+// time + 1.2 ms, and less than two steps after it. What f32 makes of 11 steps of 0.1 ms is 11 steps.
+TEST(Network, DelaysThatAreNoWholeStepsAreRoundedUp) {
+  for (const double delay : {1.2, 1.3, 1.5}) {
+    const double dt = 0.5;
+    NetworkSpec spec = pair(Mode::accurate, dt, "pulse", 5, delay);
+    EXPECT_EQ(spec.projections[0].connections.same_delay, 3);
+    EXPECT_EQ(spec.projections[0].connections.rounded_up, delay == 1.5 ? 0u : 1u);
+    Network network(std::move(spec)), silent(pair(Mode::accurate, dt, "pulse", 0, delay));
+    std::vector<NetworkSpike> spikes;
+    while (spikes.empty()) network.run(1, &spikes), silent.run(1);
+    const auto due = static_cast<int64_t>(std::ceil((spikes[0].time + 1.5) / dt));
+    while (network.step() <= due) {
+      EXPECT_EQ(network.v(1, 0), silent.v(1, 0)) << delay << " at " << network.time();
+      network.run(1), silent.run(1);
+    }
+    EXPECT_GT(network.v(1, 0) - silent.v(1, 0), 1) << delay;
+    const double acts = static_cast<double>(due) * dt, wait = acts - spikes[0].time;
+    EXPECT_TRUE(wait >= delay && wait < delay + 2 * dt) << wait;
+  }
+  ConnectSpec c;
+  c.name = "list", c.sources = c.targets = 10, c.dt = 0.1;
+  c.rule.kind = Rule::Kind::one_to_one, c.delay.a = static_cast<double>(1.1f);
+  EXPECT_EQ(connect(c).same_delay, 11);
+  EXPECT_EQ(connect(c).rounded_up, 0u);
+  c.delay = {Draw::Kind::uniform, 1, 5};
+  const Connections drawn = connect(c);
+  EXPECT_EQ(drawn.rounded_up, 10u);
+  EXPECT_TRUE(std::ranges::all_of(drawn.delay, [](int steps) { return steps >= 11 && steps <= 50; }));
+  c.delay = {Draw::Kind::integers, 1, 5};
+  EXPECT_EQ(connect(c).rounded_up, 0u);
+}
+
 // The caller's current does what the same current of the description does, from the step it is written in.
 TEST(Network, IsSteeredWhileItRuns) {
   NetworkSpec steered = pair(Mode::accurate, 0.1, "pulse", 5, 1), described = steered;
@@ -418,6 +451,26 @@ TEST(Network, BadInput) {
   EXPECT_THAT(network_error([](NetworkSpec& s) { s.dt = 0; }), HasSubstr("dt = 0"));
   EXPECT_THAT(network_error([](NetworkSpec& s) { s.dt = std::nan(""); }), HasSubstr("dt = nan"));
   EXPECT_THAT(network_error([](NetworkSpec& s) { s.populations[1].name = "a"; }), HasSubstr("called a"));
+  for (const char* name : {"", "a/b", "../x", "a,b", "a\nb", "a b", "."})
+    EXPECT_THAT(network_error([&](NetworkSpec& s) { s.populations[1].name = name; }),
+                HasSubstr(fmt::format("population '{}': a name is made of letters", name)));
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.projections[0].name = "a,b"; }), HasSubstr("projection 'a,b'"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) { s.populations[0].processes.push_back({.interval = 0.13}); }),
+              HasSubstr("population a: noise_dt = 0.13 ms is not a whole number of steps of 0.1 ms"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) {
+                s.kick = Kick{1, 0.04};
+              }),
+              HasSubstr("kick: interval = 0.04 ms is not a whole number of steps"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) {
+                s.projections[0].stdp = StdpRule{};
+                s.projections[0].stdp->interval = 0.25;
+              }),
+              HasSubstr("stdp interval = 0.25 ms is not a whole number of steps"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) {
+                s.projections[0].stdp = StdpRule{};
+                s.projections[0].stdp->high = 0.5;
+              }),
+              HasSubstr("synapse 0 begins with weight 1: stdp keeps weights from 0 to 0.5"));
   EXPECT_THAT(network_error([](NetworkSpec& s) { s.populations[0].parameters.v_peak = -70; }),
               HasSubstr("population a, neuron 0: neuron parameter v_peak"));
   EXPECT_THAT(network_error([](NetworkSpec& s) { s.projections[0].connections.target = {7}; }),
@@ -446,7 +499,7 @@ TEST(Network, Files) {
   };
   const std::string good =
       "[network]\ndt_ms = 0.5\nseed = 2\n[[population]]\nname = 'e'\nsize = 40\nnoise_sd = 5\n"
-      "each = { c = 'uniform -65 -55' }\n[[population]]\nname = 'i'\nneuron = 'fs2003'\nsize = 10\n"
+      "each = { c = 'uniform -65 -55' }\n[[population]]\nname = 'i'\npreset = 'fs2003'\nsize = 10\n"
       "[[projection]]\nsource = 'e'\ntarget = 'i'\nrule = 'probability'\np = 0.5\nweight = 'uniform 0 2'\nsynapse = "
       "'ampa'\n";
   NamedNetwork n = read(good);

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "engine/fingerprint.h"
 #include "kernels/common/philox.h"
 #include "models/neurons/connectivity.h"
 #include "models/neurons/networks.h"
@@ -349,13 +350,18 @@ TEST_F(NetworkCuda, SpikesAtTheStartOfAStep) {
     host.run(6, &a), device.run(6, &b);
     host.save(path);
     std::string bytes = bytes_of(path);
-    const size_t v = bytes.find('\n') + 1 + 8 * (2 + 2);  // step, deliveries, two counts
+    const size_t state = bytes.find('\n') + 1 + 16;  // after its length and checksum
+    const size_t v = state + 8 * (2 + 2);            // step, deliveries, two counts
     for (size_t k = before; k < a.size(); ++k)
       if (a[k].population == 0 && a[k].time > host.time() - s.dt) {
         const float peak = 30;
         std::memcpy(bytes.data() + v + 4 * a[k].neuron, &peak, 4);
         ++twice;
       }
+    Fingerprint checksum;
+    checksum.add(bytes.data() + state, bytes.size() - state);
+    const uint64_t value = checksum.value();
+    std::memcpy(bytes.data() + state - 8, &value, 8);
     std::ofstream(path, std::ios::binary) << bytes;
     host.load(path), device.load(path);
   }

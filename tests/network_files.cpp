@@ -11,6 +11,7 @@
 
 #include "models/neurons/connectivity.h"
 #include "models/neurons/files.h"
+#include "models/neurons/network_keys.h"
 #include "models/neurons/networks.h"
 #include "models/neurons/recorder.h"
 #include "tests/support/errors.h"
@@ -138,10 +139,46 @@ TEST(SonataEdges, BadOnesAreRefusedByRow) {
   EXPECT_THAT(error_of([&] { read_edges_sonata(path, "", three_to_four()); }), HasSubstr("is no HDF5 file"));
 }
 
+// The format lets edge i have its attributes in row edge_group_index[i] of group edge_group_id[i].
+TEST(SonataEdges, OtherOrdersAndGroupsAreRefused) {
+  const Folder folder;
+  const std::string path = folder.at("edges.h5");
+  using Ids = std::vector<int64_t>;
+  const auto error = [&](const Ids& group, const Ids& index, bool second = false) {
+    {
+      Hdf5File file(path);
+      file.add("/edges/e/source_node_id", Ids{0, 1}).add("/edges/e/target_node_id", Ids{0, 1});
+      file.add("/edges/e/0/syn_weight", std::vector<double>{0, 500});
+      if (second) file.add("/edges/e/1/syn_weight", std::vector<double>{1});
+      file.add("/edges/e/edge_group_id", group).add("/edges/e/edge_group_index", index);
+    }
+    return error_of([&] { read_edges_sonata(path, "", three_to_four()); });
+  };
+  EXPECT_EQ(error({0, 0}, {0, 1}), "no error");
+  EXPECT_THAT(error({0, 0}, {1, 0}), HasSubstr("/edges/e/edge_group_index is 1 in row 0"));
+  EXPECT_THAT(error({0, 1}, {0, 1}), HasSubstr("/edges/e/edge_group_id is 1 in row 1"));
+  EXPECT_THAT(error({0, 0}, {0, 1}, true), HasSubstr("a second group of attributes"));
+  EXPECT_THAT(error({0}, {0, 1}), HasSubstr("edge_group_id has 1 rows for 2 edges"));
+  EXPECT_EQ(edges_in_sonata(path, "e"), 2u);
+}
+
+TEST(SonataEdges, WhatTheListHasIsNotSaidTwice) {
+  const Folder folder;
+  const std::string path = folder.at("edges.h5");
+  Hdf5File(path)
+      .add("/edges/e/source_node_id", std::vector<int64_t>{1})
+      .add("/edges/e/target_node_id", std::vector<int64_t>{2})
+      .add("/edges/e/0/syn_weight", std::vector<double>{3});
+  ConnectSpec c = three_to_four();
+  c.weight_given = true;
+  EXPECT_THAT(error_of([&] { read_edges_sonata(path, "", c); }), HasSubstr("has the column syn_weight"));
+}
+
 TEST(SonataSpikes, AreAppendedInPieces) {
   const Folder folder;
   RecordPlan plan;
   plan.folder = folder.path.string(), plan.populations = {{"exc", 5}, {"inh", 2}}, plan.named = true, plan.memory = 100;
+  plan.attributes = {{"mode", "accurate"}, {"solver", "rk4"}};
   {
     PopulationRecorder recorder(plan);
     EXPECT_FALSE(std::filesystem::exists(folder.at("spikes.h5")));
@@ -161,6 +198,28 @@ TEST(SonataSpikes, AreAppendedInPieces) {
   }
 }
 #endif
+
+TEST(SonataSpikes, ALimitHoldsWithItsOverhead) {
+  const Folder folder;
+  RecordPlan plan;
+  plan.folder = folder.path.string(), plan.populations = {{"cells", 3}}, plan.csv = plan.npy = false;
+  plan.memory = 1000, plan.disk = 100000;
+  PopulationRecorder recorder(plan);
+  int recorded = 0;
+  do recorder.spike(0, 1, ++recorded);
+  while (recorder.settle() && recorded < 1000000);
+  recorder.finish({{0, recorded, 0}}, 1);
+  EXPECT_GT(recorded, 3000);
+  EXPECT_LT(std::filesystem::file_size(folder.at("spikes.h5")), 103000u);
+}
+
+TEST(SonataSpikes, NothingStaysOfAFileThatCannotBeMade) {
+  const Folder folder;
+  RecordPlan plan;
+  plan.folder = folder.path.string(), plan.populations = {{"a/b", 3}}, plan.csv = plan.npy = false;
+  EXPECT_THAT(error_of([&] { PopulationRecorder{plan}; }), HasSubstr("spikes.h5"));
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path));
+}
 
 TEST(PopulationRecorder, StaysWithinMemoryAndSaysWhatItWrote) {
   const Folder folder;
@@ -204,6 +263,35 @@ TEST(PopulationRecorder, KeepsWhatFitsOnTheDisk) {
   EXPECT_LT(text.size(), 21000u);
   plan.folder = folder.at("none");
   EXPECT_THAT(error_of([&] { PopulationRecorder{plan}; }), HasSubstr("none"));
+}
+
+// Lists are billed before they are read.
+TEST(NetworkFiles, ListsAreInTheBill) {
+  const Folder folder;
+  std::ofstream(folder.at("list.csv")) << "source,target\n"
+                                       << [] {
+                                            std::string rows;
+                                            for (int i = 0; i < 900; ++i)
+                                              rows += fmt::format("{},{}\n", i / 30, i % 30);
+                                            return rows;
+                                          }();
+  EXPECT_EQ(edges_in_csv(folder.at("list.csv")), 901u);
+  std::ofstream(folder.at("net.toml")) << "[[population]]\nname = 'a'\nsize = 30\n[[projection]]\nsource = 'a'\ntarget "
+                                          "= 'a'\ncsv = 'list.csv'\n";
+  EXPECT_EQ(read_network(folder.at("net.toml")).spec.projections[0].connections.count(), 900u);
+  EXPECT_THAT(error_of([&] { read_network(folder.at("net.toml"), {.memory_limit = 30000}); }),
+              HasSubstr("larger than memory (0.03 MB available): 0.0537 MB: a 30 x 48 B, a_a 901 x 58 B"));
+}
+
+// One list of keys: the parser asks for no other (keys.h refuses it), has each of them, and the README says them.
+TEST(NetworkFiles, TheReferenceHasTheParsersKeys) {
+  const std::string root = RANVIER_SOURCE_DIR;
+  const std::string parser =
+      text_of(root + "/models/neurons/network_file.cpp") + text_of(root + "/models/neurons/field_file.cpp");
+  for (const NetworkKey& key : network_keys())
+    EXPECT_THAT(parser, HasSubstr(fmt::format("\"{}\"", key.key))) << key.table;
+  EXPECT_NE(text_of(root + "/README.md").find(network_key_reference()), std::string::npos)
+      << "README.md has not what `ranvier simulate --keys` prints";
 }
 
 TEST(NumberArrays, AreReadByShapeAndRefusedByPlace) {

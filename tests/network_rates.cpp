@@ -62,5 +62,34 @@ TEST(NetworkRates, Polychronous2006) {
   expect_agreement(weight, golden::polychronous_weight, "mean excitatory weight");
 }
 
+// Twenty seconds on: the NumPy port (tools/bench/peer_networks.py) has 4.7 and 16.6 to 17.4 Hz in the first second, 1.5
+// and 7.6 Hz in the last and a mean weight of 6.29. tools/bench/study_polychronous.py prints the same of ours.
+TEST(NetworkRates, Polychronous2006AfterTwentySeconds) {
+  constexpr int64_t seeds = 4;
+  std::vector<double> first[2], last[2], mean, at_low, at_high;
+  for (auto* list : {&first[0], &first[1], &last[0], &last[1], &mean, &at_low, &at_high}) list->assign(seeds, 0);
+  run_batch(
+      seeds, 20000, [](int64_t k) { return network("polychronous2006", {.seed = static_cast<uint64_t>(k)}).spec; },
+      [&](int64_t k, const Network& n, std::vector<NetworkSpike>& spikes) {
+        for (const NetworkSpike& s : spikes) {
+          const double one = 1.0 / static_cast<double>(n.spec().populations[s.population].size);
+          if (s.time < 1000) first[s.population][k] += one;
+          if (s.time >= 19000) last[s.population][k] += one;
+        }
+        double count = 0;
+        for (int projection = 0; projection < 2; ++projection)
+          for (float w : n.weights(projection))
+            mean[k] += static_cast<double>(w), at_low[k] += w <= 1e-5f, at_high[k] += w >= 10 - 1e-5f, ++count;
+        mean[k] /= count, at_low[k] /= count, at_high[k] /= count;
+      });
+  EXPECT_NEAR(mean_of(first[0]).value, 4.7, 0.3);
+  EXPECT_NEAR(mean_of(first[1]).value, 17, 1.2);
+  EXPECT_NEAR(mean_of(last[0]).value, 1.5, 0.3);
+  EXPECT_NEAR(mean_of(last[1]).value, 7.6, 1.5);
+  EXPECT_NEAR(mean_of(mean).value, 6.29, 0.05);
+  EXPECT_LT(mean_of(at_low).value, 0.01);
+  EXPECT_NEAR(mean_of(at_high).value, 0.09, 0.03);
+}
+
 }  // namespace
 }  // namespace ranvier::neuron

@@ -2,11 +2,15 @@
 // errors.
 #include "engine/population.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 
+#include "engine/fingerprint.h"
 #include "models/neurons/presets.h"
+#include "tests/support/errors.h"
 #include "tests/support/neurons.h"
 #include "tests/support/population.h"
 
@@ -22,6 +26,7 @@ using neuron::Protocol;
 using neuron::Solver;
 using neuron::SpikeEvent;
 using neuron::Stimulus;
+using testing::HasSubstr;
 
 /// Neuron i of a population, alone.
 Protocol alone(const PopulationSpec& spec, int64_t i, double duration) {
@@ -202,6 +207,68 @@ TEST(Population, ChunksAndStateDoNotShow) {
     Population other(spec);
     EXPECT_THROW(other.restore(whole.state()), Error);
   }
+}
+
+TEST(Population, DamagedStatesAreRefused) {
+  PopulationSpec spec = mixed(40);
+  Population population(spec);
+  population.advance(100);
+  const std::vector<std::byte> good = population.state();
+  const double before = population.v(7);
+  const auto error = [&](const std::vector<std::byte>& bytes) { return error_of([&] { population.restore(bytes); }); };
+  for (size_t at = 16; at < good.size(); at += 13) {
+    std::vector<std::byte> bytes = good;
+    bytes[at] = ~bytes[at];
+    ASSERT_THAT(error(bytes), HasSubstr("the state is damaged: its checksum is another")) << at;
+  }
+  std::vector<std::byte> bytes = good;
+  bytes.pop_back();
+  EXPECT_THAT(error(bytes), HasSubstr("it is cut or damaged"));
+  bytes.resize(9);
+  EXPECT_THAT(error(bytes), HasSubstr("ends in its first bytes"));
+  bytes.assign(good.size(), std::byte{1});
+  EXPECT_THAT(error(bytes), HasSubstr("this is not the state of a population"));
+  bytes = good;
+  const float none = std::nanf("");  // under a checksum that agrees
+  std::memcpy(bytes.data() + 40 + 4 * 5, &none, 4);
+  Fingerprint checksum;
+  for (size_t word : {16, 24}) {
+    uint64_t value;
+    std::memcpy(&value, bytes.data() + word, 8);
+    checksum.add(value);
+  }
+  checksum.add(bytes.data() + 40, bytes.size() - 40);
+  const uint64_t value = checksum.value();
+  std::memcpy(bytes.data() + 32, &value, 8);
+  EXPECT_THAT(error(bytes), HasSubstr("5: the state has v = nan"));
+  EXPECT_EQ(population.v(7), before);
+  EXPECT_EQ(error(good), "no error");
+}
+
+// Own parameters take 4 bytes each in f32 where they are one coefficient; no copy in double is kept of them.
+TEST(Population, OwnParametersAreKeptOnce) {
+  PopulationSpec spec;
+  spec.size = 4096, spec.precision = Precision::f32;
+  const auto bytes = [&](std::vector<const char*> keys) {
+    PopulationSpec own = spec;
+    for (const char* key : keys) {
+      const double middle = key == std::string("c")    ? -65
+                            : key == std::string("v0") ? -70
+                            : key == std::string("d")  ? 8
+                                                       : 0.1;
+      for (int64_t i = 0; i < spec.size; ++i) own.each[key].push_back(middle + 1e-5 * static_cast<double>(i));
+    }
+    const uint64_t billed = bytes_of(own) / 4096;
+    Population population(std::move(own));
+    EXPECT_TRUE(population.spec().each.empty());
+    return billed;
+  };
+  const uint64_t shared = bytes({});
+  EXPECT_EQ(shared, 12u);  // v, u and the count of spikes
+  EXPECT_EQ(bytes({"c"}), shared + 4);
+  EXPECT_EQ(bytes({"c", "d", "b"}), shared + 12);
+  EXPECT_EQ(bytes({"a"}), shared + 8);
+  EXPECT_EQ(bytes({"v0", "u0"}), shared);
 }
 
 TEST(Population, CountsAloneAreTheSame) {

@@ -45,7 +45,10 @@ TEST(NeuronRow02, PresetsOf2007) {
   EXPECT_NEAR(ch.v, -45.085243270, 1e-6);
   EXPECT_NEAR(ch.u, 104.668566192, 1e-6);
   const Result ib = simulate(preset("ib2007").protocol(Solver::reference));
-  EXPECT_EQ(ib.spikes.size(), 16u);
+  ASSERT_EQ(ib.spikes.size(), 16u);
+  expect_times({ib.spikes.begin(), ib.spikes.begin() + 5}, {116.375549, 128.061480, 146.290270, 210.195168, 270.977820},
+               1e-6);
+  EXPECT_NEAR(ib.spikes.back(), 954.954326, 1e-6);
   EXPECT_NEAR(ib.v, -55.615019201, 1e-6);
   EXPECT_NEAR(ib.u, 280.521151680, 1e-6);
 }

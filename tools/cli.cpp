@@ -56,7 +56,9 @@ const CLI::Validator above_zero = number_check("POSITIVE", "above 0", [](double 
 
 void Common::add_to(CLI::App& app) {
   app.add_flag("--json", json, "One JSON object on standard output, everything else on standard error");
-  app.add_option("--seed", seed, "Seed of every random stream (default 0)");
+  app.add_option("--seed", seed, "Seed of every random stream (default 0)")->check([](const std::string& text) {
+    return text.starts_with('-') ? "must not be negative" : std::string();
+  });
   app.add_option("--device", device, "auto, cpu or cuda")->capture_default_str();
   app.add_option("--threads", threads, "CPU threads, 0 for all cores")->capture_default_str();
 }

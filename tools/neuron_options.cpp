@@ -34,7 +34,11 @@ void NeuronOptions::add_method(CLI::App& command) {
                   "euler izhikevich backward-euler midpoint rk4 ab2 exponential linear-implicit "
                   "linear-implicit-adaptive reference")
       ->capture_default_str();
-  command.add_option("--mode", mode, "accurate, published, published:2003 or published:2004")->capture_default_str();
+  command
+      .add_option("--mode", mode,
+                  "accurate, published (reset at the step's end; linear-implicit-adaptive may end beyond the duration, "
+                  "as printed), published:2003 or published:2004 (whole scripts: no --solver)")
+      ->capture_default_str();
 }
 
 neuron::Preset NeuronOptions::chosen() const {
@@ -63,8 +67,20 @@ neuron::Protocol NeuronOptions::protocol(const neuron::Preset& p) const {
   if (run.rule.rtol == 0 && run.rule.atol_v == 0) throw UsageError("--rtol 0 and --atol 0: no tolerance is left");
   neuron::validate(run);  // before the stimulus, whose noise has a value for every millisecond
   if (current) run.current = neuron::parse_current(*current, {common.seed.value_or(0), 0, run.duration});
-  run.stop = [] { return interrupted(); };
+  run.stop = [](const neuron::Result&) { return interrupted(); };
   return run;
+}
+
+nlohmann::ordered_json solver_json(neuron::Mode mode, neuron::Solver solver) {
+  if (printed(mode)) return nullptr;
+  return name(solver);
+}
+
+std::vector<std::pair<std::string, std::string>> method_attributes(neuron::Mode mode, neuron::Solver solver,
+                                                                   double dt) {
+  return {{"mode", std::string(name(mode))},
+          {"solver", printed(mode) ? "none" : std::string(name(solver))},
+          {"dt_ms", fmt::format("{}", dt)}};
 }
 
 void create_output(const std::string& folder, const std::string& mark) {
@@ -73,6 +89,15 @@ void create_output(const std::string& folder, const std::string& mark) {
     throw UsageError(fmt::format("{} holds {} already; --out names another folder", folder, mark));
   std::filesystem::create_directories(folder, error);
   if (error) throw UsageError(fmt::format("{}: cannot be created: {}", folder, error.message()));
+}
+
+void end_if_interrupted(size_t done, size_t wanted, const char* things, const std::string& out) {
+  if (!interrupted()) return;
+  fmt::print(stderr, "interrupted: {} of {} {} are done{}\n", done, wanted, things,
+             done == 0     ? "; nothing is kept"
+             : out.empty() ? ", those above"
+                           : ", kept in " + out);
+  throw Exit{130};
 }
 
 std::vector<double> positive_list(const std::string& text, const char* flag) {

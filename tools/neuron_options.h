@@ -53,8 +53,16 @@ struct NeuronOptions {
   std::string current_text(const neuron::Preset& preset) const { return current.value_or(preset.current_text); }
 };
 
+/// The solver as outputs name it: none where the mode is printed.
+nlohmann::ordered_json solver_json(neuron::Mode mode, neuron::Solver solver);
+/// Mode, solver and step for files that hold nothing else in words.
+std::vector<std::pair<std::string, std::string>> method_attributes(neuron::Mode mode, neuron::Solver solver, double dt);
+
 /// Makes the folder, refusing one that holds `mark` already.
 void create_output(const std::string& folder, const std::string& mark);
+
+/// After Ctrl-C: says how much of what was wanted is done and kept, and ends with 130.
+void end_if_interrupted(size_t done, size_t wanted, const char* things, const std::string& out);
 
 /// "0.01,0.1" as positive numbers; throws UsageError naming the flag.
 std::vector<double> positive_list(const std::string& text, const char* flag);
@@ -71,8 +79,8 @@ void run_population(const NeuronOptions& options);
 /// Its description, with --current as populations have it (parse_population_current), and the run's length, ms.
 neuron::PopulationSpec population_spec(const NeuronOptions& options, const neuron::Preset& preset, int64_t size);
 double duration_of(const NeuronOptions& options, const neuron::Preset& preset);
-/// Steps of a run of `length` ms; throws UsageError where that is no whole number.
-int64_t whole_steps(double length, double dt);
+/// Steps in `length` ms; throws UsageError naming the flag where that is no whole number of them, or none.
+int64_t whole_steps(const char* flag, double length, double dt);
 /// --sweep: one row a value, of a neuron, a population or a network.
 void run_sweep(const NeuronOptions& options);
 

@@ -82,8 +82,8 @@ std::vector<neuron::ChosenNeuron> chosen_neurons(const std::string& text,
 Recording::Recording(const RecordOptions& options, const std::string& folder, RecordedRun run)
     : run_(std::move(run)), folder_(folder), step_(run_.first_step), means_(options.means) {
   chosen_ = chosen_neurons(options.neurons, run_.populations);
-  const auto steps = [&](double interval) { return std::max<int64_t>(1, std::llround(interval / run_.dt)); };
-  trace_steps_ = steps(options.interval.value_or(run_.dt)), rate_steps_ = steps(1);
+  trace_steps_ = options.interval ? whole_steps("--record-dt-ms", *options.interval, run_.dt) : 1;
+  rate_steps_ = std::max<int64_t>(1, std::llround(1 / run_.dt));
   const auto populations = run_.populations.size();
   in_bin_.resize(populations), rate_hz_.resize(populations), dots_.resize(populations);
   shown_v_.resize(chosen_.size()), shown_u_.resize(chosen_.size());
@@ -104,6 +104,7 @@ Recording::Recording(const RecordOptions& options, const std::string& folder, Re
     rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
   }
   plan.means = means_;
+  plan.attributes = method_attributes(run_.mode, run_.solver, run_.dt);
   plan.trace_interval = static_cast<double>(trace_steps_) * run_.dt;
   plan.rate_interval = static_cast<double>(rate_steps_) * run_.dt;
   plan.duration = static_cast<double>(run_.last_step - run_.first_step) * run_.dt;

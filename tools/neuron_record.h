@@ -13,6 +13,8 @@ namespace ranvier::cli {
 struct RecordedRun {
   std::vector<neuron::RecordedPopulation> populations;
   bool named = false;
+  neuron::Mode mode = neuron::Mode::accurate;
+  neuron::Solver solver = neuron::Solver::rk4;
   double dt = 0.1;
   int64_t first_step = 0, last_step = 0;
   std::function<std::pair<double, double>(uint32_t population, int64_t neuron)> state;

@@ -4,7 +4,10 @@
 
 #include "models/neurons/files.h"
 #include "models/neurons/metrics.h"
-#include "tools/neuron_options.h"
+#include "models/neurons/network_keys.h"
+#include "models/neurons/recorder.h"
+#include "models/neurons/sonata_spikes.h"
+#include "tools/neuron_flags.h"
 #include "tools/plot.h"
 #include "tools/run.h"
 
@@ -45,7 +48,8 @@ Plot trace_plot(const Protocol& protocol, const Result& run, const std::string& 
   const Drawn d = drawable(protocol, run);
   std::vector<double> current;
   for (double t : d.t) current.push_back(protocol.current.at(t));
-  const bool adaptive = protocol.solver == neuron::Solver::linear_implicit_adaptive;
+  const bool adaptive = !printed(protocol.mode) && (protocol.solver == neuron::Solver::linear_implicit_adaptive ||
+                                                    protocol.solver == neuron::Solver::reference);
   Plot plot{"trace", 900, adaptive ? 860 : 700};
   plot.add("trace", {d.t, d.v, d.u, current});
   std::vector<double> h = run.trace.h;
@@ -105,7 +109,7 @@ Plot phase_plot(const Protocol& protocol, const Result& run, const std::string& 
 Json summary(const NeuronOptions& options, const Preset& preset, const Protocol& protocol, const Result& run) {
   const double seconds = run.seconds > 0 ? run.seconds : std::nan("");
   const neuron::Intervals isi = neuron::intervals(run.spikes);
-  return {{"solver", name(protocol.solver)},
+  return {{"solver", solver_json(protocol.mode, protocol.solver)},
           {"mode", name(protocol.mode)},
           {"form", name(preset.form)},
           {"preset", preset.name},
@@ -136,11 +140,9 @@ Json summary(const NeuronOptions& options, const Preset& preset, const Protocol&
 
 void say(const NeuronOptions& options, const Preset& preset, const Protocol& protocol, const Result& run) {
   const Common& common = options.common;
-  const bool printed = protocol.mode == neuron::Mode::published_2003 || protocol.mode == neuron::Mode::published_2004;
   common.say("{} ({}, form of {}): {:g} ms, h = {:g} ms, current {}", preset.name, preset.title, name(preset.form),
              run.t, protocol.dt, options.current_text(preset));
-  common.say("mode {}{}, {}", name(protocol.mode), printed ? "" : fmt::format(", solver {}", name(protocol.solver)),
-             name(protocol.precision));
+  common.say("{}, {}", method_text(protocol.mode, protocol.solver), name(protocol.precision));
   std::string times;
   for (size_t i = 0; i < std::min<size_t>(run.spikes.size(), 12); ++i) times += fmt::format(" {:.6f}", run.spikes[i]);
   if (run.spikes.size() > 12) times += fmt::format(" ... {:.6f}", run.spikes.back());
@@ -158,13 +160,20 @@ void write_output(const NeuronOptions& options, const Preset& preset, const Prot
   neuron::write_trace_csv((folder / "trace.csv").string(), run.trace);
   neuron::write_trace_npy((folder / "trace.npy").string(), run.trace);
   neuron::write_spikes_csv((folder / "spikes.csv").string(), run.spikes);
-  const std::string title = fmt::format("{}: mode {}, solver {}, h = {:g} ms", preset.name, name(protocol.mode),
-                                        name(protocol.solver), protocol.dt);
+  if (neuron::has_hdf5()) {
+    neuron::SonataSpikes h5((folder / "spikes.h5").string(), {preset.name},
+                            method_attributes(protocol.mode, protocol.solver, protocol.dt));
+    h5.append(0, std::vector<uint64_t>(run.spikes.size(), 0), run.spikes);
+    h5.finish();
+  }
+  const std::string title =
+      fmt::format("{}: {}, h = {:g} ms", preset.name, method_text(protocol.mode, protocol.solver), protocol.dt);
   const std::string unit = preset.form == neuron::Form::f2007 ? " (pA)" : "";
   options.common.say("{}", draw(folder, trace_plot(protocol, run, title, unit)));
   options.common.say("{}", draw(folder, phase_plot(protocol, run, title, unit)));
   write_file(folder / "summary.json", summary(options, preset, protocol, run).dump(2) + "\n");
-  options.common.say("written: {0}/trace.csv, trace.npy (t, v, u), spikes.csv, summary.json", options.out);
+  options.common.say("written: {0}/trace.csv, trace.npy (t, v, u), spikes.csv{1}, summary.json", options.out,
+                     neuron::has_hdf5() ? ", spikes.h5" : "");
 }
 
 /// Refuses a trace that memory or disk cannot hold, with the bill; says the size of a large one.
@@ -184,7 +193,6 @@ void check_room(const NeuronOptions& options, const Protocol& protocol) {
 }
 
 void run(const NeuronOptions& options) {
-  if (!options.record.neurons.empty()) throw UsageError("--record is of populations and networks: add --n 1");
   const Preset preset = options.chosen();
   Protocol protocol = options.protocol(preset);
   protocol.trace = !options.out.empty();
@@ -194,14 +202,25 @@ void run(const NeuronOptions& options) {
     check_room(options, protocol);
   }
   watch_for_interruption();
+  Progress progress(options.common);
+  const Stopwatch watch;
+  protocol.stop = [&](const Result& now) {
+    const double speed = now.t / (1e3 * watch.wall());
+    progress.update(fmt::format("{:.0f} ms, {:.3g} times real time, {} spikes, {} left", now.t, speed,
+                                now.spikes.size(), duration((protocol.duration - now.t) / (1e3 * speed))));
+    return interrupted();
+  };
   const Result result = neuron::simulate(protocol, preset.name);
+  if (watch.wall() > 1) progress.finish(fmt::format("{:g} ms in {:.3g} s", result.t, result.seconds));
   say(options, preset, protocol, result);
   if (protocol.trace) write_output(options, preset, protocol, result);
   options.common.print(summary(options, preset, protocol, result));
   if (result.stopped) {
-    fmt::print(stderr,
-               "interrupted at t = {:.6g} ms; what was computed is {}. One neuron keeps no checkpoint: run it again.\n",
-               result.t, protocol.trace ? "in " + options.out : "above");
+    fmt::print(
+        stderr,
+        "interrupted at t = {:.6g} ms; what was computed is {}. One neuron alone keeps no state to go on from: with "
+        "--n 1 it does.\n",
+        result.t, protocol.trace ? "in " + options.out : "above");
     throw Exit{130};
   }
 }
@@ -216,7 +235,7 @@ void add_simulate(CLI::App& app) {
   options->add_neuron(*command);
   options->add_method(*command);
   command->add_option("file", options->file,
-                      "A network as TOML; or --preset cortical1000, polychronous2006, ephaptic400");
+                      "A network as TOML (its keys: --keys); or --preset cortical1000, polychronous2006, ephaptic400");
   command->add_option("--n", options->n, "A population of so many neurons of the preset");
   command->add_option("--field", options->field,
                       "Puts them into each other's field: 'positions = \"box 0.3 0.3 0.1\", kappa = 0.01', and "
@@ -230,17 +249,28 @@ void add_simulate(CLI::App& app) {
       "--sweep", options->sweep,
       "KEY=A:B:N: N values from A to B of current, a parameter, dt-ms, noise-sd or seed, of --n neurons "
       "each; of a network weight (a factor), dt-ms or seed");
+  auto keys = std::make_shared<bool>(false);
+  command->add_flag("--keys", *keys, "Prints the keys of a network's file and ends");
   command->add_option("--kappa", options->kappa,
                       "Of a network's field: current a uV in all cells (default: the file's)");
   add_simulate_compare(*command);
   add_simulate_field(*command);
   add_simulate_stability(*command);
   add_simulate_patterns(*command);
-  command->callback([options, command] {
+  command->callback([options, command, keys] {
     if (!command->get_subcommands().empty()) return;
+    if (*keys) return options->common.write(neuron::network_key_reference());
+    const bool network = is_network(*options);
+    check_flags(*command,
+                !options->sweep.empty()   ? (network ? Route::sweep_network : Route::sweep)
+                : !options->field.empty() ? Route::field_population
+                : network                 ? Route::network
+                : options->n              ? Route::population
+                                          : Route::one,
+                *options);
     options->solver_given = command->count("--solver") > 0, options->mode_given = command->count("--mode") > 0;
     if (!options->sweep.empty()) return run_sweep(*options);
-    is_network(*options) ? run_network(*options) : options->n ? run_population(*options) : run(*options);
+    network ? run_network(*options) : options->n ? run_population(*options) : run(*options);
   });
 }
 

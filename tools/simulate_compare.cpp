@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "models/neurons/compare.h"
-#include "tools/neuron_options.h"
+#include "tools/neuron_flags.h"
 #include "tools/plot.h"
 #include "tools/run.h"
 
@@ -58,18 +58,22 @@ std::vector<Solver> chosen_solvers(const CompareOptions& options, neuron::Mode m
   return list;
 }
 
-Line run_line(const CompareOptions& options, const neuron::Preset& preset, Solver solver, double dt) {
+/// Nothing after Ctrl-C: a line is of whole runs.
+std::optional<Line> run_line(const CompareOptions& options, const neuron::Preset& preset, Solver solver, double dt) {
   Protocol protocol = options.protocol(preset);
   protocol.solver = solver, protocol.dt = dt, protocol.trace = true;
   Line line{solver, dt, {}, "", 0};
   try {
     neuron::Result run = neuron::simulate(protocol, preset.name);
+    if (run.stopped) return {};
     const neuron::Result reference = neuron::reference_of(protocol, run);
+    if (reference.stopped) return {};
     line.c = neuron::compare(protocol, std::move(run), reference);
     line.seconds = best_time(protocol);
   } catch (const neuron::Runaway& runaway) {
     line.failure = runaway.what();
   }
+  if (interrupted()) return {};
   return line;
 }
 
@@ -108,9 +112,10 @@ std::string step_text(const Line& line) { return has_own_steps(line.solver) ? "o
 void print_table(const CompareOptions& options, const std::vector<Line>& lines) {
   const Common& common = options.common;
   common.say(
-      "{:<25}{:>5} | {:>8} {:>8} {:>8} {:>8} {:>8} | {:>8} {:>8} | {:>6} {:>9} {:>9} {:>8} | {:>6} {:>4} {:>7} {:>8}",
-      "", "h", "v rmse", "mae", "max", "/range", "dtw", "u rmse", "max", "spikes", "|dt| mean", "max", "ISI", "steps",
-      "rej.", "evals", "us");
+      "{:<25}{:>5} | {:>8} {:>8} {:>8} {:>8} {:>8} | {:>8} {:>8} {:>8} {:>8} {:>8} | {:>6} {:>9} {:>9} {:>8} {:>7} | "
+      "{:>6} {:>4} {:>7} {:>8}",
+      "", "h", "v rmse", "mae", "max", "/range", "dtw", "u rmse", "mae", "max", "/range", "dtw", "spikes", "|dt| mean",
+      "max", "ISI", "sd", "steps", "rej.", "evals", "us");
   for (const Line& line : lines) {
     if (!line.failure.empty()) {
       common.say("{:<25}{:>5} | {}", name(line.solver), step_text(line), line.failure);
@@ -118,12 +123,13 @@ void print_table(const CompareOptions& options, const std::vector<Line>& lines) 
     }
     const Comparison& c = line.c;
     common.say(
-        "{:<25}{:>5} | {:>8.2g} {:>8.2g} {:>8.2g} {:>8.2g} {:>8.2g} | {:>8.2g} {:>8.2g} | {:>6} {:>9.2g} {:>9.2g} "
-        "{:>8.3f} | "
-        "{:>6} {:>4} {:>7} {:>8.1f}",
-        name(line.solver), step_text(line), c.v.rmse, c.v.mae, c.v.max, c.v.normalised, c.v.dtw, c.u.rmse, c.u.max,
+        "{:<25}{:>5} | {:>8.2g} {:>8.2g} {:>8.2g} {:>8.2g} {:>8.2g} | {:>8.2g} {:>8.2g} {:>8.2g} {:>8.2g} {:>8.2g} | "
+        "{:>6} {:>9.2g} {:>9.2g} {:>8.3f} {:>7.3f} | {:>6} {:>4} {:>7} {:>8.1f}",
+        name(line.solver), step_text(line), c.v.rmse, c.v.mae, c.v.max, c.v.normalised, c.v.dtw, c.u.rmse, c.u.mae,
+        c.u.max, c.u.normalised, c.u.dtw,
         fmt::format("{}{}", c.run.spikes.size(), c.spikes.missed + c.spikes.extra ? "!" : ""), c.spikes.mean,
-        c.spikes.max, c.isi.mean, c.run.steps, c.run.rejections, c.run.evaluations, 1e6 * line.seconds);
+        c.spikes.max, c.isi.mean, c.isi.deviation, c.run.steps, c.run.rejections, c.run.evaluations,
+        1e6 * line.seconds);
   }
   common.say(
       "errors at the ends of steps, mV (v) and the unit of u; |dt|, ISI: ms, of matched spikes; ! spikes missed or "
@@ -174,6 +180,7 @@ Plot over_time_plot(const CompareOptions& options, const std::string& who, const
     if (!line.failure.empty() || line.solver == Solver::reference || line.dt != shown) continue;
     Protocol protocol = options.protocol(preset);
     protocol.dt = line.dt, protocol.solver = line.solver;
+    protocol.stop = nullptr;  // it was done once: after Ctrl-C it is drawn still
     const neuron::Trace& trace = line.c.run.trace;
     const neuron::Result reference = neuron::reference_of(protocol, line.c.run);
     std::vector<double> t, error;
@@ -203,31 +210,34 @@ void run(const CompareOptions& options) {
   options.common.start();
   if (!options.out.empty()) create_output(options.out, "compare.json");
   watch_for_interruption();
+  std::vector<std::pair<Solver, double>> plan;
+  for (Solver solver : chosen_solvers(options, mode))
+    for (double dt : steps)
+      if (!has_own_steps(solver) || dt == steps.front())
+        plan.push_back({solver, has_own_steps(solver) ? options.protocol(preset).dt : dt});
   std::vector<Line> lines;
-  for (Solver solver : chosen_solvers(options, mode)) {
-    for (double dt : steps) {
-      if (has_own_steps(solver) && dt != steps.front()) continue;
-      const double sampled = has_own_steps(solver) ? options.protocol(preset).dt : dt;
-      lines.push_back(run_line(options, preset, solver, sampled));
-      if (interrupted()) throw Exit{130};
-    }
+  for (const auto& [solver, dt] : plan) {
+    std::optional<Line> line = run_line(options, preset, solver, dt);
+    if (!line) break;
+    lines.push_back(std::move(*line));
   }
   options.common.say("{} ({}), current {}, mode {}, {}: errors against the Taylor-series reference", preset.name,
                      preset.title, options.current_text(preset), options.mode, options.precision());
   print_table(options, lines);
   Json rows = Json::array();
   for (const Line& line : lines) rows.push_back(row(options, line));
-  const Json result = {{"preset", preset.name},
-                       {"current", options.current_text(preset)},
-                       {"mode", options.mode},
-                       {"precision", options.precision()},
-                       {"rows", rows}};
-  if (!options.out.empty()) {
+  const Json result = {{"preset", preset.name}, {"current", options.current_text(preset)},
+                       {"mode", options.mode},  {"precision", options.precision()},
+                       {"rows", rows},          {"interrupted", interrupted()}};
+  if (!options.out.empty() && !lines.empty()) {
     options.common.say("{}", draw(options.out, error_plot(options, preset.name, lines)));
     options.common.say("{}", draw(options.out, over_time_plot(options, preset.name, preset, lines)));
     write_file(std::filesystem::path(options.out) / "compare.json", result.dump(2) + "\n");
   }
   options.common.print(result);
+  end_if_interrupted(lines.size(), plan.size(), "runs", options.out);
+  if (std::all_of(lines.begin(), lines.end(), [](const Line& line) { return !line.failure.empty(); }))
+    throw Error(fmt::format("no solver has an answer: {}", lines.front().failure));
 }
 
 }  // namespace
@@ -239,7 +249,10 @@ void add_simulate_compare(CLI::App& simulate) {
   command->add_option("--steps", options->steps, "Step lengths, ms")->capture_default_str();
   command->add_option("--solvers", options->solvers, "Only these, joined by commas");
   command->add_option("--mode", options->mode, "accurate or published (reset on the grid)")->capture_default_str();
-  command->callback([options] { run(*options); });
+  command->callback([options, command] {
+    check_flags(*command, Route::compare, *options);
+    run(*options);
+  });
 }
 
 }  // namespace ranvier::cli

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "models/neurons/networks.h"
-#include "tools/neuron_options.h"
+#include "tools/neuron_flags.h"
 #include "tools/plot.h"
 #include "tools/run.h"
 
@@ -67,7 +67,7 @@ Cell run_cell(const FieldOptions& options, double kappa, uint64_t seed, Device d
   o.common.seed = seed, o.kappa = kappa;
   NamedNetwork named = chosen_network(o);
   named.spec.device = device;
-  const auto steps = static_cast<int64_t>(std::llround(named.duration / named.spec.dt));
+  const int64_t steps = whole_steps("--duration-ms", named.duration, named.spec.dt);
   const auto chunk = std::max<int64_t>(1, std::llround(1 / named.spec.dt));
   Network network(std::move(named.spec));
   Cell cell;
@@ -127,24 +127,32 @@ void run(const FieldOptions& given) {
   if (!options.out.empty()) create_output(options.out, "field.csv");
   watch_for_interruption();
   const uint64_t seed = options.common.seed.value_or(0);
-  options.common.say("{}: {} seeds of {:g} ms, the first {:g} left out", named.title, options.seeds, named.duration,
+  options.common.say("{}: {}, h = {:g} ms; {} seeds of {:g} ms, the first {:g} left out", named.title,
+                     method_text(named.spec.mode, named.spec.solver), named.spec.dt, options.seeds, named.duration,
                      options.settle);
   options.common.say("{:>10} {:>22} {:>10} {:>22}", "kappa", "synchrony chi^2", "rate (Hz)", "largest mean phi (uV)");
   std::vector<double> mean, deviation;
   Cell low, high;
   Json rows = Json::array();
-  std::string csv = "kappa,seed,synchrony,rate_hz,peak_mean_field_uv\n";
+  size_t runs = 0;
+  std::string csv = "kappa,seed,mode,solver,dt_ms,synchrony,rate_hz,peak_mean_field_uv\n";
+  const neuron::NetworkSpec& spec = named.spec;
+  const std::string solver = printed(spec.mode) ? "none" : std::string(name(spec.solver));
   for (double kappa : kappas) {
     std::vector<double> found, rates, peaks;
-    for (int64_t s = 0; s < options.seeds; ++s) {
+    Cell first;
+    for (int64_t s = 0; s < options.seeds && !interrupted(); ++s) {
       Cell cell = run_cell(options, kappa, seed + static_cast<uint64_t>(s), device);
-      if (interrupted()) throw Exit{130};
+      if (interrupted()) break;
+      ++runs;
       found.push_back(cell.synchrony), rates.push_back(cell.rate), peaks.push_back(cell.peak);
-      csv +=
-          fmt::format("{},{},{},{},{}\n", kappa, seed + static_cast<uint64_t>(s), cell.synchrony, cell.rate, cell.peak);
-      if (s == 0) high = cell;
-      if (s == 0 && kappa == kappas.front()) low = std::move(cell);
+      csv += fmt::format("{},{},{},{},{},{},{},{}\n", kappa, seed + static_cast<uint64_t>(s), name(spec.mode), solver,
+                         spec.dt, cell.synchrony, cell.rate, cell.peak);
+      if (s == 0) first = std::move(cell);
     }
+    if (interrupted()) break;
+    if (mean.empty()) low = first;
+    high = std::move(first);
     mean.push_back(mean_of(found)), deviation.push_back(deviation_of(found));
     options.common.say("{:>10g} {:>12.4f} +- {:.4f} {:>10.2f} {:>22.1f}", kappa, mean.back(), deviation.back(),
                        mean_of(rates), mean_of(peaks));
@@ -154,12 +162,22 @@ void run(const FieldOptions& given) {
                     {"mean_rate_hz", mean_of(rates)},
                     {"peak_mean_field_uv", mean_of(peaks)}});
   }
-  if (!options.out.empty()) {
+  if (!options.out.empty() && runs > 0) {
     write_file(std::filesystem::path(options.out) / "field.csv", csv);
-    options.common.say("{}",
-                       draw(options.out, field_plot(named.title, kappas, mean, deviation, low, high, named.duration)));
+    const std::vector<double> done(kappas.begin(), kappas.begin() + static_cast<std::ptrdiff_t>(mean.size()));
+    const std::string title =
+        fmt::format("{}: {}, h = {:g} ms", named.title, method_text(spec.mode, spec.solver), spec.dt);
+    if (!done.empty())
+      options.common.say("{}", draw(options.out, field_plot(title, done, mean, deviation, low, high, named.duration)));
   }
-  options.common.print({{"network", named.title}, {"seeds", options.seeds}, {"rows", rows}});
+  options.common.print({{"network", named.title},
+                        {"mode", name(spec.mode)},
+                        {"solver", solver_json(spec.mode, spec.solver)},
+                        {"dt_ms", spec.dt},
+                        {"seeds", options.seeds},
+                        {"rows", rows},
+                        {"interrupted", interrupted()}});
+  end_if_interrupted(runs, kappas.size() * static_cast<size_t>(options.seeds), "runs", options.out);
 }
 
 }  // namespace
@@ -174,6 +192,7 @@ void add_simulate_field(CLI::App& simulate) {
   command->add_option("--seeds", options->seeds, "Networks of each, from --seed on")->capture_default_str();
   command->add_option("--settle-ms", options->settle, "Time before synchrony is taken")->capture_default_str();
   command->callback([options, command] {
+    check_flags(*command, Route::field, *options);
     options->solver_given = command->count("--solver") > 0, options->mode_given = command->count("--mode") > 0;
     run(*options);
   });

@@ -47,6 +47,7 @@ double run_steps(const Common& common, Network& network, int64_t steps, Recordin
 RecordedRun recorded(const Network& network, int64_t steps) {
   RecordedRun run;
   for (const auto& p : network.spec().populations) run.populations.push_back({p.name, p.size});
+  run.mode = network.spec().mode, run.solver = network.spec().solver;
   run.named = true, run.dt = network.spec().dt, run.first_step = network.step(), run.last_step = steps;
   run.state = [&network](uint32_t p, int64_t i) {
     return std::pair(network.v(static_cast<int>(p), i), network.u(static_cast<int>(p), i));
@@ -68,6 +69,19 @@ std::vector<Plastic> plastic_of(const neuron::NetworkSpec& spec) {
     if (const auto& p = spec.projections[i]; p.stdp)
       list.push_back({static_cast<int>(i), p.name, p.stdp->low, p.stdp->high});
   return list;
+}
+
+/// Says where delays are longer than they were given or drawn; how many by projection.
+Json rounded_delays(const Common& common, const neuron::NetworkSpec& spec) {
+  Json json = Json::object();
+  for (const neuron::ProjectionSpec& p : spec.projections) {
+    const neuron::Connections& c = p.connections;
+    if (c.rounded_up == 0) continue;
+    json[p.name] = c.rounded_up;
+    common.say("{}: {} of {} delays are no whole number of steps of {:g} ms and were rounded up", p.name, c.rounded_up,
+               c.count(), spec.dt);
+  }
+  return json;
 }
 
 constexpr int weight_bins = 40;
@@ -140,7 +154,7 @@ Json summary(const NamedNetwork& named, const Network& network, const Recording&
   };
   const int64_t steps = network.step() - static_cast<int64_t>(std::llround(begin / spec.dt));
   Json json = {{"network", named.title},
-               {"solver", name(spec.solver)},
+               {"solver", solver_json(spec.mode, spec.solver)},
                {"mode", name(spec.mode)},
                {"precision", name(spec.precision)},
                {"device", spec.device.description()},
@@ -165,11 +179,13 @@ Json summary(const NamedNetwork& named, const Network& network, const Recording&
 void write_output(const NeuronOptions& o, const NamedNetwork& named, const Network& network, Recording& recording,
                   const Json& result) {
   const std::filesystem::path folder = o.out;
-  recording.finish(o.common,
-                   fmt::format("{}: mode {}, h = {:g} ms", named.title, name(network.spec().mode), network.spec().dt));
+  recording.finish(o.common, fmt::format("{}: {}, h = {:g} ms", named.title,
+                                         method_text(network.spec().mode, network.spec().solver), network.spec().dt));
   if (!result["weights"].empty()) {
-    o.common.say("{}", draw(folder, weights_plot(result["weights"],
-                                                 fmt::format("{}: weights at {:g} ms", named.title, network.time()))));
+    o.common.say("{}",
+                 draw(folder, weights_plot(result["weights"],
+                                           fmt::format("{}: weights at {:g} ms, {}", named.title, network.time(),
+                                                       method_text(network.spec().mode, network.spec().solver)))));
   }
   network.save((folder / "network.state").string());
   write_file(folder / "summary.json", result.dump(2) + "\n");
@@ -205,8 +221,8 @@ NamedNetwork population_in_field(const NeuronOptions& o) {
   NamedNetwork named;
   neuron::NetworkSpec& s = named.spec;
   s.populations = {population_spec(o, preset, *o.n)};
-  const neuron::PopulationSpec& p = s.populations[0];
-  if (p.spike_event != neuron::SpikeEvent::peak) throw UsageError("--spike-event: in a field spikes are peaks");
+  neuron::PopulationSpec& p = s.populations[0];
+  std::replace(p.name.begin(), p.name.end(), ':', '_');  // of a pattern: --record NAME:0
   s.solver = p.solver, s.mode = p.mode, s.precision = p.precision, s.dt = p.dt, s.seed = p.seed;
   s.field = neuron::parse_field(o.field, p.name, p.size, p.seed);
   named.title = fmt::format("{} x {} in a field", p.size, p.name);
@@ -226,6 +242,9 @@ NamedNetwork chosen_network(const NeuronOptions& o) {
   NamedNetwork named = o.file.empty() ? neuron::network(o.preset, network_overrides(o))
                                       : neuron::read_network(o.file, network_overrides(o));
   if (named.title.empty()) named.title = std::filesystem::path(o.file).stem().string();
+  if (o.solver_given && printed(named.spec.mode))
+    throw UsageError(
+        fmt::format("--solver {}: mode {} is printed with its own steps", o.solver, name(named.spec.mode)));
   if (o.kappa) set_kappa(named.spec, *o.kappa);
   return named;
 }
@@ -235,8 +254,9 @@ void run_network(const NeuronOptions& o) {
   const Device device = o.common.start();
   named.spec.device = device;
   if (!o.out.empty()) create_output(o.out, "summary.json");
-  const auto steps = static_cast<int64_t>(std::llround(named.duration / named.spec.dt));
+  const int64_t steps = whole_steps("--duration-ms", named.duration, named.spec.dt);
   const std::vector<Plastic> plastic = plastic_of(named.spec);
+  const Json rounded = rounded_delays(o.common, named.spec);
   Network network(std::move(named.spec));
   if (!o.resume.empty()) network.load(o.resume);
   if (network.step() >= steps)
@@ -248,11 +268,8 @@ void run_network(const NeuronOptions& o) {
   watch_for_interruption();
   const double seconds = run_steps(o.common, network, steps, recording);
   Json result = summary(named, network, recording, begin, seconds);
-  result["weights"] = weights_of(network, plastic);
-  o.common.say("mode {}{}, {}, h = {:g} ms", name(network.spec().mode),
-               network.spec().mode == neuron::Mode::accurate || network.spec().mode == neuron::Mode::published
-                   ? fmt::format(", solver {}", name(network.spec().solver))
-                   : "",
+  result["weights"] = weights_of(network, plastic), result["delays_rounded_up"] = rounded;
+  o.common.say("{}, {}, h = {:g} ms", method_text(network.spec().mode, network.spec().solver),
                name(network.spec().precision), network.spec().dt);
   for (const Json& p : result["populations"])
     o.common.say("  {:<12} {:>8} neurons  {:>9} spikes  {:.2f} Hz", p["name"].get<std::string>(),

@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "models/neurons/presets.h"
-#include "tools/neuron_options.h"
+#include "tools/neuron_flags.h"
 #include "tools/plot.h"
 #include "tools/run.h"
 
@@ -29,10 +29,11 @@ struct Pattern {
 Pattern run_pattern(const std::string& name, const PatternOptions& options) {
   Pattern p{neuron::preset(name), {}, {}, ""};
   neuron::Protocol printed = p.preset.protocol(neuron::Solver::euler, Mode::published_2004);
-  printed.trace = true;
+  const auto stop = [](const Result&) { return interrupted(); };
+  printed.trace = true, printed.stop = stop;
   p.published = neuron::simulate(printed, name);
   neuron::Protocol exact = p.preset.protocol(neuron::solver_named(options.solver), Mode::accurate);
-  exact.dt = options.dt, exact.trace = true;
+  exact.dt = options.dt, exact.trace = true, exact.stop = stop;
   try {
     p.accurate = neuron::simulate(exact, name);
   } catch (const neuron::Runaway& runaway) {
@@ -113,8 +114,11 @@ void run(const PatternOptions& options) {
                      "last", "n", "first", "last");
   std::vector<Pattern> patterns;
   Json rows = Json::array();
-  for (const std::string& name : neuron::pattern_names()) {
-    patterns.push_back(run_pattern(name, options));
+  const std::vector<std::string> names = neuron::pattern_names();
+  for (const std::string& name : names) {
+    Pattern ran = run_pattern(name, options);
+    if (interrupted()) break;
+    patterns.push_back(std::move(ran));
     const Pattern& p = patterns.back();
     const char letter = static_cast<char>('A' + patterns.size() - 1);
     options.common.say("{} {:<29}| {:<22} | {:<22}{}", letter, p.preset.title, spikes_text(p.published),
@@ -127,14 +131,15 @@ void run(const PatternOptions& options) {
                     {"current", p.preset.current_text},
                     {"published:2004", spikes_json(p.published)},
                     {"accurate", accurate}});
-    if (interrupted()) throw Exit{130};
   }
-  const Json result = {{"solver", options.solver}, {"rows", rows}};
-  if (!options.out.empty()) {
+  const Json result = {
+      {"solver", options.solver}, {"dt_ms", options.dt}, {"rows", rows}, {"interrupted", interrupted()}};
+  if (!options.out.empty() && !patterns.empty()) {
     options.common.say("{}", draw(options.out, figure(patterns, options.solver)));
     write_file(std::filesystem::path(options.out) / "patterns.json", result.dump(2) + "\n");
   }
   options.common.print(result);
+  end_if_interrupted(patterns.size(), names.size(), "patterns", options.out);
 }
 
 }  // namespace
@@ -148,7 +153,12 @@ void add_simulate_patterns(CLI::App& simulate) {
   command->add_option("--dt-ms", options->dt, "Step of mode accurate, ms; published:2004 has the paper's")
       ->capture_default_str();
   command->add_option("--out", options->out, "Folder for the figure and patterns.json");
-  command->callback([options] { run(*options); });
+  command->callback([options, command] {
+    NeuronOptions shared;
+    shared.common = options->common, shared.solver = options->solver;
+    check_flags(*command, Route::patterns, shared);
+    run(*options);
+  });
 }
 
 }  // namespace ranvier::cli

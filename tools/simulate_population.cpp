@@ -62,7 +62,7 @@ double run_steps(const NeuronOptions& o, Population& population, int64_t steps, 
 Json summary(const NeuronOptions& o, const neuron::Preset& preset, const Population& population,
              const Recording& recording, double begin, double seconds, const std::string& failure) {
   Json json = {{"preset", preset.name},
-               {"solver", name(population.spec().solver)},
+               {"solver", solver_json(population.spec().mode, population.spec().solver)},
                {"mode", name(population.spec().mode)},
                {"current", o.current_text(preset)},
                {"precision", name(population.spec().precision)},
@@ -91,11 +91,11 @@ double duration_of(const NeuronOptions& o, const neuron::Preset& preset) {
   return o.duration.value_or(preset.duration);
 }
 
-int64_t whole_steps(double length, double dt) {
-  const auto steps = static_cast<int64_t>(std::llround(length / dt));
-  if (std::abs(static_cast<double>(steps) * dt - length) > 1e-6 * dt)
-    throw UsageError(fmt::format("--duration-ms {}: not a whole number of steps of {} ms", length, dt));
-  return steps;
+int64_t whole_steps(const char* flag, double length, double dt) {
+  const double steps = std::round(length / dt);
+  if (!(steps >= 1 && steps < 1e15) || std::abs(steps * dt - length) > 1e-6 * dt)
+    throw UsageError(fmt::format("{} {}: not a whole number of steps of {} ms", flag, length, dt));
+  return static_cast<int64_t>(steps);
 }
 
 neuron::PopulationSpec population_spec(const NeuronOptions& o, const neuron::Preset& preset, int64_t size) {
@@ -123,7 +123,7 @@ void run_population(const NeuronOptions& o) {
   if (*o.n < 1) throw UsageError(fmt::format("--n {}: a population has at least one neuron", *o.n));
   const neuron::Preset preset = o.chosen();
   neuron::PopulationSpec spec = population_spec(o, preset, *o.n);
-  const int64_t steps = whole_steps(duration_of(o, preset), spec.dt);
+  const int64_t steps = whole_steps("--duration-ms", duration_of(o, preset), spec.dt);
   spec.device = o.common.start();
   // With the counts of the record. The description's own columns are there already.
   neuron::check_memory({{spec.name, static_cast<uint64_t>(spec.size),
@@ -138,6 +138,8 @@ void run_population(const NeuronOptions& o) {
   Recording recording(o.record, o.out,
                       {{{preset.name, population.size()}},
                        false,
+                       population.spec().mode,
+                       population.spec().solver,
                        population.dt(),
                        population.step(),
                        steps,
@@ -148,13 +150,12 @@ void run_population(const NeuronOptions& o) {
   std::string failure;
   const double seconds = run_steps(o, population, steps, recording, failure);
   const Json result = summary(o, preset, population, recording, begin, seconds, failure);
-  o.common.say("mean rate {:.3f} Hz; mode {}, solver {}, {}, h = {:g} ms", result["mean_rate_hz"].get<double>(),
-               name(population.spec().mode), name(population.spec().solver), name(population.spec().precision),
-               population.dt());
+  const std::string method = method_text(population.spec().mode, population.spec().solver);
+  o.common.say("mean rate {:.3f} Hz; {}, {}, h = {:g} ms", result["mean_rate_hz"].get<double>(), method,
+               name(population.spec().precision), population.dt());
   if (!o.out.empty()) {
     recording.finish(o.common,
-                     fmt::format("{} x {}: mode {}, solver {}, h = {:g} ms", population.size(), preset.name,
-                                 name(population.spec().mode), name(population.spec().solver), population.dt()));
+                     fmt::format("{} x {}: {}, h = {:g} ms", population.size(), preset.name, method, population.dt()));
     if (failure.empty()) {
       AtomicFile state(o.out + "/population.state");
       state.write(population.state(), "the state");

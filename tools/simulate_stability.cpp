@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "models/neurons/compare.h"
-#include "tools/neuron_options.h"
+#include "tools/neuron_flags.h"
 #include "tools/plot.h"
 #include "tools/run.h"
 
@@ -23,15 +23,18 @@ struct StabilityOptions : NeuronOptions {
 struct Cell {
   neuron::Comparison c;
   std::string failure;
+  bool missing = false;  ///< after Ctrl-C
 };
 
 Cell run_cell(const StabilityOptions& options, const neuron::Preset& preset, Solver solver, double dt) {
   neuron::Protocol protocol = options.protocol(preset);
   protocol.solver = solver, protocol.dt = dt;
   try {
-    return {neuron::compare(protocol), ""};
+    Cell cell{neuron::compare(protocol), "", false};
+    cell.missing = cell.c.run.stopped;
+    return cell;
   } catch (const neuron::Runaway& runaway) {
-    return {{}, runaway.what()};
+    return {{}, runaway.what(), false};
   }
 }
 
@@ -45,7 +48,8 @@ void print_table(const Common& common, const std::vector<double>& steps, const s
       const Cell& cell = column[i];
       const auto cut = cell.c.run.pieces;
       line += fmt::format(" {:>19}",
-                          !cell.failure.empty() ? "fails"
+                          cell.missing            ? "-"
+                          : !cell.failure.empty() ? "fails"
                           : cut ? fmt::format("{:.2g} ({}, {} cut)", cell.c.v.rmse, cell.c.run.spikes.size(), cut)
                                 : fmt::format("{:.2g} ({})", cell.c.v.rmse, cell.c.run.spikes.size()));
     }
@@ -93,7 +97,7 @@ Plot sweep_plot(const std::string& title, const std::vector<double>& steps,
   for (size_t s = 0; s < cells.size(); ++s) {
     std::vector<double> rmse, spikes;
     for (const Cell& cell : cells[s]) {
-      const bool ok = cell.failure.empty();
+      const bool ok = cell.failure.empty() && !cell.missing;
       rmse.push_back(ok ? cell.c.v.rmse : std::nan(""));
       spikes.push_back(ok ? static_cast<double>(cell.c.run.spikes.size()) : std::nan(""));
     }
@@ -128,20 +132,24 @@ void run(const StabilityOptions& options) {
   for (Solver solver : swept) {
     cells.emplace_back();
     for (double dt : steps) {
-      cells.back().push_back(run_cell(options, preset, solver, dt));
-      rows.push_back(row(options, solver, dt, cells.back().back()));
-      if (interrupted()) throw Exit{130};
+      Cell cell;
+      cell.missing = interrupted();
+      if (!cell.missing) cell = run_cell(options, preset, solver, dt);
+      if (!cell.missing) rows.push_back(row(options, solver, dt, cell));
+      cells.back().push_back(std::move(cell));
     }
   }
   const std::string title =
       fmt::format("{}, current {}, mode {}", preset.name, options.current_text(preset), options.mode);
   options.common.say("{}", title);
   print_table(options.common, steps, cells);
-  if (!options.out.empty()) {
+  if (!options.out.empty() && !rows.empty()) {
     write_file(std::filesystem::path(options.out) / "stability.csv", csv_of(rows));
     options.common.say("{}", draw(options.out, sweep_plot(title, steps, cells)));
   }
-  options.common.print({{"preset", preset.name}, {"mode", options.mode}, {"rows", rows}});
+  options.common.print(
+      {{"preset", preset.name}, {"mode", options.mode}, {"rows", rows}, {"interrupted", interrupted()}});
+  end_if_interrupted(rows.size(), std::size(swept) * steps.size(), "runs", options.out);
 }
 
 }  // namespace
@@ -152,7 +160,10 @@ void add_simulate_stability(CLI::App& simulate) {
   options->add_neuron(*command);
   command->add_option("--steps", options->steps, "Step lengths, ms")->capture_default_str();
   command->add_option("--mode", options->mode, "accurate or published (reset on the grid)")->capture_default_str();
-  command->callback([options] { run(*options); });
+  command->callback([options, command] {
+    check_flags(*command, Route::stability, *options);
+    run(*options);
+  });
 }
 
 }  // namespace ranvier::cli

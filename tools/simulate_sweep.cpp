@@ -44,9 +44,16 @@ Sweep parse(const std::string& text) {
 
 /// What a value gave: means over its neurons.
 struct Row {
-  double value = 0;
+  double value = 0, duration = 0;  ///< ms that it ran
   int64_t neurons = 0, spikes = 0;
   double rate = 0, rate_sd = 0, first = std::nan(""), isi = std::nan(""), cv = std::nan("");
+};
+
+/// What every row was made with; dt is the row's own where that is swept.
+struct Method {
+  neuron::Mode mode = neuron::Mode::accurate;
+  neuron::Solver solver = neuron::Solver::rk4;
+  double dt = 0;
 };
 
 /// Spike trains on their way: their numbers, first spikes, and sums of intervals.
@@ -67,7 +74,8 @@ struct Trains {
     last[i] = t;
   }
   Row row(double value, size_t begin, size_t end, double duration) const {
-    Row r{value, static_cast<int64_t>(end - begin), 0};
+    Row r;
+    r.value = value, r.duration = duration, r.neurons = static_cast<int64_t>(end - begin);
     double rates = 0, squared_rates = 0, firsts = 0, total = 0, total_squares = 0;
     int64_t spiking = 0, intervals = 0;
     for (size_t i = begin; i < end; ++i) {
@@ -128,12 +136,13 @@ int threads() {
 bool is_run_key(const std::string& key) { return key == "dt-ms" || key == "noise-sd" || key == "seed"; }
 
 /// All values at once: the neurons of one population.
-std::vector<Row> sweep_population(const NeuronOptions& o, const Sweep& sweep) {
+std::vector<Row> sweep_population(const NeuronOptions& o, const Sweep& sweep, Device device) {
   const neuron::Preset preset = o.chosen();
   const int64_t copies = o.n.value_or(1), points = static_cast<int64_t>(sweep.values.size());
   NeuronOptions options = o;
   if (sweep.key == "current" && !o.current) options.current = "0";
   PopulationSpec spec = population_spec(options, preset, copies * points);
+  spec.device = device;
   for (const double value : sweep.values) {
     if (sweep.key == "current") continue;
     neuron::Preset changed = preset;
@@ -146,7 +155,7 @@ std::vector<Row> sweep_population(const NeuronOptions& o, const Sweep& sweep) {
     for (int64_t i = 0; i < spec.size; ++i)
       spec.current_each[static_cast<size_t>(i)] += sweep.values[static_cast<size_t>(i / copies)];
   }
-  const int64_t steps = whole_steps(duration_of(o, preset), spec.dt);
+  const int64_t steps = whole_steps("--duration-ms", duration_of(o, preset), spec.dt);
   o.common.say("{}", neuron::bill(spec));
   Population population(std::move(spec));
   Trains trains(population.size());
@@ -181,7 +190,7 @@ NeuronOptions with_value(const NeuronOptions& o, const std::string& key, double 
 }
 
 /// Value after value: what a population shares, and solvers that choose their own steps.
-std::vector<Row> sweep_runs(const NeuronOptions& o, const Sweep& sweep, bool alone) {
+std::vector<Row> sweep_runs(const NeuronOptions& o, const Sweep& sweep, bool alone, Device device) {
   std::vector<Row> rows;
   for (const double value : sweep.values) {
     if (interrupted()) break;
@@ -195,9 +204,11 @@ std::vector<Row> sweep_runs(const NeuronOptions& o, const Sweep& sweep, bool alo
       rows.push_back(trains.row(value, 0, 1, result.t));
       continue;
     }
-    Population population(population_spec(one, preset, one.n.value_or(1)));
+    PopulationSpec spec = population_spec(one, preset, one.n.value_or(1));
+    spec.device = device;
+    Population population(std::move(spec));
     Trains trains(population.size());
-    const int64_t steps = whole_steps(duration_of(one, preset), population.dt());
+    const int64_t steps = whole_steps("--duration-ms", duration_of(one, preset), population.dt());
     const double time = run_trains(population, steps, o.common, trains);
     if (population.step() == steps) rows.push_back(trains.row(value, 0, static_cast<size_t>(population.size()), time));
   }
@@ -205,22 +216,23 @@ std::vector<Row> sweep_runs(const NeuronOptions& o, const Sweep& sweep, bool alo
 }
 
 /// Independent networks, one a thread: the mean rate of each of their populations, and all together.
-std::vector<Row> sweep_networks(const NeuronOptions& o, const Sweep& sweep, std::vector<std::string>& names,
-                                std::vector<std::vector<double>>& hz) {
+std::vector<Row> sweep_networks(const NeuronOptions& o, const Sweep& sweep, Device device,
+                                std::vector<std::string>& names, std::vector<std::vector<double>>& hz, Method& method) {
   if (sweep.key != "seed" && sweep.key != "weight" && sweep.key != "dt-ms")
     throw UsageError(fmt::format("--sweep {}: of a network it is weight, dt-ms or seed", sweep.key));
-  neuron::NetworkOverrides over = network_overrides(o);
   const auto make = [&](double value) {
-    neuron::NetworkOverrides one = over;
-    if (sweep.key == "seed") one.seed = static_cast<uint64_t>(value);
+    NeuronOptions one = o;
+    if (sweep.key == "seed") one.common.seed = static_cast<uint64_t>(value);
     if (sweep.key == "dt-ms") one.dt = value;
-    neuron::NamedNetwork n = o.file.empty() ? neuron::network(o.preset, one) : neuron::read_network(o.file, one);
+    neuron::NamedNetwork n = chosen_network(one);
+    (n.spec.field ? n.spec.field->device : n.spec.device) = device;
     if (sweep.key == "weight")
       for (auto& p : n.spec.projections)
         for (float& w : p.connections.weight) w *= static_cast<float>(value);
     return n;
   };
   const neuron::NamedNetwork first = make(sweep.values[0]);
+  method = {first.spec.mode, first.spec.solver, first.spec.dt};
   for (const PopulationSpec& p : first.spec.populations) names.push_back(p.name);
   std::vector<Row> rows(sweep.values.size());
   hz.assign(sweep.values.size(), {});
@@ -232,11 +244,11 @@ std::vector<Row> sweep_networks(const NeuronOptions& o, const Sweep& sweep, std:
     const size_t count = std::min(together, rows.size() - done);
     const double dt = sweep.key == "dt-ms" ? sweep.values[done] : first.spec.dt;
     neuron::run_batch(
-        static_cast<int64_t>(count), static_cast<int64_t>(std::llround(first.duration / dt)),
+        static_cast<int64_t>(count), whole_steps("--duration-ms", first.duration, dt),
         [&](int64_t i) { return make(sweep.values[done + static_cast<size_t>(i)]).spec; },
         [&](int64_t i, const neuron::Network& network, std::vector<neuron::NetworkSpike>&) {
           Row& row = rows[done + static_cast<size_t>(i)];
-          row.value = sweep.values[done + static_cast<size_t>(i)];
+          row.value = sweep.values[done + static_cast<size_t>(i)], row.duration = network.time();
           for (size_t p = 0; p < names.size(); ++p) {
             const int64_t spikes = network.spikes_of(static_cast<int>(p)), size = network.spec().populations[p].size;
             row.spikes += spikes, row.neurons += size;
@@ -283,61 +295,119 @@ Plot plot_of(const Sweep& sweep, const std::vector<Row>& rows, const std::vector
 
 }  // namespace
 
-void run_sweep(const NeuronOptions& o) {
-  const Sweep sweep = parse(o.sweep);
-  if (!o.resume.empty()) throw UsageError("--sweep: there is nothing to --resume");
+namespace {
+
+/// Flags that set what is swept.
+void check_sweep(const NeuronOptions& o, const Sweep& sweep, bool alone) {
   if (sweep.key == "seed")
     for (const double v : sweep.values)
       if (v < 0 || v != std::floor(v)) throw UsageError(fmt::format("--sweep {}: {} is not a seed", o.sweep, v));
-  o.common.start();
-  if (!o.out.empty()) create_output(o.out, "summary.json");
-  watch_for_interruption();
-  const bool network = is_network(o);
-  const neuron::Solver solver = neuron::solver_named(o.solver);
-  const bool alone =
-      !network && (solver == neuron::Solver::reference || solver == neuron::Solver::linear_implicit_adaptive);
-  if (alone && o.n) throw UsageError(fmt::format("--n: solver {} chooses its own steps", o.solver));
-  std::vector<std::string> names;
-  std::vector<std::vector<double>> hz;
-  const Stopwatch watch;
-  const std::vector<Row> rows = network                          ? sweep_networks(o, sweep, names, hz)
-                                : alone || is_run_key(sweep.key) ? sweep_runs(o, sweep, alone)
-                                                                 : sweep_population(o, sweep);
-  std::string csv = fmt::format("{},neurons,spikes,rate_hz", sweep.key);
+  const bool twice = (sweep.key == "dt-ms" && o.dt) || (sweep.key == "noise-sd" && o.noise_sd) ||
+                     (sweep.key == "seed" && o.common.seed);
+  if (twice) throw UsageError(fmt::format("--{}: --sweep {} sets it", sweep.key, o.sweep));
+  if (!alone) return;
+  if (o.n) throw UsageError(fmt::format("--n: solver {} chooses its own steps", o.solver));
+  if (o.noise_sd || sweep.key == "noise-sd")
+    throw UsageError(fmt::format("noise-sd: solver {} steps one neuron: --current noise:sd=VALUE", o.solver));
+}
+
+void print_table(const Common& common, const Sweep& sweep, const std::vector<Row>& rows,
+                 const std::vector<std::string>& names, const std::vector<std::vector<double>>& hz) {
+  std::string head = fmt::format("{:>12} {:>9} {:>9} {:>10}", sweep.key, "neurons", "spikes", "rate (Hz)");
+  for (const std::string& name : names) head += fmt::format(" {:>12}", name + " (Hz)");
+  if (names.empty()) head += fmt::format(" {:>10} {:>12} {:>12} {:>8}", "sd (Hz)", "first (ms)", "ISI (ms)", "CV");
+  common.say("{}", head);
+  const auto or_dash = [](double x, int width, int digits) {
+    return std::isnan(x) ? fmt::format(" {:>{}}", "-", width) : fmt::format(" {:>{}.{}f}", x, width, digits);
+  };
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Row& r = rows[i];
+    std::string line = fmt::format("{:>12g} {:>9} {:>9} {:>10.3f}", r.value, r.neurons, r.spikes, r.rate);
+    for (size_t p = 0; p < names.size(); ++p) line += fmt::format(" {:>12.3f}", hz[i][p]);
+    if (names.empty())
+      line += or_dash(r.rate_sd, 10, 3) + or_dash(r.first, 12, 3) + or_dash(r.isi, 12, 4) + or_dash(r.cv, 8, 3);
+    common.say("{}", line);
+  }
+}
+
+/// The rows as CSV and as JSON.
+std::pair<std::string, Json> rows_of(const Sweep& sweep, const Method& method, const std::vector<Row>& rows,
+                                     const std::vector<std::string>& names,
+                                     const std::vector<std::vector<double>>& hz) {
+  std::string csv = fmt::format("{},mode,solver,dt_ms,duration_ms,neurons,spikes,rate_hz", sweep.key);
   for (const std::string& name : names) csv += ",rate_hz:" + name;
-  csv += network ? "\n" : ",rate_sd_hz,first_spike_ms,isi_mean_ms,isi_cv\n";
-  o.common.say("{:>12} {:>9} {:>9} {:>10} {:>10} {:>12} {:>12} {:>8}", sweep.key, "neurons", "spikes", "rate (Hz)",
-               "sd (Hz)", "first (ms)", "ISI (ms)", "CV");
+  csv += names.empty() ? ",rate_sd_hz,first_spike_ms,isi_mean_ms,isi_cv\n" : "\n";
   Json json = Json::array();
   for (size_t i = 0; i < rows.size(); ++i) {
     const Row& r = rows[i];
-    o.common.say("{:>12g} {:>9} {:>9} {:>10.3f} {:>10.3f} {:>12.3f} {:>12.4f} {:>8.3f}", r.value, r.neurons, r.spikes,
-                 r.rate, r.rate_sd, r.first, r.isi, r.cv);
-    csv += fmt::format("{},{},{},{}", r.value, r.neurons, r.spikes, r.rate);
-    json.push_back({{sweep.key, r.value}, {"neurons", r.neurons}, {"spikes", r.spikes}, {"rate_hz", r.rate}});
+    const double dt = sweep.key == "dt-ms" ? r.value : method.dt;
+    csv +=
+        fmt::format("{},{},{},{},{},{},{},{}", r.value, name(method.mode),
+                    printed(method.mode) ? "none" : name(method.solver), dt, r.duration, r.neurons, r.spikes, r.rate);
+    json.push_back({{sweep.key, r.value},
+                    {"mode", name(method.mode)},
+                    {"solver", solver_json(method.mode, method.solver)},
+                    {"dt_ms", dt},
+                    {"duration_ms", r.duration},
+                    {"neurons", r.neurons},
+                    {"spikes", r.spikes},
+                    {"rate_hz", r.rate}});
     for (size_t p = 0; p < names.size(); ++p) csv += fmt::format(",{}", hz[i][p]), json.back()[names[p]] = hz[i][p];
-    if (!network) {
+    if (names.empty()) {
       csv += fmt::format(",{},{},{},{}", r.rate_sd, r.first, r.isi, r.cv);
       json.back().update(
           {{"rate_sd_hz", r.rate_sd}, {"first_spike_ms", r.first}, {"isi_mean_ms", r.isi}, {"isi_cv", r.cv}});
     }
     csv += "\n";
   }
+  return {csv, json};
+}
+
+}  // namespace
+
+void run_sweep(const NeuronOptions& o) {
+  const Sweep sweep = parse(o.sweep);
+  const bool network = is_network(o);
+  const neuron::Solver solver = neuron::solver_named(o.solver);
+  const bool alone =
+      !network && (solver == neuron::Solver::reference || solver == neuron::Solver::linear_implicit_adaptive);
+  check_sweep(o, sweep, alone);
+  const Device device = o.common.start();
+  if (!o.out.empty()) create_output(o.out, "summary.json");
+  watch_for_interruption();
+  std::vector<std::string> names;
+  std::vector<std::vector<double>> hz;
+  Method method{neuron::mode_named(o.mode), solver, 0};
+  if (!network) method.dt = o.dt.value_or(o.chosen().dt);
+  const Stopwatch watch;
+  const std::vector<Row> rows = network                          ? sweep_networks(o, sweep, device, names, hz, method)
+                                : alone || is_run_key(sweep.key) ? sweep_runs(o, sweep, alone, device)
+                                                                 : sweep_population(o, sweep, device);
+  const std::string who = network ? (o.file.empty() ? o.preset : o.file) : o.chosen().name;
+  const std::string how =
+      method_text(method.mode, method.solver) + (sweep.key == "dt-ms" ? "" : fmt::format(", h = {:g} ms", method.dt));
+  o.common.say("{}: {}", who, how);
+  print_table(o.common, sweep, rows, names, hz);
+  const auto [csv, json] = rows_of(sweep, method, rows, names, hz);
   o.common.say("{} values in {:.3g} s", rows.size(), watch.wall());
-  const Json result = {{"sweep", o.sweep}, {"seconds", watch.wall()}, {"rows", json}, {"interrupted", interrupted()}};
+  const Json result = {{"sweep", o.sweep},
+                       {"mode", name(method.mode)},
+                       {"solver", solver_json(method.mode, method.solver)},
+                       {"seconds", watch.wall()},
+                       {"rows", json},
+                       {"interrupted", interrupted()}};
   if (!o.out.empty() && !rows.empty()) {
     write_file(std::filesystem::path(o.out) / "sweep.csv", csv);
-    const std::string who = network ? (o.file.empty() ? o.preset : o.file) : o.chosen().name;
-    o.common.say("{}", draw(o.out, plot_of(sweep, rows, names, hz, fmt::format("{}: {}", who, o.sweep))));
+    o.common.say("{}", draw(o.out, plot_of(sweep, rows, names, hz, fmt::format("{}: {}, {}", who, o.sweep, how))));
     write_file(std::filesystem::path(o.out) / "summary.json", result.dump(2) + "\n");
     o.common.say("written: {}/sweep.csv, summary.json", o.out);
   }
   o.common.print(result);
-  if (interrupted()) {
-    fmt::print(stderr, "interrupted: {} of {} values are done{}\n", rows.size(), sweep.values.size(),
-               o.out.empty() ? "" : ", in " + o.out);
-    throw Exit{130};
-  }
+  if (!interrupted()) return;
+  const double reached = rows.empty() ? 0 : rows.back().duration;
+  fmt::print(stderr, "interrupted: {} of {} values are there, over {:g} ms{}\n", rows.size(), sweep.values.size(),
+             reached, o.out.empty() || rows.empty() ? "" : ", in " + o.out);
+  throw Exit{130};
 }
 
 }  // namespace ranvier::cli

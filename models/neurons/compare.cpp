@@ -26,10 +26,22 @@ Comparison compare(const Protocol& protocol, Result run, const Result& reference
   return c;
 }
 
+namespace {
+
+Comparison stopped(Result run) {
+  Comparison c;
+  c.run = std::move(run), c.run.stopped = true;
+  return c;
+}
+
+}  // namespace
+
 Comparison compare(Protocol protocol) {
   protocol.trace = true;
   Result run = simulate(protocol);
+  if (run.stopped) return stopped(std::move(run));
   const Result reference = reference_of(protocol, run);
+  if (reference.stopped) return stopped(std::move(run));
   return compare(protocol, std::move(run), reference);
 }
 

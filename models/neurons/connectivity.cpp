@@ -2,6 +2,7 @@
 #include "models/neurons/connectivity.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <numeric>
 
@@ -133,12 +134,16 @@ std::vector<std::vector<uint32_t>> rows_of(const ConnectSpec& s) {
   return rows;
 }
 
-uint16_t steps_of(double delay, double dt, const std::string& where) {
-  if (!std::isfinite(delay) || delay < dt * (1 - 1e-9))
+/// A delay in steps, rounded up: no spike may act before its time + delay. What f32 cannot tell from a whole number of
+/// steps is one. `rounded_up` is counted up where the steps are longer than the delay.
+uint16_t steps_of(double delay, double dt, const std::string& where, uint64_t& rounded_up) {
+  constexpr double slack = 2e-7;
+  if (!std::isfinite(delay) || delay < dt * (1 - slack))
     fail("{}: delay {} ms is under one step of {} ms", where, delay, dt);
-  const double steps = std::round(delay / dt);
+  const double exact = delay / dt, steps = std::ceil(exact * (1 - slack));
   if (steps > 65000) fail("{}: delay {} ms is more than 65000 steps of {} ms", where, delay, dt);
-  return static_cast<uint16_t>(std::max(1.0, steps));
+  rounded_up += steps > exact * (1 + slack);
+  return static_cast<uint16_t>(steps);
 }
 
 void check(const ConnectSpec& s) {
@@ -244,24 +249,28 @@ Connections connect(const ConnectSpec& s) {
   c.weight.resize(c.offset.back());
   if (!(whole && one_delay)) c.target.resize(c.offset.back());
   if (one_delay)
-    c.same_delay = steps_of(s.delay.a, s.dt, where);
+    c.same_delay = steps_of(s.delay.a, s.dt, where, c.rounded_up), c.rounded_up *= c.count();
   else
     c.delay.resize(c.offset.back());
   if (!one_delay && c.offset.back()) {  // the least that can be drawn, so that no thread meets an error
     const double least =
         s.delay.kind == Draw::Kind::normal ? std::max(s.delay.low, s.delay.a - 6 * s.delay.b) : s.delay.a;
-    steps_of(least, s.dt, where);
+    uint64_t not_yet = 0;
+    steps_of(least, s.dt, where, not_yet);
   }
+  std::atomic<uint64_t> rounded_up = 0;
   for_rows(s.sources, 64, [&](int64_t from_row, int64_t to_row) {
     std::vector<uint32_t> order;
     std::vector<uint16_t> steps;
     for (int64_t i = from_row; i < to_row; ++i) {
       const uint64_t begin = c.offset[i], count = c.offset[i + 1] - begin;
+      uint64_t up = 0;
       const auto target = [&](uint64_t k) { return rows[i].empty() ? static_cast<uint32_t>(k) : rows[i][k]; };
       order.resize(count), steps.assign(count, c.same_delay);
       std::iota(order.begin(), order.end(), 0u);
       for (uint64_t k = 0; !one_delay && k < count; ++k)
-        steps[k] = steps_of(value_of(s.delay, s, delays, i, target(k), k), s.dt, where);
+        steps[k] = steps_of(value_of(s.delay, s, delays, i, target(k), k), s.dt, where, up);
+      rounded_up += up;
       if (!one_delay)
         std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return steps[a] < steps[b]; });
       for (uint64_t k = 0; k < count; ++k) {
@@ -273,6 +282,7 @@ Connections connect(const ConnectSpec& s) {
       rows[i] = {};
     }
   });
+  c.rounded_up += rounded_up;
   return c;
 }
 
@@ -280,12 +290,13 @@ Connections from_edges(const std::vector<Edge>& edges, int64_t sources, int64_t 
                        const std::string& from, int64_t first_line) {
   const auto where = [&](size_t i) { return fmt::format("{}:{}", from, first_line + static_cast<int64_t>(i)); };
   std::vector<uint16_t> steps(edges.size());
+  Connections c;
   for (size_t i = 0; i < edges.size(); ++i) {
     const Edge& e = edges[i];
     if (e.source >= static_cast<uint64_t>(sources)) fail("{}: source {} of {} neurons", where(i), e.source, sources);
     if (e.target >= static_cast<uint64_t>(targets)) fail("{}: target {} of {} neurons", where(i), e.target, targets);
     if (!std::isfinite(e.weight)) fail("{}: weight {}", where(i), e.weight);
-    steps[i] = steps_of(e.delay, dt, where(i));
+    steps[i] = steps_of(e.delay, dt, where(i), c.rounded_up);
   }
   std::vector<uint32_t> order(edges.size());
   std::iota(order.begin(), order.end(), 0u);
@@ -300,7 +311,6 @@ Connections from_edges(const std::vector<Edge>& edges, int64_t sources, int64_t 
   std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
     return std::pair(edges[a].source, steps[a]) < std::pair(edges[b].source, steps[b]);
   });
-  Connections c;
   c.offset.assign(static_cast<size_t>(sources) + 1, 0);
   for (uint32_t i : order) {
     ++c.offset[edges[i].source + 1];

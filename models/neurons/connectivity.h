@@ -45,12 +45,14 @@ struct ConnectSpec {
   Draw weight, delay{Draw::Kind::constant, 1};
   double dt = 0.1;
   uint64_t seed = 0;
+  bool weight_given = false, delay_given = false;  ///< a list that has its own is then an error
 };
 
 /// Synapses that the rule makes: exact, or (probability, sheet) a bound that is passed once in 10^9 times.
 uint64_t expected_synapses(const ConnectSpec& spec);
 
-/// Makes them. Delays are rounded to the nearest step; one under a step is an Error, as is any bad value.
+/// Makes them. A delay that is no whole number of steps is rounded up, so that no spike acts before its time + delay,
+/// and counted; one under a step is an Error, as is any bad value.
 Connections connect(const ConnectSpec& spec);
 
 /// One line of a list.
@@ -64,9 +66,15 @@ struct Edge {
 Connections from_edges(const std::vector<Edge>& edges, int64_t sources, int64_t targets, double dt,
                        const std::string& from, int64_t first_line);
 
+/// Lines of a CSV list and rows of a SONATA one, before any is read: what they will take.
+uint64_t edges_in_csv(const std::string& path);
+uint64_t edges_in_sonata(const std::string& path, const std::string& population);
+
 /// CSV with a heading "source,target,weight,delay_ms" (weight and delay may be missing: the spec's draws' constants).
 Connections read_edges_csv(const std::string& path, const ConnectSpec& spec);
 /// SONATA HDF5: /edges/NAME/{source_node_id, target_node_id, 0/syn_weight, 0/delay}; NAME empty: the only population.
+/// Attributes are row i of group 0 for edge i: another edge_group_index or edge_group_id is refused. Weights of
+/// edge_types CSV are not read.
 Connections read_edges_sonata(const std::string& path, const std::string& population, const ConnectSpec& spec);
 
 }  // namespace ranvier::neuron

@@ -1,4 +1,5 @@
 // Lists of synapses from files: CSV, and SONATA's HDF5 where the library was there at configure time.
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <fstream>
@@ -26,6 +27,10 @@ uint32_t index_of(std::string_view text, const std::string& where) {
   return value;
 }
 
+void refuse_twice(bool given, const std::string& path, const char* column, const char* key) {
+  if (given) fail("{}: has the column {}: {} of the projection has no effect", path, column, key);
+}
+
 std::vector<std::string> columns_of(std::string line) {
   if (!line.empty() && line.back() == '\r') line.pop_back();
   std::vector<std::string> items;
@@ -35,6 +40,18 @@ std::vector<std::string> columns_of(std::string line) {
 }
 
 }  // namespace
+
+uint64_t edges_in_csv(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail("{}: cannot be read", path);
+  std::vector<char> piece(1 << 20);
+  uint64_t lines = 0;
+  do {
+    file.read(piece.data(), static_cast<std::streamsize>(piece.size()));
+    lines += static_cast<uint64_t>(std::count(piece.begin(), piece.begin() + file.gcount(), '\n'));
+  } while (file);
+  return lines;
+}
 
 Connections read_edges_csv(const std::string& path, const ConnectSpec& spec) {
   std::ifstream file(path);
@@ -47,8 +64,11 @@ Connections read_edges_csv(const std::string& path, const ConnectSpec& spec) {
     fail("{}:1: the heading is not source,target[,weight[,delay_ms]]", path);
   const double weight = heading.size() > 2 ? 0 : constant_of(spec.weight, path, "weight");
   const double delay = heading.size() > 3 ? 0 : constant_of(spec.delay, path, "delay_ms");
+  if (heading.size() > 2) refuse_twice(spec.weight_given, path, "weight", "weight");
+  if (heading.size() > 3) refuse_twice(spec.delay_given, path, "delay_ms", "delay_ms");
   std::vector<Edge> edges;
   for (int64_t number_of_line = 2; std::getline(file, line); ++number_of_line) {
+    if ((line.empty() || line == "\r") && file.peek() == std::ifstream::traits_type::eof()) break;  // a last blank line
     const std::string where = fmt::format("{}:{}", path, number_of_line);
     const auto items = columns_of(line);
     if (items.size() != heading.size())
@@ -100,21 +120,55 @@ bool there(hid_t file, const std::string& group, const char* name) {
   return H5Lexists(file, group.c_str(), H5P_DEFAULT) > 0 && H5Lexists(file, (group + name).c_str(), H5P_DEFAULT) > 0;
 }
 
+/// Attributes of edge i are row edge_group_index[i] of group edge_group_id[i]; files without both have them in order.
+void check_groups(hid_t file, const std::string& base, size_t edges, const std::string& path) {
+  const bool known[] = {there(file, base, "/edge_group_id"), there(file, base, "/edge_group_index")};
+  if (there(file, base, "/1")) fail("{}: {} has a second group of attributes: one, 0, is read", path, base);
+  for (const bool index : {false, true}) {
+    if (!known[index]) continue;
+    const char* name = index ? "/edge_group_index" : "/edge_group_id";
+    const auto rows = read_column<int64_t>(file, base + name, H5T_NATIVE_INT64, path);
+    if (rows.size() != edges) fail("{}: {}{} has {} rows for {} edges", path, base, name, rows.size(), edges);
+    for (size_t i = 0; i < rows.size(); ++i)
+      if (rows[i] != (index ? static_cast<int64_t>(i) : 0))
+        fail("{}: {}{} is {} in row {}: attributes are read in the order of the edges, from group 0", path, base, name,
+             rows[i], i);
+  }
+}
+
+/// The edges' group, and the open file.
+std::string edges_of(const Handle& file, const std::string& population, const std::string& path) {
+  if (file.id < 0) fail("{}: is no HDF5 file", path);
+  return "/edges/" + (population.empty() ? only_population(file.id, path) : population);
+}
+
 }  // namespace
+
+uint64_t edges_in_sonata(const std::string& path, const std::string& population) {
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // our own messages name the file
+  const Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
+  const std::string name = edges_of(file, population, path) + "/source_node_id";
+  const Handle data(H5Dopen2(file.id, name.c_str(), H5P_DEFAULT), H5Dclose);
+  if (data.id < 0) fail("{}: has no {}", path, name);
+  const Handle space(H5Dget_space(data.id), H5Sclose);
+  return static_cast<uint64_t>(std::max<hssize_t>(0, H5Sget_simple_extent_npoints(space.id)));
+}
 
 Connections read_edges_sonata(const std::string& path, const std::string& population, const ConnectSpec& spec) {
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // our own messages name the file
   const Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
-  if (file.id < 0) fail("{}: is no HDF5 file", path);
-  const std::string base = "/edges/" + (population.empty() ? only_population(file.id, path) : population);
+  const std::string base = edges_of(file, population, path);
   const auto sources = read_column<int64_t>(file.id, base + "/source_node_id", H5T_NATIVE_INT64, path);
   const auto targets = read_column<int64_t>(file.id, base + "/target_node_id", H5T_NATIVE_INT64, path);
   if (sources.size() != targets.size()) fail("{}: {} sources and {} targets", path, sources.size(), targets.size());
+  check_groups(file.id, base, sources.size(), path);
   std::vector<double> weight, delay;
   if (there(file.id, base + "/0", "/syn_weight"))
     weight = read_column<double>(file.id, base + "/0/syn_weight", H5T_NATIVE_DOUBLE, path);
   if (there(file.id, base + "/0", "/delay"))
     delay = read_column<double>(file.id, base + "/0/delay", H5T_NATIVE_DOUBLE, path);
+  if (!weight.empty()) refuse_twice(spec.weight_given, path, "syn_weight", "weight");
+  if (!delay.empty()) refuse_twice(spec.delay_given, path, "delay", "delay_ms");
   if (weight.empty()) weight.assign(sources.size(), constant_of(spec.weight, path, "0/syn_weight"));
   if (delay.empty()) delay.assign(sources.size(), constant_of(spec.delay, path, "0/delay"));
   if (weight.size() != sources.size() || delay.size() != sources.size())
@@ -129,6 +183,9 @@ Connections read_edges_sonata(const std::string& path, const std::string& popula
   return from_edges(edges, spec.sources, spec.targets, spec.dt, path, 0);
 }
 #else
+uint64_t edges_in_sonata(const std::string& path, const std::string&) {
+  fail("{}: this build has no HDF5 (libhdf5-dev)", path);
+}
 Connections read_edges_sonata(const std::string& path, const std::string&, const ConnectSpec&) {
   fail("{}: this build has no HDF5 (libhdf5-dev)", path);
 }

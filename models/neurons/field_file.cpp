@@ -94,7 +94,7 @@ std::vector<double> values_of(const toml::table& table, const char* key, const F
 }
 
 FieldCells cells_of(const FieldPlan& plan, double kappa) {
-  Keys keys(*plan.table, plan.where);
+  Keys keys(*plan.table, plan.where, "cells");
   FieldCells c;
   c.kappa = keys.number("kappa", kappa);
   if (!keys.has("positions")) fail("{}: positions is missing", plan.where);
@@ -144,7 +144,7 @@ std::optional<FieldSpec> read_field(const toml::table& file, const std::string& 
   const toml::table* table = file["field"].as_table();
   if (!table) fail("{}: field is not a table", path);
   if (!wanted) fail("{}: field: no population has field = {{ positions = ... }}", path);
-  Keys keys(*table, path + ": field");
+  Keys keys(*table, path + ": field", "field");
   FieldSpec f;
   f.lambda = keys.number("lambda_mm", f.lambda), f.sigma = keys.number("sigma", f.sigma);
   f.current = keys.number("current_na", f.current), f.reference = keys.number("reference_um", f.reference);

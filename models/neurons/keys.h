@@ -2,20 +2,25 @@
 #pragma once
 #include <toml++/toml.h>
 #include <cmath>
+#include <initializer_list>
 #include <set>
 #include <string>
 
 #include "engine/error.h"
+#include "models/neurons/network_keys.h"
 
 namespace ranvier::neuron {
 
 /// A table whose keys are asked for one by one; what nobody asked for is unknown.
 class Keys {
  public:
-  Keys(const toml::table& table, std::string where) : table_(table), where_(std::move(where)) {}
+  /// `kind`: a table of network_keys.h, whose keys are then the only ones that can be asked for.
+  Keys(const toml::table& table, std::string where, std::string kind = "")
+      : table_(table), where_(std::move(where)), kind_(std::move(kind)) {}
 
   const std::string& where() const { return where_; }
   bool has(const char* key) {
+    if (!kind_.empty() && !is_network_key(kind_, key)) fail("{}: key '{}' is not in network_keys.cpp", where_, key);
     asked_.insert(key);
     return table_.contains(key);
   }
@@ -53,6 +58,11 @@ class Keys {
     if (!value) fail("{}: {} is not a table", where_, key);
     return value;
   }
+  /// Refuses a key that would do nothing here.
+  void useless(std::initializer_list<const char*> keys, const std::string& why) const {
+    for (const char* key : keys)
+      if (table_.contains(key)) fail("{}: {} has no effect {}", where_, key, why);
+  }
   void finish() const {
     for (const auto& [key, value] : table_)
       if (!asked_.contains(std::string(key.str()))) fail("{}: unknown key '{}'", where_, key.str());
@@ -60,7 +70,7 @@ class Keys {
 
  private:
   const toml::table& table_;
-  std::string where_;
+  std::string where_, kind_;
   std::set<std::string> asked_;
 };
 

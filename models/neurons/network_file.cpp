@@ -18,16 +18,22 @@ namespace {
 void read_head(Keys keys, NamedNetwork& n, const NetworkOverrides& o) {
   NetworkSpec& s = n.spec;
   n.title = keys.text("title", "");
-  s.mode = o.mode.value_or(mode_named(keys.text("mode", "accurate")));
+  const Mode own_mode = mode_named(keys.text("mode", "accurate"));
+  s.mode = o.mode.value_or(own_mode);
+  if (printed(own_mode)) keys.useless({"solver"}, fmt::format("in mode {}, which is printed", name(own_mode)));
   s.solver = o.solver.value_or(solver_named(keys.text("solver", "rk4")));
   s.precision = o.precision.value_or(precision_named(keys.text("precision", "f64")));
   s.dt = o.dt.value_or(keys.number("dt_ms", 0.1));
   const int64_t seed = keys.integer("seed", 0);
+  if (seed < 0) fail("{}: seed = {} is negative", keys.where(), seed);
   s.seed = o.seed.value_or(static_cast<uint64_t>(seed));
   n.duration = o.duration.value_or(keys.number("duration_ms", 1000));
   if (!(s.dt > 0)) fail("{}: dt_ms = {} is not positive", keys.where(), s.dt);
   if (!(n.duration > 0)) fail("{}: duration_ms = {} is not positive", keys.where(), n.duration);
-  if (keys.has("kick")) s.kick = Kick{keys.number("kick", 0), keys.number("kick_ms", 1)};
+  if (keys.has("kick"))
+    s.kick = Kick{keys.number("kick", 0), keys.number("kick_ms", 1)};
+  else
+    keys.useless({"kick_ms"}, "without kick");
   keys.finish();
 }
 
@@ -35,8 +41,10 @@ void read_current(Keys& keys, const NamedNetwork& n, PopulationSpec& p) {
   PopulationCurrent current = parse_population_current(keys.text("current", "0"), p.size, n.duration);
   p.current = current.shared, p.current_each = std::move(current.each), p.processes = std::move(current.processes);
   Process noise;
-  noise.deviation = keys.number("noise_sd", 0), noise.interval = keys.number("noise_ms", 1);
-  if (noise.deviation < 0 || !(noise.interval > 0)) fail("{}: noise_sd or noise_ms is not positive", keys.where());
+  if (!keys.has("noise_sd")) return keys.useless({"noise_dt_ms"}, "without noise_sd");
+  noise.deviation = keys.number("noise_sd", 0), noise.interval = keys.number("noise_dt_ms", 1);
+  if (noise.deviation < 0) fail("{}: noise_sd = {} is negative", keys.where(), noise.deviation);
+  if (!(noise.interval > 0)) fail("{}: noise_dt_ms = {} is not positive", keys.where(), noise.interval);
   if (!p.processes.empty()) noise.stream = "current/noise-sd";
   if (noise.deviation > 0) p.processes.push_back(noise);
 }
@@ -46,7 +54,7 @@ void read_population(Keys keys, NamedNetwork& n, const std::filesystem::path& fo
   p.name = keys.need("name");
   p.size = keys.integer("size", 1);
   if (p.size < 1) fail("{}: size = {} is not positive", keys.where(), p.size);
-  Preset cell = preset(keys.text("neuron", "rs2003"));
+  Preset cell = preset(keys.text("preset", "rs2003"));
   set_parameters(cell, keys.text("params", ""));
   p.parameters = cell.parameters, p.v0 = cell.start_v(), p.u0 = cell.start_u();
   check_memory({{p.name, static_cast<uint64_t>(p.size), 48}}, n.spec.memory_limit);  // before anything is drawn
@@ -71,13 +79,13 @@ int population_named(const NetworkSpec& s, const std::string& name, const std::s
 
 void read_plasticity(Keys& keys, ProjectionSpec& p) {
   if (const toml::table* table = keys.table("short_term")) {
-    Keys k(*table, keys.where() + ".short_term");
+    Keys k(*table, keys.where() + ".short_term", "short_term");
     p.short_term =
         ShortTermRule{k.number("U", 0.5), k.number("tau_depression_ms", 800), k.number("tau_facilitation_ms", 0)};
     k.finish();
   }
   if (const toml::table* table = keys.table("stdp")) {
-    Keys k(*table, keys.where() + ".stdp");
+    Keys k(*table, keys.where() + ".stdp", "stdp");
     const std::string rule = k.text("rule", "pair");
     if (rule != "pair" && rule != "2006") fail("{}: rule '{}' is not one of pair, 2006", k.where(), rule);
     StdpRule r = rule == "2006" ? StdpRule::published_2006() : StdpRule{};
@@ -88,6 +96,59 @@ void read_plasticity(Keys& keys, ProjectionSpec& p) {
     k.finish();
     p.stdp = r;
   }
+}
+
+/// Time constants and reversal of the receptor, as far as it has them.
+void read_receptor(Keys& keys, SynapseModel& m) {
+  namespace sy = kernels::synapse;
+  const std::string without = fmt::format("on a synapse '{}'", name(m.kind));
+  if (m.kind == sy::Kind::pulse)
+    keys.useless({"tau_ms"}, without);
+  else
+    m.tau = keys.number("tau_ms", m.tau);
+  if (sy::states(m.kind) < 2)
+    keys.useless({"tau_rise_ms"}, without);
+  else
+    m.tau_rise = keys.number("tau_rise_ms", m.tau_rise);
+  if (!sy::is_conductance(m.kind))
+    keys.useless({"reversal_mv"}, without);
+  else
+    m.reversal = keys.number("reversal_mv", m.reversal);
+}
+
+double need_number(Keys& keys, const char* key) {
+  if (!keys.has(key)) fail("{}: {} is missing", keys.where(), key);
+  return keys.number(key, 0);
+}
+
+/// The rule with what it needs; what only another one needs is refused.
+void read_rule(Keys& keys, ConnectSpec& c) {
+  Rule& r = c.rule;
+  const std::string text = keys.need("rule"), without = fmt::format("on rule '{}'", text);
+  r.kind = rule_named(text);
+  const bool sheet = r.kind == Rule::Kind::sheet;
+  if (sheet || r.kind == Rule::Kind::probability)
+    r.p = need_number(keys, "p");
+  else
+    keys.useless({"p"}, without);
+  if (r.kind == Rule::Kind::in_degree || r.kind == Rule::Kind::out_degree)
+    need_number(keys, "degree"), r.degree = keys.integer("degree", 0);
+  else
+    keys.useless({"degree"}, without);
+  if (!c.same)
+    keys.useless({"self"}, "between two populations");
+  else if (r.kind == Rule::Kind::one_to_one)
+    keys.useless({"self"}, without);
+  else
+    r.self = keys.flag("self", r.self);
+  if (sheet)
+    r.sigma = need_number(keys, "sigma_mm"), r.cutoff = keys.number("cutoff_mm", r.cutoff);
+  else
+    keys.useless({"sigma_mm", "cutoff_mm"}, without);
+  if (sheet || c.weight.kind == Draw::Kind::distance || c.delay.kind == Draw::Kind::distance)
+    r.width = keys.number("width_mm", r.width), r.wrap = keys.flag("wrap", r.wrap);
+  else
+    keys.useless({"width_mm", "wrap"}, without + " without a draw by distance");
 }
 
 /// A projection whose synapses are still to be made.
@@ -107,22 +168,23 @@ Planned plan_projection(Keys keys, const NetworkSpec& s, const std::filesystem::
   c.sources = s.populations[p.source].size, c.targets = s.populations[p.target].size, c.same = p.source == p.target;
   c.dt = s.dt, c.seed = s.seed;
   p.synapse = synapse_named(keys.text("synapse", "exponential"));
-  p.synapse.tau = keys.number("tau_ms", p.synapse.tau),
-  p.synapse.tau_rise = keys.number("tau_rise_ms", p.synapse.tau_rise);
-  p.synapse.reversal = keys.number("reversal_mv", p.synapse.reversal);
+  read_receptor(keys, p.synapse);
   c.weight = parse_draw(keys.text("weight", "1"), keys.where() + ".weight");
   c.delay = parse_draw(keys.text("delay_ms", "1"), keys.where() + ".delay_ms");
   const auto file = [&](const char* key) {
     return keys.has(key) ? (folder / keys.text(key, "")).string() : std::string();
   };
-  plan.csv = file("csv"), plan.sonata = file("sonata"), plan.edges = keys.text("edges", "");
-  if (plan.csv.empty() && plan.sonata.empty()) {
-    Rule& r = c.rule;
-    r.kind = rule_named(keys.need("rule"));
-    r.p = keys.number("p", r.p), r.degree = keys.integer("degree", r.degree), r.self = keys.flag("self", r.self);
-    r.width = keys.number("width_mm", r.width), r.sigma = keys.number("sigma_mm", r.sigma);
-    r.cutoff = keys.number("cutoff_mm", r.cutoff), r.wrap = keys.flag("wrap", r.wrap);
-  }
+  c.weight_given = keys.has("weight"), c.delay_given = keys.has("delay_ms");
+  plan.csv = file("csv"), plan.sonata = file("sonata");
+  if (plan.sonata.empty())
+    keys.useless({"edges"}, "without sonata");
+  else
+    keys.useless({"csv"}, "beside sonata"), plan.edges = keys.text("edges", "");
+  if (plan.csv.empty() && plan.sonata.empty())
+    read_rule(keys, c);
+  else
+    keys.useless({"rule", "p", "degree", "self", "sigma_mm", "cutoff_mm", "width_mm", "wrap"},
+                 fmt::format("on the list {}", plan.csv.empty() ? plan.sonata : plan.csv));
   read_plasticity(keys, p);
   keys.finish();
   return plan;
@@ -141,12 +203,14 @@ void for_each_table(const toml::table& file, const char* key, const std::string&
   const auto* list = file[key].as_array();
   if (!list || !list->is_array_of_tables()) fail("{}: write [[{}]]", path, key);
   int64_t i = 0;
-  for (const auto& item : *list) body(Keys(*item.as_table(), fmt::format("{}: {} {}", path, key, ++i)));
+  for (const auto& item : *list) body(Keys(*item.as_table(), fmt::format("{}: {} {}", path, key, ++i), key));
 }
 
 }  // namespace
 
 NamedNetwork read_network(const std::string& path, const NetworkOverrides& overrides) {
+  if (std::error_code error; !std::filesystem::is_regular_file(path, error))
+    fail("{}: {}", path, std::filesystem::exists(path, error) ? "is no file" : "there is no such file");
   toml::table file;
   try {
     file = toml::parse_file(path);
@@ -160,7 +224,7 @@ NamedNetwork read_network(const std::string& path, const NetworkOverrides& overr
   n.spec.memory_limit = overrides.memory_limit;
   const toml::table nothing;
   const auto* head = file["network"].as_table();
-  read_head(Keys(head ? *head : nothing, path + ": network"), n, overrides);
+  read_head(Keys(head ? *head : nothing, path + ": network", "network"), n, overrides);
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   std::vector<FieldPlan> cells;
   for_each_table(file, "population", path, [&](Keys keys) { read_population(std::move(keys), n, folder, cells); });
@@ -172,9 +236,14 @@ NamedNetwork read_network(const std::string& path, const NetworkOverrides& overr
   for_each_table(file, "projection", path, [&](Keys keys) {
     plans.push_back(plan_projection(std::move(keys), n.spec, folder));
     const Planned& plan = plans.back();
-    // the finished synapse, and its list of targets and weights while it is made
-    if (plan.csv.empty() && plan.sonata.empty())
-      parts.push_back({plan.connect.name, expected_synapses(plan.connect), plan.projection.stdp ? 30.0 : 18.0});
+    // the finished synapse, and its list of targets and weights while it is made; a file's columns and their order too
+    const double finished = plan.projection.stdp ? 30.0 : 18.0;
+    if (!plan.csv.empty())
+      parts.push_back({plan.connect.name, edges_in_csv(plan.csv), finished + 40});
+    else if (!plan.sonata.empty())
+      parts.push_back({plan.connect.name, edges_in_sonata(plan.sonata, plan.edges), finished + 72});
+    else
+      parts.push_back({plan.connect.name, expected_synapses(plan.connect), finished});
   });
   check_memory(parts, overrides.memory_limit);
   for (Planned& plan : plans) {

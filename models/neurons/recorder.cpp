@@ -128,8 +128,14 @@ void PopulationRecorder::Files::open() {
     Table::put(*spikes_csv, plan.named ? "population,neuron,time_ms\n" : "neuron,time_ms\n");
     spike_bytes += 28;
   }
-  if (plan.hdf5 && has_hdf5())
-    spikes_h5.emplace(path("spikes.h5"), population_names), spike_bytes += 16, say("spikes.h5");
+  if (plan.hdf5 && has_hdf5()) {
+    // A column grows by whole chunks: where little room is given they are small against it.
+    const uint64_t columns = 16 * 16 * population_names.size();
+    const uint64_t chunk = plan.disk ? std::clamp<uint64_t>(plan.disk / columns, 64, 16384) : 16384;
+    spikes_h5.emplace(path("spikes.h5"), population_names, plan.attributes, chunk);
+    written += 2048 + population_names.size() * (4096 + 16 * chunk);
+    spike_bytes += 16, say("spikes.h5");
+  }
   std::string heading = "t_ms";
   for (const ChosenNeuron& c : plan.chosen) {
     const std::string who = (plan.named ? plan.populations[c.population].name + ":" : "") + std::to_string(c.neuron);

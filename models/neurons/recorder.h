@@ -22,7 +22,8 @@ struct ChosenNeuron {
 
 /// What is recorded, and where. Files of `folder`, each whole or absent:
 ///   spikes.csv   [population,]neuron,time_ms      (population where there are several or `named`)
-///   spikes.h5    /spikes/NAME/{node_ids u64, timestamps f64 in ms}: the SONATA layout
+///   spikes.h5    /spikes/NAME/{node_ids u64, timestamps f64 in ms}: the SONATA layout; attributes of /spikes: how it
+///                was made
 ///   traces.csv   t_ms, then v and u of each chosen neuron; traces.npy the same as (rows, 1 + 2 neurons) f64
 ///   rates.csv    t_ms (the end of the interval), then Hz of each population and, with `means`, its mean v and u;
 ///                rates.npy likewise
@@ -32,6 +33,7 @@ struct RecordPlan {
   std::vector<RecordedPopulation> populations;
   bool named = false;
   bool csv = true, npy = true, hdf5 = true;
+  std::vector<std::pair<std::string, std::string>> attributes;  ///< mode, solver and step
   std::vector<ChosenNeuron> chosen;
   bool means = false;
   double trace_interval = 0.1, rate_interval = 1;  ///< ms

@@ -1,13 +1,17 @@
 #!/usr/bin/python3
 """End to end: `ranvier simulate` runs populations, sweeps over them, networks and fields: files, bounds, resumed runs."""
 import json
+import os
 import shutil
 import signal
 import struct
+import subprocess
+import sys
 import time
 import unittest
+from pathlib import Path
 
-from common import Case
+from common import PROGRAM, Case, environment
 
 
 def table(path):
@@ -74,6 +78,23 @@ class Populations(Case):
         with h5py.File(self.folder / "run/spikes.h5") as file:
             group = file["spikes/rs2003"]
             self.assertEqual(list(zip(group["node_ids"][:].tolist(), group["timestamps"][:].tolist())), rows)
+
+    def test_the_readmes_lines_of_python(self):
+        try:
+            import h5py  # noqa: F401
+        except ImportError:
+            self.skipTest("skipped: no h5py")
+        text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+        block = text.split("```python\n")[1].split("```")[0]
+        self.assertIn("spikes.h5", block)
+        (self.folder / "ranvier").symlink_to(Path(PROGRAM).resolve())
+        ran = subprocess.run([sys.executable, "-c", block], cwd=self.folder, capture_output=True, timeout=300,
+                             env=environment(self.folder) | {"PATH": f"{self.folder}:{os.environ['PATH']}"}, check=False)
+        self.assertEqual(ran.returncode, 0, ran.stderr.decode())
+        count = json.loads((self.folder / "run/summary.json").read_text())["populations"][0]["spikes"]
+        self.assertRegex(ran.stdout.decode(), rf"{count} spikes, the first at [0-9.]+ ms")
+        with h5py.File(self.folder / "run/spikes.h5") as file:
+            self.assertEqual(dict(file["spikes"].attrs), {"mode": b"published:2003", "solver": b"none", "dt_ms": b"1"})
 
     def test_memory_is_bounded_and_changes_nothing(self):
         big = self.json(*self.BASE, "--n", 300, "--duration-ms", 100, "--out", "big", "--record", "0..9")
@@ -177,7 +198,11 @@ class Sweeps(Case):
         rates = [row["rate_hz"] for row in value["rows"]]
         self.assertEqual((rates[0], rates), (0, sorted(rates)))
         heading = (self.folder / "run/sweep.csv").read_text().splitlines()[0]
-        self.assertEqual(heading, "current,neurons,spikes,rate_hz,rate_sd_hz,first_spike_ms,isi_mean_ms,isi_cv")
+        self.assertEqual(heading, "current,mode,solver,dt_ms,duration_ms,neurons,spikes,rate_hz,rate_sd_hz,first_spike_ms,"
+                                  "isi_mean_ms,isi_cv")
+        self.assertEqual((value["mode"], value["solver"], value["rows"][0]["duration_ms"]), ("accurate", "rk4", 1000))
+        if shutil.which("gnuplot"):
+            self.assertIn("mode accurate, solver rk4", (self.folder / "run/sweep.svg").read_text())
         if shutil.which("gnuplot"):
             self.assertEqual((self.folder / "run/sweep.png").read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
 
@@ -205,6 +230,7 @@ class Sweeps(Case):
         self.assertAlmostEqual(value["rows"][1]["exc"], alone["populations"][0]["mean_rate_hz"], delta=1e-9)
         weak = self.json("simulate", "--preset", "cortical1000", "--duration-ms", 200, "--sweep", "weight=0:1:2")["rows"]
         self.assertLess(weak[0]["exc"], weak[1]["exc"])
+        self.assertEqual((weak[0]["mode"], weak[0]["solver"]), ("published:2003", None))
 
 
 class Networks(Case):
@@ -336,6 +362,42 @@ field = { positions = "box 0.2 0.2 0", diameter_um = "uniform 15 25", g_ratio = 
                 (self.folder / "net.toml").write_text(self.FILE + line + "\n")
                 self.refused("simulate", "net.toml", saying=words)
         self.refused("simulate", "none.toml", saying="none.toml")
+        self.refused("simulate", "/", saying="is no file")
+
+    def test_keys_without_effect(self):
+        for line, words in (("p = 0.1", ["p has no effect", "out_degree"]), ("sigma_mm = 1", ["sigma_mm", "out_degree"]),
+                            ("width_mm = 1", ["width_mm", "distance"]), ("edges = 'x'", ["edges", "sonata"]),
+                            ("csv = 'x.csv'", ["rule has no effect", "x.csv"]), ("csv = 'x'\nsonata = 'y'", ["csv", "sonata"]),
+                            ("synapse = 'pulse'\ntau_ms = 3", ["tau_ms", "pulse"]), ("tau_rise_ms = 3", ["tau_rise_ms", "exponential"]),
+                            ("reversal_mv = 3", ["reversal_mv", "exponential"]), ("[[population]]\nname = 'b'\nnoise_dt_ms = 1", ["noise_dt_ms", "noise_sd"]),
+                            ("stdp = { high = 0.5 }", ["begins with weight 1", "0.5"])):
+            with self.subTest(line):
+                (self.folder / "net.toml").write_text(self.FILE + line + "\n")
+                self.refused("simulate", "net.toml", saying=words)
+        for old, new, words in (("degree = 5", "", ["degree is missing"]), ('rule = "out_degree"\ndegree = 5', 'rule = "probability"', ["p is missing"]),
+                                ("duration_ms = 200", "kick_ms = 2", ["kick_ms", "kick"]), ("duration_ms = 200", "seed = -1", ["seed = -1"]),
+                                ("duration_ms = 200", "mode = 'published:2003'\nsolver = 'rk4'", ["solver has no effect", "published:2003"]),
+                                ('name = "exc"', 'name = "a,b"', ["'a,b'", "letters"])):
+            with self.subTest(new):
+                (self.folder / "net.toml").write_text(self.FILE.replace(old, new).replace('"exc"', '"a,b"' if "a,b" in new else '"exc"'))
+                self.refused("simulate", "net.toml", "--out", "out", saying=words)
+                self.assertEqual(list(self.folder.glob("out/*")), [])
+
+    def test_lists(self):
+        text = self.FILE.replace('rule = "out_degree"\ndegree = 5', 'csv = "list.csv"')
+        (self.folder / "net.toml").write_text(text)
+        (self.folder / "list.csv").write_text("source,target,weight\n0,1,2\n3,4,1\n\n")
+        self.json("simulate", "net.toml")
+        (self.folder / "list.csv").write_text("source,target\n")
+        self.assertEqual(self.json("simulate", "net.toml")["synaptic_events"], 0)
+        (self.folder / "list.csv").write_text("source,target,weight\n0,1,2\n")
+        (self.folder / "net.toml").write_text(text + "weight = 3\n")
+        self.refused("simulate", "net.toml", saying=["column weight", "no effect"])
+
+    def test_keys_are_printed(self):
+        text = self.ok("simulate", "--keys").out
+        for key in ("noise_dt_ms", "cutoff_mm", "tau_facilitation_ms", "g_ratio"):
+            self.assertIn(f"| `{key}` |", text)
 
 
 if __name__ == "__main__":

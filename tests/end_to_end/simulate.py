@@ -50,6 +50,7 @@ class Single(Case):
             value = self.json("simulate", "--preset", "rs2003", "--mode", mode, "--dt-ms", 0.5)
             self.assertEqual(value["mode"], mode)
             self.assertIn(f"mode {mode}", self.ok("simulate", "--preset", "rs2003", "--mode", mode).out)
+            self.assertEqual(value["solver"], "rk4" if mode == "published" else None)
         exact = self.json("simulate", "--preset", "rs2007", "--solver", "reference")
         for got, want in zip(exact["spike_times_ms"], EXACT, strict=True):
             self.assertAlmostEqual(got, want, delta=1e-6)
@@ -106,6 +107,7 @@ class Single(Case):
         spikes = (run / "spikes.csv").read_text().splitlines()
         self.assertEqual(spikes[0], "neuron,time_ms")
         self.assertEqual([float(line.split(",")[1]) for line in spikes[1:]], value["spike_times_ms"])
+        self.assertEqual((run / "spikes.h5").read_bytes()[:4], b"\x89HDF")
         summary = json.loads((run / "summary.json").read_text())
         self.assertEqual(summary["mode"], "accurate")
         self.assertEqual(summary["spike_times_ms"], value["spike_times_ms"])
@@ -113,6 +115,11 @@ class Single(Case):
             for name in ("trace", "phase"):
                 self.assertEqual((run / f"{name}.png").read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
                 self.assertIn("mode accurate", (run / f"{name}.svg").read_text())
+        self.json("simulate", "--preset", "rs2003", "--mode", "published:2004", "--out", "printed")
+        if shutil.which("gnuplot"):
+            drawing = (self.folder / "printed/trace.svg").read_text()
+            self.assertIn("mode published:2004", drawing)
+            self.assertNotIn("rk4", drawing)
         self.refused("simulate", "--preset", "rs2007", "--out", "run", saying=["run", "summary.json"])
 
     def test_interrupted(self):
@@ -122,6 +129,7 @@ class Single(Case):
         out, err = process.communicate(timeout=120)
         self.assertEqual(process.returncode, 130, err)
         self.assertIn("interrupted at t =", err.decode())
+        self.assertIn("--n 1", err.decode())
         value = json.loads(out)
         self.assertTrue(value["interrupted"])
         self.assertGreater(value["spikes"], 100)
@@ -222,7 +230,9 @@ class BadNeuron(Case):
                 (["--mode", "published:2004"], ["2003", "C = 100"]),
                 (["--solver", "reference", "--precision", "f32"], ["f64"]),
                 (["--solver", "reference", "--mode", "published"], ["reference", "published"]),
-                (["--rtol", 0, "--atol", 0], ["tolerance"]), (["--rtol", -1], ["--rtol -1"]),
+                (["--rtol", 0, "--atol", 0, "--solver", "linear-implicit-adaptive"], ["tolerance"]),
+                (["--rtol", -1, "--solver", "linear-implicit-adaptive"], ["--rtol -1"]), (["--seed", -1], ["--seed"]),
+                (["--params", "v_peak=1e308"], ["v_peak = 1e+308"]),
                 (["--mode", "published", "--dt-ms", 10], ["rs2007", "left the range"]),
                 (["--device", "tpu"], ["tpu"]), (["--frobnicate"], ["--frobnicate"]),
                 (["--out", "x", "--dt-ms", 1e-6], ["trace", "GB"])):

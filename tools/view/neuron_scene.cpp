@@ -13,8 +13,6 @@ using neuron::Solver;
 
 constexpr double drawn_points = 1000;  // buckets that a window is drawn with
 
-bool is_printed(Mode mode) { return mode == Mode::published_2003 || mode == Mode::published_2004; }
-
 double parameter(const neuron::Preset& p, const Current& current, std::string_view key) {
   const auto& q = p.parameters;
   const std::pair<std::string_view, double> all[] = {
@@ -60,7 +58,7 @@ void NeuronScene::take_preset(const std::string& name) {
   until_ = staged ? preset_.duration : 0;
   note_.clear();
   for (auto& choice : choices_)
-    if (choice && preset_.form == Form::f2007 && is_printed(choice->mode)) {
+    if (choice && preset_.form == Form::f2007 && neuron::printed(choice->mode)) {
       note_ = fmt::format("{} is printed for the form of 2003: now 'published'", neuron::name(choice->mode));
       choice->mode = Mode::published;
     }

@@ -290,7 +290,7 @@
 
   const simulation = (run) => {
     const s = run.summary || {};
-    const parts = [cards([["preset", s.preset || s.network], ["solver", s.solver], ["mode", s.mode], ["neurons", s.neurons], ["spikes", s.spikes], ["mean rate, Hz", shown(s.mean_rate_hz)]])];
+    const parts = [cards([["preset", s.preset || s.network], ["solver", s.solver || "none"], ["mode", s.mode], ["neurons", s.neurons], ["spikes", s.spikes], ["mean rate, Hz", shown(s.mean_rate_hz)]])];
     if (run.trace) parts.push(chart("Membrane potential", "t (ms)", "v (mV)", {v: [run.trace.t_ms, run.trace.v_mv]}), chart("Recovery variable", "t (ms)", `u (${unitOfU(run)})`, {u: [run.trace.t_ms, run.trace.u]}));
     else if (run.spikes && run.spikes.time_ms) parts.push(chart("Spikes (thinned)", "t (ms)", "neuron", {spikes: [run.spikes.time_ms, run.spikes.neuron]}, {points: true, more: {strokeWidth: 0}}));
     return parts;
