@@ -180,14 +180,19 @@ double relative_l2(const std::vector<double>& a, const std::vector<double>& b) {
   return std::sqrt(difference / std::max(size, 1e-300));
 }
 
-OpCase penalty_case(int64_t kind, int64_t rows, int64_t channels) {
-  return op_case(fmt::format("penalty {} of {} x {}", kind, rows, channels),
-                 {{{rows, channels}, {-1, 3}}, {{channels, channels}}}, [kind](std::vector<Tensor> in) {
-                   const Tensor y = channel_penalty(in[0], in[1], {kind, 1e-3});
-                   std::vector<Tensor> results = {y};
-                   for (const Tensor& g : grad(sin(y), in)) results.push_back(g);
-                   return results;
-                 });
+OpCase penalty_case(int64_t kind, int64_t rows, int64_t channels, Fill fill = {-1, 3}) {
+  OpCase test{fmt::format("penalty {} of {} x {}", kind, rows, channels),
+              {{{rows, channels}, fill}, {{channels, channels}}},
+              {},
+              false,
+              1e-5};
+  test.build = [kind](std::vector<Tensor> in) {
+    const Tensor y = channel_penalty(in[0], in[1], {kind, 1e-3});
+    std::vector<Tensor> results = {y};
+    for (const Tensor& g : grad(sin(y), in)) results.push_back(g);
+    return results;
+  };
+  return test;
 }
 
 /// Blocks and shards of rows, panels of channels, with tails; derivatives of both orders; the dense form in f64.
@@ -226,8 +231,7 @@ TEST(Coupling, PenaltiesOfChannelsWithLargeMeans) {
   if (checks_cuda_only()) return;
   for (int64_t kind :
        {ChannelPenalty::products, ChannelPenalty::squared_products, ChannelPenalty::products_of_squares}) {
-    OpCase test = penalty_case(kind, 500, 20);
-    test.operands[0].low = 99.9, test.operands[0].high = 100.1;
+    const OpCase test = penalty_case(kind, 500, 20, {99.9, 100.1});
     const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .decompose = true});
     const auto single = evaluate(test, DType::f32, {});
     for (size_t k = 0; k < oracle.size(); ++k)
