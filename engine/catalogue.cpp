@@ -8,9 +8,10 @@ namespace ranvier {
 std::vector<const OpDef*> all_ops() {
   using namespace catalogue;
   std::vector<const OpDef*> all;
-  for (const auto& family : {core(), elementwise(), reduce(),      matmul(),   conv2d(),       pool(),         norm(),
-                             loss(), move(),        index(),       random(),   augment(),      optim(),        muon(),
-                             feed(), mlp_jet(),     segment_fit(), coupling(), pair_squares(), channel_field()})
+  for (const auto& family :
+       {core(), elementwise(), reduce(),      matmul(),   conv2d(),       pool(),          norm(),
+        loss(), move(),        index(),       random(),   augment(),      optim(),         muon(),
+        feed(), mlp_jet(),     segment_fit(), coupling(), pair_squares(), channel_field(), channel_penalty()})
     all.insert(all.end(), family.begin(), family.end());
   return all;
 }

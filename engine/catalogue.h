@@ -16,7 +16,8 @@ void check_variants(std::string_view variants, Backend backend);
 
 namespace catalogue {  // one function a file of engine/ops
 std::vector<const OpDef*> core(), elementwise(), reduce(), matmul(), conv2d(), pool(), norm(), loss(), move(), index(),
-    random(), augment(), optim(), muon(), feed(), mlp_jet(), segment_fit(), coupling(), pair_squares(), channel_field();
+    random(), augment(), optim(), muon(), feed(), mlp_jet(), segment_fit(), coupling(), pair_squares(), channel_field(),
+    channel_penalty();
 }
 
 }  // namespace ranvier
