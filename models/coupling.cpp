@@ -60,7 +60,7 @@ Tensor standardised(Tensor x) {
 CouplingForm coupling_form(std::string_view name) {
   for (const auto& [form, text] : names)
     if (text == name) return form;
-  fail("coupling '{}' is none of none, energy, covariance, epistatic-penalty, ephaptic, epistatic", name);
+  fail("coupling '{}' is unknown; known are none, energy, covariance, epistatic-penalty, ephaptic, epistatic", name);
 }
 
 std::string_view name_of(CouplingForm form) {
@@ -131,9 +131,12 @@ Tensor Coupling::after(Tensor x, std::string_view name, std::string_view kind) {
   if (kind == "norm" && !pending_.empty()) labels.push_back(std::exchange(pending_, ""));
   if (kind == "conv") pending_ = fmt::format("conv{}", ++convs_);
   seen_.insert(seen_.end(), labels.begin(), labels.end());
-  bool wanted = false;
-  for (const std::string& site : options_.sites)
-    if (std::find(labels.begin(), labels.end(), site) != labels.end()) reached_.push_back(site), wanted = true;
+  const std::string* wanted = nullptr;
+  for (const std::string& site : options_.sites) {
+    if (std::find(labels.begin(), labels.end(), site) == labels.end()) continue;
+    if (wanted) fail("coupling sites: '{}' and '{}' are one layer", *wanted, site);
+    reached_.push_back(site), wanted = &site;
+  }
   if (!wanted) return x;
   const Scope scope(*x.graph, name);
   return apply(x);

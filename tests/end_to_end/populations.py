@@ -318,6 +318,7 @@ field = { positions = "box 0.2 0.2 0", diameter_um = "uniform 15 25", g_ratio = 
                 (self.folder / "bad.toml").write_text(self.FIELD.replace("lambda_mm = 0.1", line))
                 self.refused("simulate", "bad.toml", saying=words)
         for old, new, words in (("0.8 }", "1.2 }", ["neuron 0", "g_ratio = 1.2"]), ("box 0.2 0.2 0", "box 1", ["positions", "box 1"]),
+                                ("box 0.2 0.2 0", "grid 0", ["positions", "grid 0", "one place"]),
                                 ('"uniform 15 25"', "0", ["diameter = 0"]), ('"box 0.2 0.2 0"', "[[0, 0, 0]]", ["1 places for 50"]),
                                 ("g_ratio = 0.8", "gratio = 0.8", ["unknown key 'gratio'"])):
             with self.subTest(new):
