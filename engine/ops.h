@@ -220,9 +220,7 @@ Tensor residual_rows(const Jet& jet, std::span<const Tensor> residuals, Where wh
 std::vector<Tensor> mlp_taylor(const std::vector<Tensor>& x, Tensor theta, const MlpShape& shape,
                                Where where = Where::current());
 
-// ---- Pairs of units (ops/coupling.cpp, pair_squares.cpp, channel_field.cpp, channel_penalty.cpp)
-// -----------------------------------------
-// -----------------------------------------------------------------------------
+// ---- Pairs of units (ops/coupling.cpp, pair_squares.cpp, channel_field.cpp, channel_penalty.cpp) --------------------
 
 using kernels::ChannelPenalty;
 using kernels::CouplingLaw;
