@@ -182,7 +182,7 @@ double relative_l2(const std::vector<double>& a, const std::vector<double>& b) {
 
 OpCase penalty_case(int64_t kind, int64_t rows, int64_t channels, Fill fill = {-1, 3}) {
   OpCase test{fmt::format("penalty {} of {} x {}", kind, rows, channels),
-              {{{rows, channels}, fill}, {{channels, channels}}},
+              {{{rows, channels}, fill}, {{channels, channels}, {0, 1}}},
               {},
               false,
               1e-5};
@@ -207,7 +207,7 @@ TEST(Coupling, PenaltiesOfChannels) {
       const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .decompose = true});
       const auto single = evaluate(test, DType::f32, {}), twice = evaluate(test, DType::f64, {});
       for (size_t k = 0; k < oracle.size(); ++k) {
-        if (rows == 1) continue;  // no deviations: everything is 0, or the rounding of it
+        if (rows == 1 || channels == 1) continue;  // nothing varies or nothing is free: only rounding is left
         EXPECT_TRUE(relative_l2(single[k], oracle[k]) <= 1e-5)
             << test.name << " result " << k << ": " << relative_l2(single[k], oracle[k]);
         EXPECT_TRUE(relative_l2(twice[k], oracle[k]) <= 1e-10)
@@ -226,7 +226,8 @@ TEST(Coupling, PenaltiesOfChannels) {
                "no elements");
 }
 
-/// Means 1,000 times the deviations cost the penalties no digits.
+/// Means 1,000 times the deviations cost the penalties and their gradients in x no digits; those in k are primitive
+/// ops, whose means are rounded.
 TEST(Coupling, PenaltiesOfChannelsWithLargeMeans) {
   if (checks_cuda_only()) return;
   for (int64_t kind :
@@ -235,7 +236,7 @@ TEST(Coupling, PenaltiesOfChannelsWithLargeMeans) {
     const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .decompose = true});
     const auto single = evaluate(test, DType::f32, {});
     for (size_t k = 0; k < oracle.size(); ++k)
-      EXPECT_TRUE(relative_l2(single[k], oracle[k]) <= 1e-5)
+      EXPECT_TRUE(relative_l2(single[k], oracle[k]) <= (k < 2 ? 1e-5 : 1e-4))
           << test.name << " result " << k << ": " << relative_l2(single[k], oracle[k]);
   }
 }

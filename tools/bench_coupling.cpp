@@ -197,8 +197,9 @@ void bench_channels(const BenchCouplingOptions& o, Json& rows) {
     arms.push_back(std::move(arm));
   };
   add("tiny, a training step", models::CouplingForm::none, false);
-  for (auto form : {models::CouplingForm::energy, models::CouplingForm::covariance,
-                    models::CouplingForm::epistatic_penalty, models::CouplingForm::ephaptic})
+  for (auto form :
+       {models::CouplingForm::energy, models::CouplingForm::covariance, models::CouplingForm::epistatic_penalty,
+        models::CouplingForm::ephaptic, models::CouplingForm::epistatic})
     for (bool learned : {false, true})
       add(fmt::format("{}, {} geometry", models::name_of(form), learned ? "learned" : "fixed"), form, learned);
   const auto batches = data::Batches::training(data.size(), 64, 0, 0);
