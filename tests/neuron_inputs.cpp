@@ -179,7 +179,7 @@ TEST(NeuronProtocol, RunawaysNameTheNeuron) {
 TEST(NeuronProtocol, StopsWhereAsked) {
   Protocol protocol = preset("rs2007").protocol();
   int asked = 0;
-  protocol.stop = [&] { return ++asked == 2; };
+  protocol.stop = [&](const Result&) { return ++asked == 2; };
   const Result run = simulate(protocol);
   EXPECT_TRUE(run.stopped);
   EXPECT_EQ(run.steps, 2048);
