@@ -28,7 +28,6 @@ constexpr Flag table[] = {
     {"--seed", all},
     {"--device", all},
     {"--threads", all},
-    {"--variant", 0},
     {"--out", all},
     {"--precision", all & ~patterns},
     {"--preset", all & ~patterns},
@@ -79,7 +78,6 @@ std::string_view name(Route route) {
 
 /// What to do instead.
 std::string_view hint(Route route, unsigned takers, std::string_view flag) {
-  if (takers == 0) return ": neurons have no variants";
   if (flag == "--noise-sd" && route == Route::one) return ": --current noise:sd=VALUE, or --n 1";
   if (route == Route::one && (takers & population)) return ": --n 1 makes a population of it";
   if (route == Route::one && (takers & network)) return ": it is of networks";
