@@ -90,6 +90,9 @@ void decode_all(const std::vector<fs::path>& files, Dataset& into) {
   }
 }
 
+bool is_jpeg(const fs::path& path) { return std::tolower(path.extension().string()[1]) == 'j'; }
+
+/// The images of a split; its name is "JPEG" where all of them are.
 Dataset read_split(const fs::path& folder, const std::vector<std::string>& classes, int64_t height, int64_t width) {
   Dataset result;
   result.classes = classes;
@@ -110,6 +113,7 @@ Dataset read_split(const fs::path& folder, const std::vector<std::string>& class
     result.labels.insert(result.labels.end(), names.size(), static_cast<int32_t>(label));
   }
   decode_all(files, result);
+  if (std::all_of(files.begin(), files.end(), is_jpeg)) result.name = "JPEG";
   return result;
 }
 
@@ -126,8 +130,10 @@ Splits image_folder(const fs::path& folder, int64_t height, int64_t width) {
   splits.train = read_split(folder / "train", classes, height, width);
   splits.test = read_split(folder / "test", classes, height, width);
   const fs::path base = fs::absolute(folder / "train").lexically_normal().parent_path().filename();
-  const std::string name = classes == cifar10_classes() ? "CIFAR-10" : base.string();
-  splits.train.name = splits.test.name = name + " (image folder)";
+  const bool official = classes == cifar10_classes();  // whose own images are not compressed
+  const bool jpeg = splits.train.name == "JPEG" && splits.test.name == "JPEG";
+  splits.train.name = splits.test.name = (official ? "CIFAR-10" : base.string()) +
+                                         (official && jpeg ? " (image folder, JPEG re-encoding)" : " (image folder)");
   splits.source = folder.string();
   set_statistics(splits);
   return splits;

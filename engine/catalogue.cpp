@@ -8,35 +8,46 @@ namespace ranvier {
 std::vector<const OpDef*> all_ops() {
   using namespace catalogue;
   std::vector<const OpDef*> all;
-  for (const auto& family : {core(), elementwise(), reduce(),      matmul(),   conv2d(),       pool(),         norm(),
-                             loss(), move(),        index(),       random(),   augment(),      optim(),        muon(),
-                             feed(), mlp_jet(),     segment_fit(), coupling(), pair_squares(), channel_field()})
+  for (const auto& family :
+       {core(), elementwise(), reduce(),      matmul(),   conv2d(),       pool(),          norm(),
+        loss(), move(),        index(),       random(),   augment(),      optim(),         muon(),
+        feed(), mlp_jet(),     segment_fit(), coupling(), pair_squares(), channel_field(), channel_penalty()})
     all.insert(all.end(), family.begin(), family.end());
   return all;
 }
 
-void check_variants(std::string_view variants) {
-  const std::vector<const OpDef*> ops = all_ops();
+namespace {
+
+/// One "op=variant" or "variant" of a user's choice.
+void check_choice(std::string_view choice, Backend backend) {
+  const size_t equals = choice.find('=');
+  const bool named = equals != std::string_view::npos;
+  const std::string_view op = named ? choice.substr(0, equals) : std::string_view{};
+  const std::string_view name = named ? choice.substr(equals + 1) : choice;
+  bool op_known = !named;
+  std::vector<std::string_view> names;  // of the op's variants on the backend, or of every op's
+  for (const OpDef* candidate : all_ops()) {
+    if (named && op != candidate->name) continue;
+    op_known = true;
+    for (const Variant& variant : candidate->variants)
+      if (variant.backend == backend && std::find(names.begin(), names.end(), variant.name) == names.end())
+        names.push_back(variant.name);
+  }
+  if (!op_known) fail("--variant {}: there is no op '{}'; `ranvier info` lists them", choice, op);
+  if (std::find(names.begin(), names.end(), name) != names.end()) return;
+  if (!named)
+    fail("--variant {}: no op has a variant '{}' on {}; `ranvier info` lists them", choice, name, name_of(backend));
+  fail("--variant {}: {} has no variant '{}' on {}, it has: {}", choice, op, name, name_of(backend),
+       names.empty() ? "none, it runs as the ops it is made of" : fmt::format("{}", fmt::join(names, " ")));
+}
+
+}  // namespace
+
+void check_variants(std::string_view variants, Backend backend) {
   while (!variants.empty()) {
     const size_t comma = variants.find(',');
-    const std::string_view item = variants.substr(0, comma);
+    check_choice(variants.substr(0, comma), backend);
     variants = comma == std::string_view::npos ? std::string_view{} : variants.substr(comma + 1);
-    const size_t equals = item.find('=');
-    const std::string_view op = equals == std::string_view::npos ? std::string_view{} : item.substr(0, equals);
-    const std::string_view name = equals == std::string_view::npos ? item : item.substr(equals + 1);
-    bool op_known = op.empty(), known = false;
-    std::string names;
-    for (const OpDef* candidate : ops) {
-      if (!op.empty() && op != candidate->name) continue;
-      op_known = true;
-      for (const Variant& variant : candidate->variants) {
-        known |= name == variant.name;
-        if (!op.empty() && names.find(variant.name) == std::string::npos) names += fmt::format(" {}", variant.name);
-      }
-    }
-    if (!op_known) fail("--variant {}: there is no op '{}'; `ranvier info` lists them", item, op);
-    if (!known && op.empty()) fail("--variant {}: no op has a variant '{}'; `ranvier info` lists them", item, name);
-    if (!known) fail("--variant {}: {} has no variant '{}', it has:{}", item, op, name, names);
   }
 }
 

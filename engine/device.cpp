@@ -49,6 +49,22 @@ double wall_ms() {
 
 }  // namespace
 
+namespace cuda {
+std::string why_not(const Machine& machine) {
+  constexpr int oldest_major = 8;  // kernels are compiled for sm_80 and newer
+  const auto version = [](int number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); };
+  if (machine.driver == 0) return "no CUDA driver is installed";
+  if (machine.driver / 1000 < machine.toolkit / 1000)  // within a major version, newer toolkits run on older drivers
+    return fmt::format("the CUDA driver ({}) is older than the toolkit of this build ({})", version(machine.driver),
+                       version(machine.toolkit));
+  if (!machine.trouble.empty()) return fmt::format("no CUDA device: {}", machine.trouble);
+  if (machine.devices == 0) return "no CUDA device";
+  if (machine.major < oldest_major)
+    return fmt::format("{} is sm_{}{}, the kernels need sm_80 or newer", machine.name, machine.major, machine.minor);
+  return "";
+}
+}  // namespace cuda
+
 #if !defined(RANVIER_HAS_CUDA)
 namespace cuda {  // what engine/device_cuda.cpp defines in a build with the backend
 std::string why_not() { return "this build has no CUDA backend"; }

@@ -18,7 +18,7 @@ struct Device {
 
   static Device cpu() { return {}; }
   static Device cuda(int index = 0) { return {Backend::cuda, index}; }
-  /// The first CUDA device that works, else the CPU.
+  /// The first CUDA device if it works, else the CPU.
   static Device best();
   /// "auto", "cpu" or "cuda"; throws Error where the wish cannot be met.
   static Device named(const std::string& name);

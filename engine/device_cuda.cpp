@@ -10,7 +10,6 @@
 namespace ranvier::cuda {
 namespace {
 
-constexpr int oldest_major = 8;  // kernels are compiled for sm_80 and newer
 constexpr int most_devices = 16;
 
 void check(cudaError_t status, const char* what) {
@@ -23,26 +22,20 @@ cudaDeviceProp properties(int index) {
   return prop;
 }
 
-std::string version(int number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); }
-
 cudaStream_t raw_stream(int index) { return static_cast<cudaStream_t>(stream(index)); }
 
 }  // namespace
 
 std::string why_not() {
-  int driver = 0, runtime = 0, count = 0;
-  cudaRuntimeGetVersion(&runtime);
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return "no CUDA driver is installed";
-  if (driver / 1000 < runtime / 1000)  // within a major version, newer toolkits run on older drivers
-    return fmt::format("the CUDA driver ({}) is older than the toolkit of this build ({})", version(driver),
-                       version(runtime));
-  if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess)
-    return fmt::format("no CUDA device: {}", cudaGetErrorString(status));
-  if (count == 0) return "no CUDA device";
-  const cudaDeviceProp prop = properties(0);
-  if (prop.major < oldest_major)
-    return fmt::format("{} is sm_{}{}, the kernels need sm_80 or newer", prop.name, prop.major, prop.minor);
-  return "";
+  Machine machine;
+  cudaRuntimeGetVersion(&machine.toolkit);
+  if (cudaDriverGetVersion(&machine.driver) != cudaSuccess) machine.driver = 0;
+  cudaError_t status = cudaGetDeviceCount(&machine.devices);
+  cudaDeviceProp prop{};
+  if (status == cudaSuccess && machine.devices > 0) status = cudaGetDeviceProperties(&prop, 0);
+  if (status != cudaSuccess) machine.trouble = cudaGetErrorString(status);
+  machine.name = prop.name, machine.major = prop.major, machine.minor = prop.minor;
+  return why_not(machine);
 }
 
 std::string description(int index) {
@@ -80,7 +73,13 @@ Stream stream(int index) {
   return streams[static_cast<size_t>(index)];
 }
 
-void synchronize(int index) { check(cudaStreamSynchronize(raw_stream(index)), "a kernel or copy failed"); }
+void synchronize(int index) {
+  const cudaError_t status = cudaStreamSynchronize(raw_stream(index));
+  // which of the launches since the last wait it was, CUDA does not say
+  if (status != cudaSuccess)
+    fail("CUDA, a kernel or copy failed: {} (run with CUDA_LAUNCH_BLOCKING=1 to see in which op)",
+         cudaGetErrorString(status));
+}
 
 size_t free_memory(int) {
   size_t free = 0, total = 0;

@@ -11,7 +11,18 @@ namespace ranvier::cuda {
 
 enum class Copy { to_device, to_host, on_device };
 
-/// Why no CUDA program can run here, or "" where one can.
+/// What the CUDA runtime says of a machine; versions as it counts them (12040 is 12.4).
+struct Machine {
+  int driver = 0;  ///< 0: none is installed
+  int toolkit = 0;
+  std::string trouble;  ///< why its devices could not be looked at, or ""
+  int devices = 0;
+  std::string name;  ///< of device 0, as is the compute capability
+  int major = 0, minor = 0;
+};
+/// Why no CUDA program can run on such a machine, in one line for the user, or "" where one can.
+std::string why_not(const Machine&);
+/// The same of this machine and build.
 std::string why_not();
 std::string description(int index);
 std::shared_ptr<void> allocate(int index, size_t bytes);

@@ -74,8 +74,9 @@ struct Builder {
 
 class Fuser {
  public:
-  Fuser(std::vector<PlanStep>& steps, const std::vector<PlanValue>& values, const std::vector<bool>& keep)
-      : steps_(steps), values_(values), keep_(keep) {}
+  Fuser(std::vector<PlanStep>& steps, const std::vector<PlanValue>& values, const std::vector<bool>& keep,
+        const std::function<bool(const OpDef&)>& alone)
+      : steps_(steps), values_(values), keep_(keep), alone_(alone) {}
 
   void run() {
     index_uses();
@@ -121,7 +122,7 @@ class Fuser {
       emit(builder, own, registers, true);
       return builder;
     };
-    Builder builder = fold_all(true);
+    Builder builder = fold_all(!alone_(*steps_[s].op));
     if (builder.full) builder = fold_all(false);
     if (builder.full || builder.program.inputs == 0) return;
     replace(s, builder);
@@ -167,7 +168,7 @@ class Fuser {
   }
 
   bool mergeable(const PlanStep& maker, uint32_t value, size_t s) {
-    return maker.op->pointwise && !keep_[value] && uses_of_storage(values_[value].storage) == 1 &&
+    return maker.op->pointwise && !alone_(*maker.op) && !keep_[value] && uses_of_storage(values_[value].storage) == 1 &&
            maker.out_types[0].dtype == steps_[s].out_types[0].dtype &&
            maker.out_types[0].shape.numel() == steps_[s].out_types[0].shape.numel();
   }
@@ -201,14 +202,16 @@ class Fuser {
   std::vector<PlanStep>& steps_;
   const std::vector<PlanValue>& values_;
   const std::vector<bool>& keep_;
+  const std::function<bool(const OpDef&)>& alone_;
   std::vector<int64_t> maker_, maker_by_storage_;
   std::vector<int> uses_, uses_by_storage_;
 };
 
 }  // namespace
 
-void fuse_pointwise(std::vector<PlanStep>& steps, const std::vector<PlanValue>& values, const std::vector<bool>& keep) {
-  Fuser(steps, values, keep).run();
+void fuse_pointwise(std::vector<PlanStep>& steps, const std::vector<PlanValue>& values, const std::vector<bool>& keep,
+                    const std::function<bool(const OpDef&)>& alone) {
+  Fuser(steps, values, keep, alone).run();
 }
 
 }  // namespace ranvier

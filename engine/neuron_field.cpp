@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "engine/error.h"
+#include "kernels/common/math.h"
 #include "kernels/coupling/field.h"
 
 namespace ranvier::neuron {
@@ -51,93 +53,81 @@ void check_field(const FieldSpec& f, std::span<const std::string> names, std::sp
   }
 }
 
-Field::Field(FieldSpec spec, double dt) : spec_(std::move(spec)) {
-  const double tau[2] = {spec_.tau, spec_.tau_rise};
-  if (spec_.tau_rise > 0) {
-    const double ratio = spec_.tau / spec_.tau_rise, at = spec_.tau_rise * std::log(ratio) / (1 - 1 / ratio);
-    peak_ = faded(at, spec_.tau) - faded(at, spec_.tau_rise);
+Field::Field(const FieldSpec& spec, double dt) {
+  Tables& t = tables_;
+  t.lambda = spec.lambda, t.tau[0] = spec.tau, t.tau[1] = spec.tau_rise;
+  double peak = 1;
+  if (spec.tau_rise > 0) {
+    const double ratio = spec.tau / spec.tau_rise, at = spec.tau_rise * std::log(ratio) / (1 - 1 / ratio);
+    peak = faded(at, spec.tau) - faded(at, spec.tau_rise);
   }
-  for (int s = 0; s < 2; ++s) decay_[s] = faded(dt, tau[s]), mean_[s] = mean_of(dt, tau[s]);
-  first_.assign(1, 0);
+  for (int s = 0; s < 2; ++s) t.decay[s] = faded(dt, t.tau[s]), t.mean[s] = mean_of(dt, t.tau[s]);
+  t.first.assign(1, 0);
   double bound = 0;
-  for (const FieldCells& c : spec_.cells) {
+  for (const FieldCells& c : spec.cells) {
     for (size_t i = 0; i < c.diameters.size(); ++i) {
-      const double size = c.diameters[i] / spec_.reference, radius = 0.5e-3 * c.diameters[i];  // mm
-      const double charge = size * size * c.g_ratio[i] * c.g_ratio[i] * spec_.current /
-                            (4 * std::numbers::pi * spec_.sigma * peak_);  // uV mm
-      charges_.push_back(charge), radii_.push_back(radius);
+      const double size = c.diameters[i] / spec.reference, radius = 0.5e-3 * c.diameters[i];  // mm
+      const double charge = size * size * c.g_ratio[i] * c.g_ratio[i] * spec.current /
+                            (4 * std::numbers::pi * spec.sigma * peak);  // uV mm
+      t.charges.push_back(charge), t.radii.push_back(radius);
       bound += most_spikes * std::abs(charge) / radius;
     }
-    first_.push_back(static_cast<int64_t>(charges_.size()));
+    t.first.push_back(static_cast<int64_t>(t.charges.size())), t.kappa.push_back(c.kappa);
   }
-  const auto n = static_cast<size_t>(first_.back());
-  places_.resize(3 * n), state_.assign(2 * n, 0), added_.assign(2 * n, 0);
-  for (size_t p = 0; p < spec_.cells.size(); ++p)
-    for (size_t k = 0; k < spec_.cells[p].places.size(); ++k)
-      places_[k % 3 * n + static_cast<size_t>(first_[p]) + k / 3] = spec_.cells[p].places[k];
-  for (FieldCells& c : spec_.cells) c = {{}, {}, {}, c.kappa};  // the rest is kept above
-  unit_ = kernels::field_unit(bound > 0 ? bound : 1);
-  if (spec_.device.backend != Backend::cuda || n == 0) return;
-  device_places_ = Memory(spec_.device, places_.size() * sizeof(double));
-  device_sums_ = Memory(spec_.device, added_.size() * sizeof(double));
-  copy_to_device(spec_.device, device_places_.data(), places_.data(), device_places_.bytes());
+  const auto n = static_cast<size_t>(t.first.back());
+  t.places.resize(3 * n), state_.assign(2 * n, 0), added_.assign(2 * n, 0);
+  for (size_t p = 0; p < spec.cells.size(); ++p)
+    for (size_t k = 0; k < spec.cells[p].places.size(); ++k)
+      t.places[k % 3 * n + static_cast<size_t>(t.first[p]) + k / 3] = spec.cells[p].places[k];
+  t.unit = kernels::field_unit(bound > 0 ? bound : 1);
 }
 
 void Field::spike(int population, uint32_t neuron, double left) {
   if (!holds(population)) return;
-  spiked_.push_back(first_[population] + neuron), left_.push_back(left);
+  spiked_.push_back(tables_.first[population] + neuron), left_.push_back(left);
 }
 
 /// Sums of the step's spikes over all pairs, into `added_`.
 void Field::add_spikes() {
-  const int64_t n = first_.back();
+  const Tables& t = tables_;
+  const auto n = static_cast<size_t>(t.first.back());
   std::vector<FieldSource> sources;
   for (size_t k = 0; k < spiked_.size(); ++k) {
     const auto j = static_cast<size_t>(spiked_[k]);
-    const double charge = charges_[j];
-    sources.push_back({{places_[j], places_[static_cast<size_t>(n) + j], places_[2 * static_cast<size_t>(n) + j]},
-                       radii_[j],
-                       {charge * faded(left_[k], spec_.tau), charge * faded(left_[k], spec_.tau_rise)},
+    const double charge = t.charges[j];
+    sources.push_back({{t.places[j], t.places[n + j], t.places[2 * n + j]},
+                       t.radii[j],
+                       {charge * faded(left_[k], t.tau[0]), charge * faded(left_[k], t.tau[1])},
                        spiked_[k]});
   }
-  const kernels::FieldDims dims{n, static_cast<int64_t>(sources.size()), spec_.lambda, unit_};
-#if defined(RANVIER_HAS_CUDA)
-  if (spec_.device.backend == Backend::cuda) {
-    const size_t bytes = sources.size() * sizeof(FieldSource);
-    if (device_sources_.bytes() < bytes) device_sources_ = Memory(spec_.device, 2 * bytes);
-    copy_to_device(spec_.device, device_sources_.data(), sources.data(), bytes);
-    kernels::cuda::field_sums(dims, static_cast<const FieldSource*>(device_sources_.data()),
-                              static_cast<const double*>(device_places_.data()),
-                              static_cast<double*>(device_sums_.data()), stream_of(spec_.device));
-    copy_to_host(spec_.device, added_.data(), device_sums_.data(), device_sums_.bytes());
-    return;
-  }
-#endif
-  kernels::cpu::field_sums(dims, sources.data(), places_.data(), added_.data());
+  const kernels::FieldDims dims{t.first.back(), static_cast<int64_t>(sources.size()), t.lambda, t.unit};
+  kernels::cpu::field_sums(dims, sources.data(), t.places.data(), added_.data());
 }
 
 void Field::advance() {
-  const auto n = static_cast<size_t>(first_.back());
+  const auto n = static_cast<size_t>(tables_.first.back());
   const bool any = !spiked_.empty();
   if (any) add_spikes();
   for (int s = 0; s < 2; ++s) {
     double* state = state_.data() + s * n;
     const double* added = added_.data() + s * n;
-    for (size_t i = 0; i < n; ++i) state[i] = any ? state[i] * decay_[s] + added[i] : state[i] * decay_[s];
+    for (size_t i = 0; i < n; ++i)
+      state[i] = any ? state[i] * tables_.decay[s] + added[i] : state[i] * tables_.decay[s];
   }
   spiked_.clear(), left_.clear();
 }
 
 void Field::currents(int population, std::span<float> current) const {
-  const auto n = static_cast<size_t>(first_.back()), first = static_cast<size_t>(first_[population]);
-  const double kappa = spec_.cells[population].kappa;
+  const auto n = static_cast<size_t>(tables_.first.back()), first = static_cast<size_t>(tables_.first[population]);
+  const double kappa = tables_.kappa[population];
   for (size_t i = 0; i < current.size(); ++i)
-    current[i] = static_cast<float>(kappa * (mean_[0] * state_[first + i] - mean_[1] * state_[n + first + i]));
+    current[i] =
+        static_cast<float>(kappa * (tables_.mean[0] * state_[first + i] - tables_.mean[1] * state_[n + first + i]));
 }
 
 double Field::potential(int population, int64_t neuron) const {
-  const int64_t i = first_[population] + neuron;
-  return state_[i] - state_[first_.back() + i];
+  const int64_t i = tables_.first[population] + neuron;
+  return state_[i] - state_[tables_.first.back() + i];
 }
 
 }  // namespace ranvier::neuron

@@ -2,9 +2,8 @@
 #pragma once
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
-
-#include "engine/device.h"
 
 // Every spike is a current that rises and decays and flows into the point where the cell lies. In a medium of
 // conductivity sigma it makes the potential I / (4 pi sigma r) (Ohm's law around a point; LFPy and hnn-core compute the
@@ -36,7 +35,6 @@ struct FieldSpec {
   double reference = 20;           ///< um
   double tau = 3, tau_rise = 0.5;  ///< ms; tau_rise 0: a jump
   std::vector<FieldCells> cells;   ///< one a population, in their order
-  Device device;                   ///< where the sums over pairs are made; the same bits on all
 };
 /// Throws Error naming key, value and cell. `names` and `sizes` are the populations'.
 void check_field(const FieldSpec& field, std::span<const std::string> names, std::span<const int64_t> sizes);
@@ -45,7 +43,7 @@ void check_field(const FieldSpec& field, std::span<const std::string> names, std
 /// nor the device change them.
 class Field {
  public:
-  explicit Field(FieldSpec spec, double dt);
+  Field(const FieldSpec& spec, double dt);
 
   /// A spike of the step under way, `left` ms before its end.
   void spike(int population, uint32_t neuron, double left);
@@ -55,23 +53,27 @@ class Field {
   void currents(int population, std::span<float> current) const;
   /// uV, now.
   double potential(int population, int64_t neuron) const;
-  bool holds(int population) const { return first_[population + 1] > first_[population]; }
+  bool holds(int population) const { return tables_.first[population + 1] > tables_.first[population]; }
 
   /// What changes: the decaying sums of all cells, then the rising ones.
   std::vector<double>& state() { return state_; }
+
+  /// What stays, as a device takes it: places are all x, all y, all z; charges and radii one a cell.
+  struct Tables {
+    std::vector<int64_t> first;  ///< cell of each population, and the end
+    std::vector<double> places, charges, radii, kappa;
+    double lambda = 0, unit = 0, tau[2] = {}, decay[2] = {}, mean[2] = {};
+  };
+  const Tables& tables() const { return tables_; }
   static constexpr double bytes_a_cell = 14 * sizeof(double);
 
  private:
   void add_spikes();
 
-  FieldSpec spec_;
-  std::vector<int64_t> first_;  // of each population
-  std::vector<double> places_, charges_, radii_;
+  Tables tables_;
   std::vector<double> state_, added_;
   std::vector<int64_t> spiked_;
   std::vector<double> left_;
-  double unit_ = 0, decay_[2] = {}, mean_[2] = {}, peak_ = 1;
-  Memory device_places_, device_sums_, device_sources_;
 };
 
 }  // namespace ranvier::neuron

@@ -254,6 +254,7 @@ double Network::v(int population, int64_t neuron) const {
 }
 double Network::field(int population, int64_t neuron) const {
   const Field* field = implementation_->field.get();
+  if (field) implementation_->fetch();
   return field && field->holds(population) ? field->potential(population, neuron) : 0;
 }
 double Network::u(int population, int64_t neuron) const { return implementation_->potential(population, neuron, true); }

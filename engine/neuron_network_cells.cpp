@@ -80,6 +80,16 @@ void make_processes(Cells<T>& c, const NetworkSpec& network) {
   c.processes = std::make_unique<ExternalCurrent>(*c.driven);
 }
 
+/// The column of n values, or of one where all are the same: less to read in every step.
+template <class T>
+sy::Column<T> column_of(kernels::LargeVector<T>& values, int64_t n) {
+  const auto end = values.begin() + std::min(n, static_cast<int64_t>(values.size()));
+  const T first = values.front();
+  const bool each = std::any_of(values.begin(), end, [&](T x) { return x != first; });
+  if (!each) kernels::LargeVector<T>(1, first).swap(values);
+  return {values.data(), each};
+}
+
 }  // namespace
 
 template <class T>
@@ -93,7 +103,7 @@ void make_cells(Cells<T>& c, const PopulationSpec& from, const NetworkSpec& netw
   c.v.assign(padded, T(-65)), c.u.assign(padded, T(0));
   const int64_t distinct = from.each.empty() ? 1 : n;
   const size_t k_count = printed(network.mode) ? 7 : 6;
-  c.columns.assign(k_count + 3, std::vector<T>(static_cast<size_t>(distinct == 1 ? 1 : c.padded), T(0)));
+  c.columns.assign(k_count + 3, kernels::LargeVector<T>(static_cast<size_t>(distinct == 1 ? 1 : c.padded), T(0)));
   for (int64_t i = 0; i < n; ++i) {
     const Parameters q = each.parameters(i);
     const double v0 = each.v0(i), u0 = each.u0(i);
@@ -116,17 +126,19 @@ void make_cells(Cells<T>& c, const PopulationSpec& from, const NetworkSpec& netw
     if (network.solver == Solver::exponential)
       stepping.doublings = std::max(stepping.doublings, iz::doublings_for(q, network.dt));
   }
+  const auto same = [](const std::vector<double>& x) { return std::ranges::count(x, x.front()) == std::ssize(x); };
+  if (same(c.capacity) && same(c.q0)) c.capacity.resize(1), c.q0.resize(1);
   if (!from.current_each.empty() && static_cast<int64_t>(from.current_each.size()) != n)
     fail("population {}: {} values of current for {} neurons", from.name, from.current_each.size(), n);
   make_processes(c, network);
-  const bool alike = distinct == 1 && from.current_each.empty() && !(c.processes && c.processes->differs());
+  const bool alike = c.capacity.size() == 1 && from.current_each.empty() && !(c.processes && c.processes->differs());
   c.base.assign(alike ? 1 : padded, T(0));
   sy::Tick<T>& t = c.tick;
   t.n = n, t.v = c.v.data(), t.u = c.u.data();
-  const auto column = [](const std::vector<T>& x) { return sy::Column<T>{x.data(), x.size() > 1}; };
-  for (size_t j = 0; j < k_count; ++j) t.k[j] = column(c.columns[j]);
-  t.v_peak = column(c.columns[k_count]), t.c = column(c.columns[k_count + 1]), t.d = column(c.columns[k_count + 2]);
-  t.base = column(c.base);
+  for (size_t j = 0; j < k_count; ++j) t.k[j] = column_of(c.columns[j], n);
+  t.v_peak = column_of(c.columns[k_count], n), t.c = column_of(c.columns[k_count + 1], n);
+  t.d = column_of(c.columns[k_count + 2], n);
+  t.base = {c.base.data(), !alike};
   t.noise = c.process ? c.noise.data() : nullptr;
   c.room.reset(new sy::Spike[static_cast<size_t>(n) * sy::most_spikes(stepping.resets)]);
 }
@@ -192,10 +204,11 @@ bool stimulate(Cells<T>& c, int64_t n, const NetworkSpec& network) {
   const double current = shared_current(c, t);
   if (current == c.current_now && !drawn) return false;
   c.current_now = current;
-  c.own_current.assign(c.base.size(), current);
-  if (c.base.size() > 1 && c.processes) c.processes->add(0, c.spec.size, c.own_current.data());
-  for (size_t i = 0; i < c.base.size(); ++i) {
-    if (static_cast<int64_t>(i) >= c.spec.size) break;
+  const bool each = c.tick.base.each;
+  const size_t count = each ? static_cast<size_t>(c.spec.size) : 1;
+  c.own_current.assign(count, current);
+  if (each && c.processes) c.processes->add(0, c.spec.size, c.own_current.data());
+  for (size_t i = 0; i < count; ++i) {
     const double I = c.own_current[i] + (c.spec.current_each.empty() ? 0 : c.spec.current_each[i]);
     const size_t j = c.capacity.size() > 1 ? i : 0;
     c.base[i] = static_cast<T>(printed(network.mode) ? I : (c.q0[j] + I) / c.capacity[j]);

@@ -15,8 +15,8 @@ template <class T>
 struct Receiver {
   SynapseModel model;
   double largest = 0;  ///< |weight|
-  std::vector<int64_t> arrived;
-  std::vector<T> decaying, rising;
+  kernels::LargeVector<int64_t> arrived;
+  kernels::LargeVector<T> decaying, rising;
 };
 
 /// What one thread stepped.
@@ -33,10 +33,10 @@ template <class T>
 struct Cells {
   PopulationSpec spec;
   int64_t padded = 0;
-  std::vector<T> v, u, base;
-  std::vector<std::vector<T>> columns;  ///< k, then v_peak c d
-  std::vector<double> capacity, q0;     ///< of p0 = (q0 + I) / C
-  std::vector<float> noise, field, external;
+  kernels::LargeVector<T> v, u, base;
+  std::vector<kernels::LargeVector<T>> columns;  ///< k, then v_peak c d
+  std::vector<double> capacity, q0;              ///< of p0 = (q0 + I) / C
+  kernels::LargeVector<float> noise, field, external;
   std::vector<std::unique_ptr<Receiver<T>>> receivers;
   std::vector<kernels::synapse::ReceptorArrays<T>> arrays;
   kernels::synapse::Tick<T> tick;

@@ -22,12 +22,13 @@ struct HostCells {
 std::vector<Sizes> device_sizes(const NetworkSpec& spec);
 
 /// Steps a network on a device to the bits of the host. Everything that changes (potentials, receptors, weights,
-/// traces, spikes on their way) lives there from the first `run` on and comes back by `fetch`.
+/// traces, the field, spikes on their way) lives there from the first `run` on and comes back by `fetch`.
 template <class T>
 class NetworkOnDevice {
  public:
+  /// `field` may be null.
   NetworkOnDevice(const NetworkSpec& spec, const kernels::synapse::Stepping& stepping, std::vector<HostCells<T>> cells,
-                  std::vector<Path>& paths);
+                  std::vector<Path>& paths, Field* field);
   ~NetworkOnDevice();
 
   /// What a batch of steps did.

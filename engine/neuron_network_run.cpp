@@ -47,6 +47,7 @@ class Running final : public Network::Implementation {
   void start_field();
   void feel();
   void gather(Cells<T>& c);
+  void clear_padding();
   [[noreturn]] void fail_neuron(const Cells<T>& c, int64_t neuron, bool runaway) const;
   void send(int p, std::vector<NetworkSpike>* spikes);
 
@@ -94,7 +95,8 @@ void Running<T>::make_device() {
     stimulate(c, n, spec);
     host.push_back({&c.tick, c.padded, c.columns.size() - 3, c.noise.data(), c.process, c.noise_steps, c.kick});
   }
-  device_ = std::make_unique<NetworkOnDevice<T>>(spec, stepping_, std::move(host), paths);
+  device_ = std::make_unique<NetworkOnDevice<T>>(spec, stepping_, std::move(host), paths, field.get());
+  for (Path& path : paths) path.leave_to_device();
 }
 
 template <class T>
@@ -238,7 +240,6 @@ void Running<T>::run_stretch(int64_t steps, std::vector<NetworkSpike>* out) {
 /// Batches of steps under one stimulus.
 template <class T>
 void Running<T>::run_on_device(int64_t steps, std::vector<NetworkSpike>* out) {
-  if (field) fail("network: the cells of a field are stepped on the CPU: --device cpu");
   for (const int64_t end = n + steps; n < end;) {
     int64_t until = n + 1;
     for (size_t p = 0; p < cells_.size(); ++p)
@@ -269,9 +270,21 @@ void Running<T>::run(int64_t steps, std::vector<NetworkSpike>* out) {
   }
 }
 
+/// Lanes beyond the last neuron go their own way on each device, and are one value in a file.
+template <class T>
+void Running<T>::clear_padding() {
+  for (auto& c : cells_) {
+    const auto clear = [&](auto& x, auto value) {
+      for (auto i = static_cast<size_t>(c.spec.size); i < x.size(); ++i) x[i] = value;
+    };
+    clear(c.v, T(-65)), clear(c.u, T(0)), clear(c.noise, 0.0f);
+    for (auto& r : c.receivers) clear(r->decaying, T(0)), clear(r->rising, T(0));
+  }
+}
+
 template <class T>
 void Running<T>::state(StateArchive& archive) {
-  if (!archive.loading) fetch();
+  if (!archive.loading) fetch(), clear_padding();
   archive.value(n), archive.value(deliveries);
   archive.fixed(counts);
   for (auto& c : cells_) {

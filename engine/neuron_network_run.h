@@ -24,8 +24,8 @@ class StateArchive {
     raw(&x, sizeof x);
   }
   /// An array whose size belongs to the network.
-  template <class T>
-  void fixed(std::vector<T>& x) {
+  template <class T, class Allocator>
+  void fixed(std::vector<T, Allocator>& x) {
     raw(x.data(), x.size() * sizeof(T));
     if constexpr (std::is_floating_point_v<T>)
       for (size_t i = 0; loading && i < x.size(); ++i)
@@ -49,7 +49,8 @@ struct Group {
   uint16_t delay, count;
 };
 
-/// A spike on its way: the synapses of `source` from `begin` on, where `group` begins, as far as they have one delay.
+/// A spike on its way: the synapses of `source` from `begin` on, as far as they have one delay. `group` begins there,
+/// of a projection that has groups.
 struct Arrival {
   uint64_t begin, group;
   uint32_t source;
@@ -68,8 +69,11 @@ struct Path {
   bool dense = false;
   kernels::LargeVector<int32_t> fixed;  ///< weights; of plastic synapses spec.connections.weight stays, this is empty
   double unit = 1;
-  std::vector<Group> groups;              ///< row by row; one of more than 65535 synapses is several
+  /// Delays of static synapses, row by row; one of more than 65535 synapses is several. Plastic ones are asked for
+  /// their delay one by one and have spec.connections.delay instead.
+  std::vector<Group> groups;
   std::vector<uint64_t> first_group;      ///< of each row, and the end
+  int64_t shortest = 0, longest = 0;      ///< delays
   std::vector<std::vector<Arrival>> due;  ///< by step, a ring
   // short-term plasticity, per source neuron
   kernels::synapse::ShortTerm short_term{};
@@ -87,8 +91,13 @@ struct Path {
 
   /// `unit`: fixed-point units of weight 1.
   void prepare(int64_t sources, int64_t targets, const NetworkSpec& network, double unit);
-  /// The spike of `source` at the first of its groups whose delay is not below `delay`; false where there is none.
+  /// The spike of `source` at the first of its synapses whose delay is not below `delay`; false where there is none.
   bool arrival(uint32_t source, int32_t factor, int64_t delay, Arrival& out) const;
+  int64_t delay_of(const Arrival& a) const;
+  /// The most synapses of one source with one delay.
+  int64_t longest_stretch() const;
+  /// Lists that only the device reads from now on.
+  void leave_to_device();
   /// Puts a spike of neuron `source` of step n on its way; `wait` is the first delay's addition.
   void send(uint32_t source, int64_t n, int64_t wait, double time);
   /// Delivers to these targets what is due in step n. Threads call it for ranges that have nothing in common.
@@ -105,15 +114,18 @@ struct Path {
   double bytes() const;
 
  private:
+  /// What arrives together, and whether synapses of a longer delay follow.
   struct Stretch {
     int64_t count;
-    uint64_t next;  ///< group
+    Arrival next;
+    bool more;
   };
   void make_groups(int64_t sources);
   void sort_targets();
   void make_compact();
   void make_plastic(int64_t sources, const NetworkSpec& network);
   Stretch stretch_of(const Arrival& a) const;
+  int64_t expected_stretch(const Arrival& a) const;
   template <class Index>
   void deliver_listed(const std::vector<Arrival>& list, const Index* target, Range range, int64_t* sums);
 

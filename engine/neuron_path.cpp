@@ -30,7 +30,7 @@ sy::Stdp stdp_of(const StdpRule& r, double h) {
 
 }  // namespace
 
-/// Rows as groups of one delay.
+/// Rows of static synapses as groups of one delay.
 void Path::make_groups(int64_t sources) {
   const auto& c = spec.connections;
   constexpr uint64_t most = 0xffff;
@@ -53,10 +53,9 @@ void Path::sort_targets() {
   auto& c = spec.connections;
   std::vector<std::pair<uint32_t, float>> list;
   const auto target = [&](uint64_t i) { return c.target.begin() + static_cast<std::ptrdiff_t>(i); };
-  for (size_t s = 0; s + 1 < first_group.size(); ++s) {
+  for (size_t s = 0; s + 1 < c.offset.size(); ++s) {
     Arrival a;
-    if (!arrival(static_cast<uint32_t>(s), unchanged, 0, a)) continue;
-    while (a.group < first_group[s + 1]) {
+    for (bool more = arrival(static_cast<uint32_t>(s), unchanged, 0, a); more;) {
       const Stretch stretch = stretch_of(a);
       const uint64_t end = a.begin + static_cast<uint64_t>(stretch.count);
       if (!std::is_sorted(target(a.begin), target(end))) {
@@ -65,7 +64,7 @@ void Path::sort_targets() {
         std::stable_sort(list.begin(), list.end(), [](const auto& x, const auto& y) { return x.first < y.first; });
         for (uint64_t i = a.begin; i < end; ++i) std::tie(c.target[i], c.weight[i]) = list[i - a.begin];
       }
-      a.begin = end, a.group = stretch.next;
+      a = stretch.next, more = stretch.more;
     }
   }
 }
@@ -74,10 +73,13 @@ void Path::prepare(int64_t sources, int64_t targets, const NetworkSpec& network,
   auto& c = spec.connections;
   unit = receptor_unit, targets_ = targets;
   dense = c.target.empty() && c.count() > 0;
-  make_groups(sources);
+  shortest = longest = c.same_delay;
+  if (!c.delay.empty()) {
+    const auto [low, high] = std::ranges::minmax(c.delay);
+    shortest = low, longest = high;
+  }
+  if (!spec.stdp) make_groups(sources);
   if (!c.target.empty()) sort_targets();
-  int64_t longest = c.same_delay;
-  for (const Group& g : groups) longest = std::max<int64_t>(longest, g.delay);
   due.resize(static_cast<size_t>(longest) + 2);
   for (auto& list : due) list.reserve(static_cast<size_t>(std::max<int64_t>(16, sources / 8)));
   if (spec.short_term) {
@@ -134,19 +136,44 @@ void Path::make_plastic(int64_t sources, const NetworkSpec& network) {
 }
 
 Path::Stretch Path::stretch_of(const Arrival& a) const {
-  const Group& first = groups[a.group];
-  Stretch out{first.count, a.group + 1};
-  if (first.count == 0xffff)
-    for (const uint64_t end = first_group[a.source + 1]; out.next < end && groups[out.next].delay == first.delay;)
-      out.count += groups[out.next++].count;
-  return out;
+  const auto& c = spec.connections;
+  const uint64_t row_end = c.offset[a.source + 1];
+  uint64_t end = row_end, next = a.group;
+  if (!spec.stdp) {
+    const Group& first = groups[next++];
+    end = a.begin + first.count;
+    if (first.count == 0xffff)
+      for (const uint64_t last = first_group[a.source + 1]; next < last && groups[next].delay == first.delay;)
+        end += groups[next++].count;
+  } else if (!c.delay.empty()) {
+    for (end = a.begin + 1; end < row_end && c.delay[end] == c.delay[a.begin];) ++end;
+  }
+  return {static_cast<int64_t>(end - a.begin), {end, next, a.source, a.factor}, end < row_end};
+}
+
+int64_t Path::delay_of(const Arrival& a) const {
+  if (!spec.stdp) return groups[a.group].delay;
+  return spec.connections.delay.empty() ? spec.connections.same_delay : spec.connections.delay[a.begin];
+}
+
+int64_t Path::longest_stretch() const {
+  int64_t most = 0;
+  for (size_t s = 0; s + 1 < spec.connections.offset.size(); ++s) {
+    Arrival a;
+    for (bool more = arrival(static_cast<uint32_t>(s), unchanged, 0, a); more;) {
+      const Stretch stretch = stretch_of(a);
+      most = std::max(most, stretch.count);
+      a = stretch.next, more = stretch.more;
+    }
+  }
+  return most;
 }
 
 bool Path::arrival(uint32_t source, int32_t factor, int64_t delay, Arrival& out) const {
-  out = {spec.connections.offset[source], first_group[source], source, factor};
-  const uint64_t end = first_group[source + 1];
-  while (out.group < end && groups[out.group].delay < delay) out.begin += groups[out.group++].count;
-  return out.group < end;
+  out = {spec.connections.offset[source], spec.stdp ? 0 : first_group[source], source, factor};
+  for (const uint64_t end = spec.connections.offset[source + 1]; out.begin < end; out = stretch_of(out).next)
+    if (delay_of(out) >= delay) return true;
+  return false;
 }
 
 void Path::send(uint32_t source, int64_t n, int64_t wait, double time) {
@@ -156,20 +183,28 @@ void Path::send(uint32_t source, int64_t n, int64_t wait, double time) {
     a.factor = sy::fixed_factor(sy::release(short_term, resources[source], time - last[source]));
     last[source] = time;
   }
-  due[static_cast<size_t>(n + wait + groups[a.group].delay) % due.size()].push_back(a);
+  due[static_cast<size_t>(n + wait + delay_of(a)) % due.size()].push_back(a);
+}
+
+/// The length of a stretch without a look at its synapses.
+int64_t Path::expected_stretch(const Arrival& a) const {
+  if (!spec.stdp) return groups[a.group].count;
+  const auto left = static_cast<int64_t>(spec.connections.offset[a.source + 1] - a.begin);
+  return spec.connections.delay.empty() ? left : std::min<int64_t>(left, left / (longest - delay_of(a) + 1) + 1);
 }
 
 template <class Index>
 void Path::deliver_listed(const std::vector<Arrival>& list, const Index* target, Range range, int64_t* sums) {
   constexpr size_t ahead = 4;  // rows lie anywhere: what comes next is on its way meanwhile
+  const void* weights = spec.stdp ? static_cast<const void*>(spec.connections.weight.data()) : fixed.data();
   const auto fetch = [&](const Arrival& a) {
-    const int64_t count = groups[a.group].count;
+    const int64_t count = expected_stretch(a);
     const auto begin = static_cast<int64_t>(a.begin) + count * range.begin / targets_;
     const auto length = static_cast<size_t>(count * (range.end - range.begin) / targets_);
     constexpr int64_t margin = 16;  // where the range really begins and ends is looked for nearby
     sy::cpu::fetch(target + std::max<int64_t>(0, begin - margin),
                    std::min<size_t>(1024, sizeof(Index) * (length + 2 * margin)));
-    if (!fixed.empty()) sy::cpu::fetch(fixed.data() + begin, std::min<size_t>(1024, sizeof(int32_t) * length));
+    sy::cpu::fetch(static_cast<const int32_t*>(weights) + begin, std::min<size_t>(1024, sizeof(int32_t) * length));
   };
   for (size_t i = 0; i < std::min(ahead, list.size()); ++i) fetch(list[i]);
   for (size_t i = 0; i < list.size(); ++i) {
@@ -211,9 +246,7 @@ int64_t Path::go_on(int64_t n) {
   for (const Arrival& a : list) {
     const Stretch s = stretch_of(a);
     total += s.count;
-    if (s.next < first_group[a.source + 1])
-      due[static_cast<size_t>(n + groups[s.next].delay - groups[a.group].delay) % due.size()].push_back(
-          {a.begin + static_cast<uint64_t>(s.count), s.next, a.source, a.factor});
+    if (s.more) due[static_cast<size_t>(n + delay_of(s.next) - delay_of(a)) % due.size()].push_back(s.next);
   }
   list.clear();
   return total;
@@ -241,12 +274,20 @@ void Path::learn(int64_t n, int64_t wait, std::span<const sy::Spike> source, std
     for (size_t i = 0; i < change.size(); ++i) c.weight[i] = sy::applied(stdp, c.weight[i], change[i]);
 }
 
+void Path::leave_to_device() {
+  spec.connections.target = {}, incoming_source = {}, incoming_synapse = {};
+  if (!spec.stdp) spec.connections.delay = {};
+}
+
 void Path::check_arrival(const Arrival& a, const std::string& source) const {
   bool there = false;
-  if (a.source + size_t{1} < spec.connections.offset.size()) {
-    uint64_t begin = spec.connections.offset[a.source], group = first_group[a.source];
-    while (group < first_group[a.source + 1] && begin < a.begin) begin += groups[group++].count;
-    there = group < first_group[a.source + 1] && begin == a.begin && group == a.group;
+  Arrival at;
+  if (a.source + size_t{1} < spec.connections.offset.size() && arrival(a.source, unchanged, 0, at)) {
+    for (bool more = true; more && !there && at.begin <= a.begin;) {
+      there = at.begin == a.begin && at.group == a.group;
+      const Stretch stretch = stretch_of(at);
+      at = stretch.next, more = stretch.more;
+    }
   }
   if (!there) fail("{}: projection {} has a spike on its way that none of its synapses takes", source, spec.name);
 }

@@ -10,6 +10,7 @@
 #include "engine/graph.h"
 #include "engine/state.h"
 #include "kernels/augment/augment.h"
+#include "kernels/coupling/channels.h"
 #include "kernels/coupling/law.h"
 #include "kernels/norm/norm.h"
 #include "kernels/optim/loss_scale.h"
@@ -219,9 +220,9 @@ Tensor residual_rows(const Jet& jet, std::span<const Tensor> residuals, Where wh
 std::vector<Tensor> mlp_taylor(const std::vector<Tensor>& x, Tensor theta, const MlpShape& shape,
                                Where where = Where::current());
 
-// ---- Pairs of units (ops/coupling.cpp, pair_squares.cpp, channel_field.cpp) -----------------------------------------
-// -----------------------------------------------------------------------------
+// ---- Pairs of units (ops/coupling.cpp, pair_squares.cpp, channel_field.cpp, channel_penalty.cpp) --------------------
 
+using kernels::ChannelPenalty;
 using kernels::CouplingLaw;
 /// y[b, i] = sum over j != i of kappa(d_ij) x[b, j]: x (batch, units), positions (units, 1 to 3 axes), kappa the law of
 /// their distance. No units x units array is made: weights are computed where they are used. Differentiable in x and
@@ -237,6 +238,9 @@ Tensor pair_squares(Tensor x, Tensor w, Tensor positions, const CouplingLaw& law
 /// y = x + x a or, as a gate, y = x (1 + tanh(x a)), for bf16 and f16 on CUDA (up to 256 channels, a multiple of 8) in
 /// one pass over x.
 Tensor channel_field(Tensor x, Tensor a, bool gate, Where where = Where::current());
+/// A penalty on the loss of coupled channels, x (rows, channels) and k (channels, channels) of f32 or f64: see
+/// kernels/coupling/channels.h. Its gradient in x is made with it.
+Tensor channel_penalty(Tensor x, Tensor k, const ChannelPenalty& penalty, Where where = Where::current());
 /// kappa itself, (units, units) with a zero diagonal, for at most 4,096 units.
 Tensor pair_matrix(Tensor positions, const CouplingLaw& law, Where where = Where::current());
 

@@ -27,11 +27,9 @@ struct Ray {
   const Objective& f;
   const Vector &x, &d;
   Vector at, gradient;  // of the last trial
-  int64_t trials = 0;
 
   kernels::Trial operator()(double step) {
     for (size_t i = 0; i < x.size(); ++i) at[i] = x[i] + step * d[i];
-    ++trials;
     const double value = f(at, gradient);
     return {step, value, dot(gradient, d)};
   }
@@ -63,12 +61,13 @@ Result descend(const Objective& f, Vector start, const Options& o, Direction&& d
       slope = dot(g, d);
     }
     const double first = fresh ? std::min(1.0, 1.0 / std::sqrt(dot(g, g))) : 1.0;
-    ray.trials = 0;
+    kernels::LineSearch search(result.value, slope, first, {.c1 = o.c1, .c2 = o.c2, .max_trials = o.max_trials});
     kernels::Trial taken{};
-    const bool found = kernels::line_search(ray, result.value, slope, first,
-                                            {.c1 = o.c1, .c2 = o.c2, .max_trials = o.max_trials}, taken);
-    result.evaluations += ray.trials;
-    if (!found) {
+    do {
+      taken = ray(search.step());
+      ++result.evaluations;
+    } while (!search.learn(taken));
+    if (!search.found()) {
       if (fresh) return result.reason = Reason::progress, result;
       restart(), fresh = true;  // steepest descent may still see a way down
       continue;

@@ -11,9 +11,9 @@
 namespace ranvier {
 namespace {
 
-/// What "conv2d=native,reference" asks of an op: its own entry, else the one that names no op.
+/// What "tf32,conv2d=native,reference" asks of an op: its own entry alone, else those that name no op, the last first.
 struct Wish {
-  std::string_view variant;
+  std::vector<std::string_view> variants;
   bool by_name = false;
 };
 
@@ -23,10 +23,11 @@ Wish wish_for(std::string_view op, std::string_view variants) {
     const size_t comma = variants.find(',');
     const std::string_view item = variants.substr(0, comma);
     const size_t equals = item.find('=');
-    if (equals == std::string_view::npos && !wish.by_name)
-      wish.variant = item;
-    else if (item.substr(0, equals) == op)
-      wish = {item.substr(equals + 1), true};
+    if (equals == std::string_view::npos) {
+      if (!wish.by_name) wish.variants.insert(wish.variants.begin(), item);
+    } else if (item.substr(0, equals) == op) {
+      wish = {{item.substr(equals + 1)}, true};
+    }
     variants = comma == std::string_view::npos ? std::string_view{} : variants.substr(comma + 1);
   }
   return wish;
@@ -36,23 +37,24 @@ bool runs(const Variant& variant, const NodeView& node, Backend backend) {
   return variant.backend == backend && (!variant.supports || variant.supports(node));
 }
 
-/// The variant of a node: the wished one, else the first that can run; null where none can.
+/// The variant of a node: the wished one, else the first that can run; null where none can. A variant that was asked of
+/// the op by its name and does not run the node is an error, whether others do or the op would be decomposed.
 const Variant* choose(const NodeView& node, const PlanOptions& options) {
+  std::vector<const Variant*> able;
+  for (const Variant& variant : node.op->variants)
+    if (runs(variant, node, options.device.backend)) able.push_back(&variant);
   const Wish wish = wish_for(node.op->name, options.variants);
-  const Variant* first = nullptr;
-  for (const Variant& variant : node.op->variants) {
-    if (!runs(variant, node, options.device.backend)) continue;
-    if (wish.variant == variant.name) return &variant;
-    if (!first) first = &variant;
-  }
-  if (wish.by_name && first) {
+  for (const std::string_view name : wish.variants)
+    for (const Variant* variant : able)
+      if (name == variant->name) return variant;
+  if (wish.by_name) {
     std::string known;
-    for (const Variant& variant : node.op->variants)
-      if (runs(variant, node, options.device.backend)) known += fmt::format(" {}", variant.name);
-    fail_at(node.where, "--variant {}={}: no such variant runs {}; these do:{}", node.op->name, wish.variant,
-            node.out.empty() ? "it" : to_string(node.out[0]), known);
+    for (const Variant* variant : able) known += fmt::format(" {}", variant->name);
+    fail_at(node.where, "--variant {}={}: no such variant runs {} on {}; these do:{}", node.op->name, wish.variants[0],
+            node.out.empty() ? "it" : to_string(node.out[0]), name_of(options.device.backend),
+            known.empty() ? " none" : known);
   }
-  return first;
+  return able.empty() ? nullptr : able[0];
 }
 
 /// Builds a Plan from a trace; one object a plan.
@@ -63,7 +65,9 @@ class Planner {
   Plan run(std::span<const Tensor> outputs) {
     lower(outputs);
     finish_graph_values(outputs);
-    if (options_.fuse) fuse_pointwise(plan_.steps, plan_.values, kept());
+    if (options_.fuse)
+      fuse_pointwise(plan_.steps, plan_.values, kept(),
+                     [&](const OpDef& op) { return wish_for(op.name, options_.variants).by_name; });
     choose_variants();
     renumber();
     snapshot_overwritten_state();
@@ -400,6 +404,21 @@ Plan make_plan(Graph& graph, std::span<const Tensor> outputs, const PlanOptions&
   Plan plan = Planner(graph, options).run(readable);
   plan.probes = std::move(names);
   return plan;
+}
+
+std::vector<std::string> steps_without(const Plan& plan, std::string_view variant) {
+  std::vector<std::string> names;
+  for (const PlanStep& step : plan.steps) {
+    if (step.variant->name == variant) continue;
+    const bool elsewhere = std::any_of(step.op->variants.begin(), step.op->variants.end(), [&](const Variant& v) {
+      return v.backend == step.variant->backend && v.name == variant;
+    });
+    std::string name = elsewhere && !step.out_types.empty()
+                           ? fmt::format("{} {}", step.op->name, to_string(step.out_types[0]))
+                           : step.op->name;
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
+  }
+  return names;
 }
 
 std::string PlanStep::label() const {

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -58,7 +59,8 @@ struct Commit {
 
 struct PlanOptions {
   Device device;
-  /// "conv2d=native,matmul=reference": the variant by op name; "reference" alone asks for it wherever it exists.
+  /// "conv2d=native,matmul=reference": the variant by op name, an Error where it does not run a node of the op (a
+  /// pointwise op that is named is not fused); "reference" alone asks for it wherever it runs. See `steps_without`.
   std::string variants;
   /// Slabs read or written under another name: {"parameters", "ema"} evaluates the averaged weights.
   std::map<std::string, std::string> bindings;
@@ -88,9 +90,14 @@ struct Plan {
 /// Plans the computation of `outputs` and of every assignment of the trace. Pure but for `prepare`.
 Plan make_plan(Graph&, std::span<const Tensor> outputs, const PlanOptions&);
 
+/// What does not run by `variant`: ops that have none of this name, and the results of those that have one ("conv2d
+/// f32(2, 3, 3, 8)"), each once.
+std::vector<std::string> steps_without(const Plan& plan, std::string_view variant);
+
 /// Merges single-use chains of pointwise steps, and folds constants and broadcasts into them. Steps that became unused
-/// go. `keep` tells which values must exist (outputs, assigned values).
-void fuse_pointwise(std::vector<PlanStep>& steps, const std::vector<PlanValue>& values, const std::vector<bool>& keep);
+/// go. `keep` tells which values must exist (outputs, assigned values), `alone` which ops stay steps of their own.
+void fuse_pointwise(std::vector<PlanStep>& steps, const std::vector<PlanValue>& values, const std::vector<bool>& keep,
+                    const std::function<bool(const OpDef&)>& alone);
 
 /// Bytes rounded up to a cache line, which is also the widest vector.
 constexpr size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -6,6 +6,8 @@
 #include <unordered_map>
 
 #if defined(RANVIER_HAS_CUDA)
+#include "engine/error.h"
+#include "engine/profiler_range.h"
 #include "kernels/izhikevich/located.h"
 #include "kernels/izhikevich/population_cuda.h"
 #endif
@@ -82,6 +84,7 @@ struct PopulationOnDevice<T>::Implementation {
   }
 
   iz::cuda::Progress launch(const Call& call, bool again) {
+    const ProfilerRange range(fmt::format("population ({}), {} steps", n, call.steps));
     iz::cuda::Progress state;
     fill_bytes(device, progress.data(), 0, sizeof state);
     iz::cuda::advance(call, list(), again, stream_of(device));

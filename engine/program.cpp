@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "engine/profiler_range.h"
 
@@ -83,6 +84,12 @@ std::string describe(const PlanStep& step) {
   return fmt::format("{} ({}) at {}", step.label(), step.variant->name, place(step.where));
 }
 
+/// CUDA's switch by which a failing kernel fails at its launch, and so in its op; a graph would hide which it was.
+bool launches_block() {
+  const char* wish = std::getenv("CUDA_LAUNCH_BLOCKING");
+  return wish && std::string_view(wish) == "1";
+}
+
 }  // namespace
 
 void Scratch::reserve(Device device, size_t bytes) {
@@ -161,18 +168,30 @@ void Program::execute(const PlanStep& step, std::span<std::byte* const> storages
     operands[step.in.size() + k] = storages[plan_->values[step.out[k]].storage];
   const NodeView node = step.view();
   const ProfilerRange range(options_.device.backend == Backend::cuda ? step.label() : std::string());
-  step.variant->run({node,
-                     {operands, step.in.size()},
-                     {operands + step.in.size(), step.out.size()},
-                     step.workspace_bytes ? storages[step.workspace] : nullptr,
-                     step.prepared.get(),
-                     stream_of(options_.device)});
+  try {
+    step.variant->run({node,
+                       {operands, step.in.size()},
+                       {operands + step.in.size(), step.out.size()},
+                       step.workspace_bytes ? storages[step.workspace] : nullptr,
+                       step.prepared.get(),
+                       stream_of(options_.device)});
+  } catch (const Error&) {
+    throw;                                     // the op's own words
+  } catch (const std::runtime_error& error) {  // a launch or a library: kernels know nothing of ops
+    fail("{}: {}", describe(step), error.what());
+  }
 }
 
 void Program::commit(std::span<std::byte* const> storages) {
   for (const Commit& commit : plan_->commits)
     copy_on_device(options_.device, state_->data(commit.entry), storages[plan_->values[commit.value].storage],
                    plan_->values[commit.value].type.bytes());
+}
+
+void Program::run_nodes() {
+  bind();
+  execute_all();
+  warm_ = true;
 }
 
 void Program::execute_all() {
@@ -185,17 +204,16 @@ void Program::execute_all() {
 void Program::capture(int repeats) {
   if (repeats < 1) fail("capture: {} repeats", repeats);
   repeats_ = repeats;
-  captures_ = options_.device.backend == Backend::cuda;
+  captures_ = options_.device.backend == Backend::cuda && !launches_block();
   warm_ = false;
   recording_ = {};
 }
 
 void Program::run() {
+  if (!captures_ || !warm_) return run_nodes();
   bind();
-  if (captures_ && warm_ && !recording_) recording_ = Recording(options_.device, [this] { execute_all(); });
-  if (recording_) return recording_.replay();
-  execute_all();
-  warm_ = true;
+  if (!recording_) recording_ = Recording(options_.device, [this] { execute_all(); });
+  recording_.replay();
 }
 
 void Program::run_profiled(std::vector<StepTime>& times) {

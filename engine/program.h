@@ -69,13 +69,18 @@ class Program {
 
   /// Executes every step, then the assignments that could not be done in place.
   void run();
+  /// The same node by node where `run` would replay a CUDA graph: each op's kernels stand in its own profiler range.
+  void run_nodes();
   /// Executes node by node, every buffer apart from the others between canaries and prefilled with NaN; throws Error
   /// naming scope, op, shape and source line at the first NaN or infinity made of finite operands, and at the first
   /// write outside a buffer.
   void run_checked();
   /// A run executes `repeats` steps from here on. On a GPU the first run after this goes node by node (libraries and
-  /// kernels load there), the second is captured into a CUDA graph, and every later one is one graph launch.
+  /// kernels load there), the second is captured into a CUDA graph, and every later one is one graph launch. With
+  /// CUDA_LAUNCH_BLOCKING=1 in the environment every run goes node by node, so that an error names its op.
   void capture(int repeats = 1);
+  /// Whether the next run replays a recording.
+  bool captured() const { return static_cast<bool>(recording_); }
   /// Runs once and adds each step's time to `times` (sized on first use).
   void run_profiled(std::vector<StepTime>& times);
 

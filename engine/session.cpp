@@ -77,7 +77,7 @@ Precision precision_named(const std::string& name, Device device) {
 
 Session::Session(Device device, SessionOptions options)
     : options_(std::move(options)), state_(std::make_shared<State>(device, options_.seed)) {
-  check_variants(options_.variants);
+  check_variants(options_.variants, device.backend);
   state_->set_parameter_type(options_.parameters);
   if (options_.compute) state_->set_compute_type(*options_.compute);
 }
@@ -88,6 +88,13 @@ PlanOptions Session::plan_options(std::map<std::string, std::string> bindings) c
   plan.variants = options_.variants;
   plan.bindings = std::move(bindings);
   return plan;
+}
+
+Program Session::compile_traced(Graph& graph, std::span<const Tensor> outputs,
+                                std::map<std::string, std::string> bindings) {
+  Program program = ranvier::compile(graph, outputs, plan_options(std::move(bindings)), scratch_);
+  if (options_.planned) options_.planned(program.plan());
+  return program;
 }
 
 void Session::remember(const Graph& graph) {
@@ -125,7 +132,7 @@ TrainStep Session::build_step(const optim::Optimizer& optimizer, int64_t batch,
   const auto build = [&](bool update) {
     Graph graph(*state_, true);
     const std::vector<Tensor> outputs = trace(graph, update);
-    return ranvier::compile(graph, outputs, plan_options(), scratch_);
+    return compile_traced(graph, outputs);
   };
   TrainStep step;
   step.update_ = build(true);
@@ -177,6 +184,7 @@ Session::Planned Session::plan_step(const BatchType& type, const TrainFunction& 
   PlanOptions options = plan_options();
   options.prepare = false;
   Plan plan = make_plan(graph, outputs, options);
+  if (options_.planned) options_.planned(plan);
   return {std::move(plan), graph.size()};
 }
 
@@ -187,6 +195,8 @@ void TrainStep::execute(Program& program) {
     program.run_checked();
   else if (times_)
     program.run_profiled(*times_);
+  else if (nodes_)
+    program.run_nodes();
   else
     program.run();
 }
@@ -258,7 +268,7 @@ Program Session::compile(const std::function<std::vector<Tensor>(Graph&)>& trace
   Graph graph(*state_, training);
   const std::vector<Tensor> outputs = trace(graph);
   remember(graph);
-  return ranvier::compile(graph, outputs, plan_options(std::move(bindings)), scratch_);
+  return compile_traced(graph, outputs, std::move(bindings));
 }
 
 std::vector<float> Session::logits(Program& program, std::span<const uint8_t> images) {

@@ -18,6 +18,7 @@ struct SessionOptions {
   DType parameters = DType::f32;  ///< f64 for gradient checks and PINNs
   /// Of activations: the parameters' type where it is empty; bf16 or f16 on CUDA. See State::set_compute_type.
   std::optional<DType> compute = {};
+  std::function<void(const Plan&)> planned = {};  ///< sees every plan that the session compiles
 };
 
 /// The arithmetic of a session by a name that people know.
@@ -97,6 +98,8 @@ class TrainStep {
 
   /// While `times` is set, steps run node by node and add the time of each node.
   void profile(std::vector<StepTime>* times) { times_ = times; }
+  /// While on, steps run by Program::run_nodes, so that a profiler sees which op each kernel belongs to.
+  void node_by_node(bool on) { nodes_ = on; }
   /// Batches that ran before, in the run that a checkpoint continues: gradient accumulation goes on in mid-update.
   void resume_at(int64_t batches) { micro_ = batches; }
   void reset() { loss_sum_ = hits_ = 0, steps_ = samples_ = 0; }
@@ -121,7 +124,7 @@ class TrainStep {
   Program update_, gather_;  // gather_: a micro-batch without an update
   int accumulate_ = 1;
   int64_t micro_ = 0;
-  bool has_logits_ = false, checked_ = false;
+  bool has_logits_ = false, checked_ = false, nodes_ = false;
   std::vector<StepTime>* times_ = nullptr;
   int64_t batch_ = 0;
   double loss_ = 0, loss_sum_ = 0, hits_ = 0, recent_loss_ = 0;
@@ -198,6 +201,7 @@ class Session {
   TrainStep build_step(const optim::Optimizer& optimizer, int64_t batch,
                        const std::function<std::vector<Tensor>(Graph&, bool update)>& trace);
   PlanOptions plan_options(std::map<std::string, std::string> bindings = {}) const;
+  Program compile_traced(Graph&, std::span<const Tensor> outputs, std::map<std::string, std::string> bindings = {});
   void remember(const Graph&);
 
   SessionOptions options_;

@@ -32,7 +32,9 @@ Tensor causal_weights(Tensor losses, double epsilon);
 Jet fourier_features(const Jet& x, int64_t orders);
 
 /// The root s of `value(s) = level` as a differentiable value: s itself, with the derivative of the implicit function,
-/// ds/dtheta = -(d value/d theta) / (d value/d s). `at_root` is the jet d/ds at s, one element like s.
+/// ds/dtheta = -(d value/d theta) / (d value/d s). `at_root` is the jet d/ds at s, one element like s. For losses on
+/// the time of an event that the network does not have as an unknown: `square(implicit_root(s, jet, level) - wanted)`,
+/// s found anew for each theta. (The window solver has each spike's time as an unknown, and needs none.)
 Tensor implicit_root(Tensor s, const Jet& at_root, double level);
 
 }  // namespace ranvier::pinn

@@ -20,12 +20,6 @@ constexpr int64_t most_dense = 1024;  // units of a layer whose covariance matri
 
 thread_local Coupling* active_coupling = nullptr;
 
-Tensor identity(Graph& graph, int64_t n, DType dtype) {
-  std::vector<float> unit(static_cast<size_t>(n * n));
-  for (int64_t i = 0; i < n; ++i) unit[static_cast<size_t>(i * n + i)] = 1;
-  return cast(constant<float>(graph, {n, n}, unit), dtype);
-}
-
 /// x (..., units) as (rows, units).
 Tensor as_rows(Tensor x) { return reshape(x, {-1, x.shape()[-1]}); }
 
@@ -37,25 +31,11 @@ Tensor sender_matrix(const Units& u) {
   return pair_matrix(u.positions, u.law) * reshape(u.send, {u.send.shape()[1], 1}) * u.receive;
 }
 
-Tensor centred(Tensor x) { return x + -mean(x, {0}, true); }
-
-/// sum_ij K_ij M_ij / (2 N Z), where M_ij is of x^_i and x^_j the mean product (energy), its square (covariance) or the
-/// mean product of squares. One product of units x rows x units, and one in its backward pass, whatever is learned;
-/// x^ is never stored: deviations are factors of the moments.
-Tensor penalty_of_moments(Tensor x, const Units& u, CouplingForm form) {
-  const int64_t n = x.shape()[1];
-  const auto rows = static_cast<double>(x.shape()[0]);
-  Tensor part = centred(x), inverse;  // (1, units): what makes the part's scale 1
-  if (form == CouplingForm::epistatic_penalty) {
-    part = square(part);
-    inverse = 1.0 / (mean(part, {0}, true) + variance_eps);
-  }
-  Tensor moments = matmul(part, part, true) * (1 / rows);
-  if (form != CouplingForm::epistatic_penalty)
-    inverse = reshape(rsqrt(sum(moments * identity(*x.graph, n, x.dtype()), {1}) + variance_eps), {1, n});
-  moments = moments * reshape(inverse, {n, 1}) * inverse;
-  if (form == CouplingForm::covariance) moments = square(moments);
-  return sum(sender_matrix(u) * moments) / coupling_scale(u) * (0.5 / static_cast<double>(n));
+ChannelPenalty channel_penalty_of(CouplingForm form) {
+  return {form == CouplingForm::energy       ? ChannelPenalty::products
+          : form == CouplingForm::covariance ? ChannelPenalty::squared_products
+                                             : ChannelPenalty::products_of_squares,
+          variance_eps};
 }
 
 /// sum_ij K_ij sum_m z_mi z_mj / (2 N M Z) through the fused op.
@@ -71,7 +51,7 @@ Tensor covariance_of_pairs(Tensor z, const Units& u) {
 }
 
 Tensor standardised(Tensor x) {
-  const Tensor part = centred(x);
+  const Tensor part = x + -mean(x, {0}, true);
   return part * rsqrt(mean(square(part), {0}, true) + variance_eps);
 }
 
@@ -80,7 +60,7 @@ Tensor standardised(Tensor x) {
 CouplingForm coupling_form(std::string_view name) {
   for (const auto& [form, text] : names)
     if (text == name) return form;
-  fail("coupling '{}' is none of none, energy, covariance, epistatic-penalty, ephaptic, epistatic", name);
+  fail("coupling '{}' is unknown; known are none, energy, covariance, epistatic-penalty, ephaptic, epistatic", name);
 }
 
 std::string_view name_of(CouplingForm form) {
@@ -118,7 +98,10 @@ void CouplingOptions::check() const {
 }
 
 Tensor coupling_penalty(Tensor x, const Units& u, CouplingForm form) {
-  if (in_one_piece(x.shape())) return penalty_of_moments(x, u, form);
+  if (in_one_piece(x.shape())) {
+    const double units = static_cast<double>(x.shape()[1]);
+    return channel_penalty(x, sender_matrix(u) / coupling_scale(u) * (1 / units), channel_penalty_of(form));
+  }
   const Tensor z = standardised(x);
   if (form == CouplingForm::covariance) return covariance_of_pairs(z, u);
   return penalty_of_pairs(form == CouplingForm::energy ? z : square(z), u);
@@ -148,9 +131,12 @@ Tensor Coupling::after(Tensor x, std::string_view name, std::string_view kind) {
   if (kind == "norm" && !pending_.empty()) labels.push_back(std::exchange(pending_, ""));
   if (kind == "conv") pending_ = fmt::format("conv{}", ++convs_);
   seen_.insert(seen_.end(), labels.begin(), labels.end());
-  bool wanted = false;
-  for (const std::string& site : options_.sites)
-    if (std::find(labels.begin(), labels.end(), site) != labels.end()) reached_.push_back(site), wanted = true;
+  const std::string* wanted = nullptr;
+  for (const std::string& site : options_.sites) {
+    if (std::find(labels.begin(), labels.end(), site) == labels.end()) continue;
+    if (wanted) fail("coupling sites: '{}' and '{}' are one layer", *wanted, site);
+    reached_.push_back(site), wanted = &site;
+  }
   if (!wanted) return x;
   const Scope scope(*x.graph, name);
   return apply(x);

@@ -69,7 +69,7 @@ Tensor couple(const Units&, Tensor x);
 Tensor couple_transposed(const Units&, Tensor x);
 /// Z, at least 1e-12; no gradient flows through it.
 Tensor coupling_scale(const Units&);
-/// |K| by 20 steps of power iteration through the fused op; no gradient flows through it.
+/// |K| from above, by at most 1 %: 20 steps of power iteration through the fused op. No gradient flows through it.
 Tensor coupling_norm(const Units&);
 
 /// Penalty of x (rows, units) at strength 1.

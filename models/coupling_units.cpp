@@ -8,6 +8,7 @@ namespace ranvier::models {
 namespace {
 
 constexpr double least_scale = 1e-12;
+constexpr double least_part = 1e-30;  // of a vector's largest entry
 constexpr int power_steps = 20;
 
 /// The first `units` points of a regular grid as nearly square (or cubic) as they allow.
@@ -143,15 +144,19 @@ Tensor coupling_scale(const Units& u) {
 
 Tensor coupling_norm(const Units& u) {
   const Units fixed{stop_gradient(u.positions), stop_gradient(u.receive), stop_gradient(u.send), u.law};
-  Tensor v = full(*u.positions.graph, u.receive.type(), 1.0), norm;
-  const auto length = [](Tensor x) { return sqrt(sum(square(x)) + least_scale * least_scale); };
-  for (int step = 0; step < power_steps; ++step) {  // K has no negative entry: its first singular vector neither
-    v = v / length(v);
+  const auto number = [&](double value) { return full(*u.positions.graph, {u.receive.dtype(), {}}, value); };
+  const auto largest = [&](Tensor x) { return maximum(max(x), number(least_part)); };
+  Tensor v, scale, next = full(*u.positions.graph, u.receive.type(), 1.0);
+  for (int step = 0; step < power_steps; ++step) {
+    v = next / largest(next);
     const Tensor image = couple(fixed, v);
-    norm = length(image);
-    v = couple_transposed(fixed, image);
+    scale = largest(image);  // between the products: K^T K may lie below what the type holds where K does not
+    next = couple_transposed(fixed, image / scale);
   }
-  return stop_gradient(norm);
+  // No entry of K is negative, so that |K|^2 <= max_i (K^T K v)_i / v_i for any positive v (Collatz and Wielandt).
+  // Units that have all but left v grow more slowly than the rest.
+  const Tensor growth = where(greater(v, number(least_part)), next / maximum(v, number(least_part)), number(0));
+  return stop_gradient(sqrt(largest(growth)) * sqrt(scale));
 }
 
 void refresh_coupling(Session& session, const CouplingOptions& options) {

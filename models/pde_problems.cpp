@@ -1,8 +1,9 @@
-// Burgers' and the Allen-Cahn equation: fields with their constraints built in, and what they are scored against.
+// Burgers' and the Allen-Cahn equation: fields with their constraints built in.
 #include <cmath>
 #include <numbers>
 
 #include "models/pde.h"
+#include "models/pde_references.h"
 
 namespace ranvier::pde {
 namespace {
@@ -31,27 +32,13 @@ Field burgers_field(Tensor x, Tensor t, Tensor theta, const MlpShape& shape) {
   return {u, u_t + u * u_x - (0.01 / pi) * u_xx};
 }
 
-/// The Cole-Hopf transform's two integrals, by the trapezoidal rule (spectrally accurate: the integrands vanish at the
-/// ends).
-std::vector<double> burgers_exact(const std::vector<double>& x, double t) {
-  const double nu = 0.01 / pi;
-  std::vector<double> u;
-  for (double at : x) {
-    if (t == 0) {
-      u.push_back(-std::sin(pi * at));
-      continue;
-    }
-    const double width = std::sqrt(4 * nu * t);
-    double above = 0, below = 0;
-    for (int k = -1000; k <= 1000; ++k) {  // far out: the other factor is largest at y = +-1, e^100 above its least
-      const double z = 20.0 * k / 1000, y = at - width * z;
-      const double weight = std::exp(-z * z - (std::cos(pi * y) + 1) / (2 * pi * nu));
-      above += std::sin(pi * y) * weight, below += weight;
-    }
-    u.push_back(-above / below);
-  }
-  return u;
+}  // namespace
+
+Problem burgers() {
+  return {"burgers", {{2, 20, 20, 20, 1}}, burgers_field, burgers_exact, {{"Raissi et al. 2019", 6.7e-4}}};
 }
+
+namespace {
 
 // ---- Allen-Cahn: u = x^2 cos(pi x) + [x^2 - h(x, t)] + t N(cos(pi x), sin(pi x), t), periodic by its inputs ----
 // The periodic x^2 cos(pi x) has a corner at x = +-1, which diffusion rounds at once and no smooth N could undo. So has
@@ -73,51 +60,8 @@ Field allen_cahn_field(Tensor x, Tensor t, Tensor theta, const MlpShape& shape) 
   return {u, n + t * n_t - nu * (base_xx + t * n_xx) - 5.0 * (u - u * u * u)};
 }
 
-/// Strang splitting on 512 points, 2,000 steps: diffusion exact by the periodic heat kernel, reaction exact.
-std::vector<double> allen_cahn_spectral(const std::vector<double>& x, double until) {
-  constexpr int n = 512, steps = 2000;
-  const double dt = 1.0 / steps;
-  static const std::vector<double> kernel = [&] {
-    std::vector<double> row(n);
-    for (int j = 0; j < n; ++j)
-      for (int k = -n / 2; k < n / 2; ++k)
-        row[static_cast<size_t>(j)] += std::exp(-1e-4 * (pi * k) * (pi * k) * dt) * std::cos(2 * pi * k * j / n) / n;
-    return row;
-  }();
-  static std::vector<std::vector<double>> history = [&] {
-    std::vector<double> u(n), next(n);
-    for (int i = 0; i < n; ++i) {
-      const double at = -1 + 2.0 * i / n;
-      u[static_cast<size_t>(i)] = at * at * std::cos(pi * at);
-    }
-    const auto react = [&](double h) {
-      for (double& v : u) v = v / std::sqrt(v * v + (1 - v * v) * std::exp(-10 * h));
-    };
-    std::vector<std::vector<double>> all = {u};
-    for (int step = 0; step < steps; ++step) {
-      react(0.5 * dt);
-      for (int i = 0; i < n; ++i) {
-        double sum = 0;
-        for (int j = 0; j < n; ++j) sum += kernel[static_cast<size_t>(j)] * u[static_cast<size_t>((i + j) % n)];
-        next[static_cast<size_t>(i)] = sum;
-      }
-      u.swap(next);
-      react(0.5 * dt);
-      all.push_back(u);
-    }
-    return all;
-  }();
-  const std::vector<double>& row = history[static_cast<size_t>(std::llround(until * steps))];
-  std::vector<double> u;
-  for (double at : x) u.push_back(row[static_cast<size_t>(std::llround((at + 1) * n / 2)) % n]);
-  return u;
-}
-
 }  // namespace
 
-Problem burgers() {
-  return {"burgers", {{2, 20, 20, 20, 1}}, burgers_field, burgers_exact, {{"Raissi et al. 2019", 6.7e-4}}};
-}
 Problem allen_cahn() {
   return {"allen-cahn",
           {{3, 24, 24, 24, 1}},

@@ -16,10 +16,13 @@ Solution solve(const Neuron& neuron, const Current& current, double duration_ms,
   options.check();
   using Clock = std::chrono::steady_clock;
   const Clock::time_point began = Clock::now();
+  const auto in_time = [&] {
+    return std::chrono::duration<double>(Clock::now() - began).count() <= options.budget_seconds;
+  };
   March march(neuron, current, duration_ms, options);
   while (march.running()) {
-    march.solver().fit(march.pending(), march.random());
-    if (std::chrono::duration<double>(Clock::now() - began).count() > options.budget_seconds) {
+    march.solver().fit(march.pending(), march.random(), in_time);
+    if (!in_time()) {
       march.out_of_time();
     } else if (march.fitted() && progress) {
       const Solution& s = march.solution();
@@ -32,6 +35,7 @@ Solution solve(const Neuron& neuron, const Current& current, double duration_ms,
 }
 
 const Segment& Solution::segment_at(double t) const {
+  if (unmet && (segments.empty() || t > reached_ms)) return *unmet;
   if (segments.empty()) fail("the solution is empty");
   // The last segment that starts before t, so that the time of a spike belongs to what led to it.
   const auto after = std::lower_bound(segments.begin(), segments.end(), t,

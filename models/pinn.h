@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,13 +61,13 @@ struct Options {
   double window_loss = 1e-12;  ///< mean squared residual at which a window is accepted
   double spike_loss = 1e-12;   ///< the same for a segment that ends in a spike
   double fresh_ratio = 2;      ///< residual on ten times as many new points, over that on the training points
-  int64_t iterations = 2000;   ///< of the optimizer, a segment
+  int64_t iterations = 1000;   ///< of the optimizer, a segment: what takes more is better halved
   bool levenberg_marquardt = false;
   uint64_t seed = 0;
-  double budget_seconds = 1e9;  ///< the run fails beyond it, keeping what it has
+  double budget_seconds = 1e9;  ///< the run fails beyond it, within a fit too, keeping what it has
   /// Options that aim at speed ("fast") or at accuracy ("best"); throws Error on another word.
   static Options quality(std::string_view word);
-  /// Throws Error where a size or length is not positive.
+  /// Throws Error where a size, length or loss is not positive and finite, or the budget is negative.
   void check() const;
 };
 
@@ -97,12 +98,14 @@ class Solution {
   double A_mv = 20, u_scale = 1;
   MlpShape shape;
   std::vector<Segment> segments;
+  std::optional<Segment> unmet;  ///< where a window failed, the best network that it had: no part of the solution
   std::vector<double> spike_times_ms;
   std::string failure;  ///< empty, or what failed and where
   int64_t evaluations = 0;
 
   bool complete() const { return failure.empty(); }
-  /// v (mV) and u at a time from 0 to `reached_ms`; at a spike, the state before the reset.
+  /// v (mV) and u at a time from 0 to `reached_ms`; at a spike, the state before the reset. Later than that, what the
+  /// network of the failed window says.
   Point at(double t_ms) const;
   /// dv/dt - f and du/dt - g at a time: what is left of the equations.
   Point residual(double t_ms) const;

@@ -95,6 +95,7 @@ bool Likelihood::solve(Piece& piece, std::vector<double>& shared) {
   };
   std::vector<double> start = piece.theta;
   if (end >= 0) start.push_back(shared[static_cast<size_t>(end)]);
+  const std::vector<double> before = start;
   const double guess = start.back();
   optimize::Options options{.max_iterations = 300, .wanted_value = wanted};
   options.stall_share = 0.3, options.patience = 20, options.max_trials = 12;
@@ -113,6 +114,7 @@ bool Likelihood::solve(Piece& piece, std::vector<double>& shared) {
     worst_ = std::max(worst_, fresh);
     return true;
   }
+  put(before);
   return false;
 }
 
@@ -125,11 +127,13 @@ bool Likelihood::follow(const std::vector<double>& at, Solved& state) {
       for (size_t k = 0; k < change.size(); ++k) values[i] += slopes[i * change.size() + k] * change[k];
   };
   move(state.slopes, state.shared);
+  unsolved_.reset();
+  if (!state.pieces[0].is_neuron(state.shared)) return false;
   worst_ = 0;
   for (size_t p = 0; p < state.pieces.size(); ++p) {
     Piece& piece = state.pieces[p];
     move(state.theta[p], piece.theta);
-    if (!solve(piece, state.shared)) return false;
+    if (!solve(piece, state.shared)) return unsolved_ = p, false;
     if (piece.last) break;
     const Point end = program_.end(piece, state.shared);
     if (!piece.spike) state.shared[static_cast<size_t>(piece.source[next_phi_])] = end.v;
@@ -192,7 +196,10 @@ bool Likelihood::differentiate(Solved& state, size_t index, std::vector<double>*
 void Likelihood::residuals(std::span<const double> at, std::span<double> r, std::span<double> jacobian) {
   Solved state = accepted_;
   std::ranges::fill(r, std::numeric_limits<double>::infinity());
-  if (!follow({at.begin(), at.end()}, state)) return;
+  const bool followed = follow({at.begin(), at.end()}, state);
+  if (!followed && !began_) accepted_ = std::move(state);
+  if (!followed) return;
+  began_ = true;
   size_t next = 0;
   std::vector<double> rows;
   for (size_t p = 0; p < state.pieces.size(); ++p) {
@@ -218,7 +225,10 @@ Likelihood::Result Likelihood::run(int64_t iterations, const std::function<bool(
   while (going) {
     residuals(at, r, j);
     result.misfit = std::inner_product(r.begin(), r.end(), r.begin(), 0.0);
-    if (!std::isfinite(result.misfit)) return result;
+    if (!std::isfinite(result.misfit)) {
+      result.unsolved = unsolved_;
+      return result;
+    }
     // whitened unknowns z, at + R^-1 z, are in standard deviations and all alike: a, b and d alone are nearly collinear
     Qr qr(samples_, parameters_);
     for (size_t i = 0; i < n; ++i) {
@@ -242,7 +252,10 @@ Likelihood::Result Likelihood::run(int64_t iterations, const std::function<bool(
       return going = !progress || progress(result.iterations + iteration, value * static_cast<double>(samples_));
     };
     const optimize::Result found = optimize::levenberg_marquardt(f, samples_, std::vector<double>(all, 0.0), options);
-    if (found.iterations == 0) break;
+    if (found.iterations == 0) {
+      result.unsolved = unsolved_;
+      break;
+    }
     result.iterations += found.iterations, at = along(qr, at, found.x);
   }
   return result;

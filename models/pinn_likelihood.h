@@ -1,6 +1,7 @@
 // The last stage of the inverse problem: parameters of highest likelihood, with the equations met exactly.
 #pragma once
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "models/pinn_pieces.h"
@@ -25,10 +26,14 @@ class Likelihood {
     double misfit = 0;                       ///< sum of squared residuals over the squared noise given
     double distance = 0;                     ///< from the maximum, in standard errors, by the last linearisation
     double equations = 0;                    ///< mean squared residual of the equations, the worst piece's
+    std::optional<size_t> unsolved;          ///< where no piece's network met the equations, so that the search ended
     std::vector<double> shared, covariance;  ///< covariance (parameters, parameters) for a noise of that size
   };
   /// Levenberg-Marquardt on the parameters.
   Result run(int64_t iterations, const std::function<bool(int64_t iteration, double misfit)>& progress = {});
+  /// What the search stands at, or, where the start was not solved, as far as it was.
+  const std::vector<Piece>& pieces() const { return accepted_.pieces; }
+  const std::vector<double>& shared() const { return accepted_.shared; }
 
  private:
   /// A piece's solution and how it moves with the parameters.
@@ -46,6 +51,8 @@ class Likelihood {
   PieceProgram& program_;
   int64_t parameters_, samples_ = 0;
   double worst_ = 0;
+  bool began_ = false;              // the start has been solved
+  std::optional<size_t> unsolved_;  // where `follow` ended last, if it failed
   std::mt19937_64 random_{0};
   Solved accepted_;
 };

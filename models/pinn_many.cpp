@@ -107,9 +107,9 @@ std::vector<Solution> solve_many(const std::vector<Job>& jobs, double duration_m
   const auto go_on = [&](int64_t k, bool late) {
     Row& row = *rows[static_cast<size_t>(k)];
     March& march = row.march;
-    if (march.running() && late) march.out_of_time();
-    if (!march.running() || !batch.ended(k)) return;
+    if (!march.running() || !(late || batch.ended(k))) return;
     const bool done = march.solver().conclude(march.pending(), row.fit, batch.result(k), march.random());
+    if (late) return march.out_of_time();
     if (done) march.fitted();
     if (march.running()) put(k, !done);
   };

@@ -74,6 +74,7 @@ void March::next_window() {
   const double end = solution_.duration_ms;
   solution_.reached_ms = std::min(t_, end);
   if (t_ >= end) return;
+  best_.reset();
   while (phi_ >= solver_.phi_peak()) reset();
   edge_ = solution_.current.next_change(t_, end);
   double length = std::min(window_, edge_ - t_);
@@ -109,6 +110,7 @@ bool March::fitted() {
 
 /// A shorter window. Even a poor network tells about where the peak is: the next window ends a little behind it.
 void March::shorten(Segment failed) {
+  keep_best(failed);
   const double crossing = first_crossing(solver_, failed);
   const double length = failed.length_ms * (crossing < 0 ? 0.5 : std::clamp(1.3 * crossing, 0.2, 0.6));
   if (length < options_.shortest_ms)
@@ -140,9 +142,17 @@ bool March::accept_spike() {
   return true;
 }
 
-void March::out_of_time() { fail_at_window(*pending_, "the time budget is used up"); }
+void March::keep_best(const Segment& tried) {
+  if (tried.evaluations && std::isfinite(tried.loss) && (!best_ || tried.loss < best_->loss)) best_ = tried;
+}
+
+void March::out_of_time() {
+  keep_best(*pending_);
+  fail_at_window(*pending_, "the time budget is used up");
+}
 
 void March::fail_at_window(const Segment& window, const std::string& why) {
+  solution_.unmet = best_;
   end(fmt::format("window {} at {:.4f} ms, {:.4f} ms long, cannot be met: {}", solution_.segments.size() + 1,
                   window.start_ms, window.length_ms, why));
 }

@@ -20,6 +20,7 @@ class March {
   /// Goes on from the fitted segment; true where it became part of the solution.
   bool fitted();
   void end(const std::string& failure);
+  /// Ends it for want of time; the pending segment is kept as far as it got.
   void out_of_time();
 
   SegmentSolver& solver() { return solver_; }
@@ -33,6 +34,7 @@ class March {
   bool meets(const Segment&, double wanted) const;
   Segment segment(double length) const;
   void shorten(Segment failed);
+  void keep_best(const Segment& tried);
   void accept();
   bool accept_spike();
   void fail_at_window(const Segment&, const std::string& why);
@@ -42,8 +44,8 @@ class March {
   std::mt19937_64 random_;
   Solution solution_;
   double t_ = 0, phi_ = 0, u_ = 0, window_ = 0, edge_ = 0, expected_ = 0;
-  Segment window_fit_;  // the window in which a spike was seen
-  std::optional<Segment> pending_;
+  Segment window_fit_;                     // the window in which a spike was seen
+  std::optional<Segment> pending_, best_;  // the latter of the tries since the last accepted segment
 };
 
 }  // namespace ranvier::pinn

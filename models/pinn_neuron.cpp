@@ -166,9 +166,16 @@ double Current::next_change(double t, double end) const {
 }
 
 void Options::check() const {
-  if (!(window_ms > 0 && A_mv > 0 && hidden > 0 && points > 2))
-    fail("window {} ms, A {} mV, {} hidden units, {} points: each must be positive (points above 2)", window_ms, A_mv,
-         hidden, points);
+  const auto positive = [](std::string_view what, double value) {
+    if (!(value > 0 && std::isfinite(value))) fail("{} {}: must be positive", what, value);
+  };
+  positive("window", window_ms), positive("shortest window", shortest_ms), positive("A", A_mv);
+  positive("loss of a window", window_loss), positive("loss of a spike's segment", spike_loss);
+  positive("fresh ratio", fresh_ratio);
+  if (hidden < 1 || hidden > 1000) fail("{} hidden units: must be from 1 to 1000", hidden);
+  if (points < 3 || points > 100'000) fail("{} points: must be from 3 to 100000", points);
+  if (iterations < 1) fail("{} iterations: must be positive", iterations);
+  if (!(budget_seconds >= 0)) fail("budget {} s: must not be negative", budget_seconds);
 }
 
 Options Options::quality(std::string_view word) {

@@ -118,7 +118,7 @@ PieceProgram::PieceProgram(const Neuron& n, const InverseOptions& o, int64_t sam
       shape_{{1, o.hidden, 2}},
       samples_(samples),
       phi_peak_(ThetaForm(n, o.A_mv).phi(n.v_peak)),
-      u_scale_(std::max(1.0, std::abs(n.d))) {
+      u_scale_(scale_of_u(n, o.A_mv)) {
   state_.set_parameter_type(DType::f64);
   {
     Trace t(n, *this);

@@ -25,6 +25,10 @@ struct Piece {
   double value(Local which, const std::vector<double>& shared) const {
     return source[which] >= 0 ? shared[static_cast<size_t>(source[which])] : known[which];
   }
+  /// Whether a, C and k are positive, as a neuron's are: a search does not leave these.
+  bool is_neuron(const std::vector<double>& shared) const {
+    return value(a_, shared) > 0 && value(C_, shared) > 0 && value(k_, shared) > 0;
+  }
 };
 
 /// Residuals of a piece and their Jacobian, compiled for the longest piece; shorter ones are masked. A row of a
@@ -37,6 +41,7 @@ class PieceProgram {
   int64_t parameters() const { return shape_.parameters(); }
   const MlpShape& shape() const { return shape_; }
   double u_scale() const { return u_scale_; }
+  double phi_peak() const { return phi_peak_; }
   int64_t width() const { return parameters() + locals + 1; }
   int64_t equation_rows() const { return 2 * options_.points; }
   int64_t rows() const { return equation_rows() + samples_ + 2; }

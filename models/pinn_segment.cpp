@@ -33,6 +33,10 @@ ThetaForm::ThetaForm(const Neuron& n, double A_mv) : A(A_mv) {
 double ThetaForm::phi(double v) const { return std::atan((v - v_c) / A); }
 double ThetaForm::v(double phi) const { return v_c + A * std::tan(phi); }
 
+double scale_of_u(const Neuron& n, double A_mv) {
+  return std::max({std::abs(n.d), 0.05 * std::abs(n.b) * (n.v_peak - n.c), 0.05 * n.q2 * A_mv * A_mv});
+}
+
 /// A trace of the residuals at n points: (n) each, scaled to be of order one.
 struct SegmentSolver::Trace {
   Jet jet;
@@ -80,7 +84,7 @@ SegmentSolver::SegmentSolver(const Neuron& neuron, const Options& options)
       options_(options),
       form_(neuron, options.A_mv),
       shape_{{1, options.hidden, 2}},
-      u_scale_(neuron.d != 0 ? std::abs(neuron.d) : std::max(1.0, std::abs(neuron.b) * (neuron.v_peak - neuron.c))),
+      u_scale_(scale_of_u(neuron, options.A_mv)),
       phi_peak_(form_.phi(neuron.v_peak)),
       state_(std::make_unique<State>()) {
   state_->set_parameter_type(DType::f64);
@@ -205,9 +209,10 @@ bool SegmentSolver::conclude(Segment& segment, Fit& fit, const optimize::Result&
   return false;
 }
 
-void SegmentSolver::fit(Segment& segment, std::mt19937_64& random) {
+void SegmentSolver::fit(Segment& segment, std::mt19937_64& random, const std::function<bool()>& proceed) {
   Fit fit = begin(segment, random);
-  const optimize::Options options = optimizer_options(segment);
+  optimize::Options options = optimizer_options(segment);
+  if (proceed) options.proceed = [&](int64_t, double) { return proceed(); };
   for (bool done = false; !done;) {
     optimize::Result result;
     if (options_.levenberg_marquardt) {
@@ -218,7 +223,7 @@ void SegmentSolver::fit(Segment& segment, std::mt19937_64& random) {
       set(train_, segment, fit.points);
       result = optimize::bfgs(optimize::objective(*state_, train_, "parameters", "theta"), fit.unknowns, options);
     }
-    done = conclude(segment, fit, result, random);
+    done = conclude(segment, fit, result, random) || result.reason == optimize::Reason::interrupted;
   }
 }
 

@@ -2,6 +2,7 @@
 // used for every window of a run.
 #pragma once
 #include <array>
+#include <functional>
 #include <memory>
 #include <random>
 
@@ -22,14 +23,19 @@ struct ThetaForm {
   double v(double phi) const;
 };
 
+/// What u is measured in by a network's output and by the residual of its equation: a spike's jump d, unless that is
+/// small against what moves u between spikes (b times the way to the peak) and against the current that moves v (q2
+/// A^2).
+double scale_of_u(const Neuron&, double A_mv);
+
 /// Trains networks on segments of one neuron.
 class SegmentSolver {
  public:
   SegmentSolver(const Neuron&, const Options&);
 
   /// Fits a window (rise 0) or a segment that ends in a spike (rise phi_peak - phi0, length trainable) in place; the
-  /// random numbers start the network and choose the fresh points.
-  void fit(Segment&, std::mt19937_64& random);
+  /// random numbers start the network and choose the fresh points. `proceed`, asked after every iteration, may end it.
+  void fit(Segment&, std::mt19937_64& random, const std::function<bool()>& proceed = {});
   /// A fit in parts, for those who train many segments at once: `begin` starts the network and chooses points; after
   /// training, `conclude` takes the result over and looks at fresh points. True: done; false: once more, at new points.
   struct Fit {

@@ -3,6 +3,7 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -45,6 +46,7 @@ struct OpCase {
   /// Floating types that the op runs in on CUDA; f16 and bf16 are held to `half_ulps` units of their last place.
   std::vector<DType> cuda = {DType::f32};
   double half_ulps = 2;
+  std::string vendor = "";  ///< "cublas" or "cudnn": the library must run some step of the case, in every type
 };
 
 inline const std::vector<DType> every_cuda_type = {DType::f32, DType::f64, DType::bf16, DType::f16};
@@ -278,6 +280,20 @@ inline void check_gradients(const OpCase& test, int order, double tolerance = 1e
   }
 }
 
+/// Whether fusion changes anything of a case on CUDA: other kernels run then than one by one.
+inline bool fuses(const OpCase& test, DType floating) {
+  const auto steps = [&](bool fuse) {
+    State state(Device::cuda());
+    Graph graph(state, true);
+    const std::vector<Tensor> results = test.build(inputs(graph, test, floating));
+    return make_plan(graph, results, {.device = Device::cuda(), .fuse = fuse, .prepare = false}).steps;
+  };
+  const std::vector<PlanStep> fused = steps(true), plain = steps(false);
+  return !std::equal(fused.begin(), fused.end(), plain.begin(), plain.end(), [](const auto& a, const auto& b) {
+    return a.op == b.op && a.attrs == b.attrs && a.in_types == b.in_types;
+  });
+}
+
 /// CUDA variants against the f64 reference on equal inputs, in every type that the case names; the same bits in every
 /// emulated mode, fused and unfused.
 inline void check_cuda_variants(const OpCase& test) {
@@ -288,18 +304,19 @@ inline void check_cuda_variants(const OpCase& test) {
                                                       : test.tolerance * 1e-8;
     const auto oracle =
         evaluate(test, DType::f64, {.variants = "reference", .fuse = false}, is_half(floating) ? floating : DType::f32);
+    const std::string name = test.name + " " + std::string(name_of(floating));
+    const bool fused = fuses(test, floating);
     std::vector<std::vector<double>> first;
     std::vector<DType> types;
     in_every_emulated_mode([&] {
       types.clear();
       const auto result = evaluate(test, floating, {.device = Device::cuda(), .fuse = false}, DType::f32, &types);
-      if (!first.empty()) {
-        EXPECT_EQ(result, first) << test.name << " " << name_of(floating) << ": bits depend on the order of threads";
-        return;
-      }
-      first = result;
+      const bool initial = first.empty();
+      if (initial) first = result;
+      EXPECT_EQ(result, first) << name << ": bits depend on the order of threads";
+      if (!initial && !fused) return;
       EXPECT_EQ(evaluate(test, floating, {.device = Device::cuda()}), first)
-          << test.name << " " << name_of(floating) << ": fusion changes bits";
+          << name << ": fusion, or in it the order of threads, changes bits";
     });
     for (size_t k = 0; k < oracle.size(); ++k) {
       std::vector<double> want = oracle[k];
@@ -318,10 +335,28 @@ inline bool has_variant(std::string_view name) {
   return false;
 }
 
+/// Steps of a case on CUDA for whose op a vendor has a variant, and those of them that it runs. Planning needs no GPU.
+struct VendorSteps {
+  int64_t offered = 0, taken = 0;
+};
+inline VendorSteps vendor_steps(const OpCase& test, DType floating, const std::string& vendor) {
+  State state;
+  Graph graph(state, true);
+  const std::vector<Tensor> results = test.build(inputs(graph, test, floating));
+  const Plan plan = make_plan(graph, results, {.device = Device::cuda(), .variants = vendor, .prepare = false});
+  VendorSteps steps;
+  for (const PlanStep& step : plan.steps) {
+    steps.offered += std::any_of(step.op->variants.begin(), step.op->variants.end(),
+                                 [&](const Variant& variant) { return variant.name == vendor; });
+    steps.taken += step.variant->name == vendor;
+  }
+  return steps;
+}
+
 /// Variants by NVIDIA's libraries, where this build has them and a GPU runs them (the emulator cannot): as close as our
-/// own, but for the order of their sums. A shape for which a library has nothing is said aloud.
+/// own, but for the order of their sums. What a library does not run is said aloud, and is an error where `test.vendor`
+/// says that it must.
 inline void check_vendor_variants(const OpCase& test) {
-  if (!cuda_support().usable) return;
   for (const std::string vendor : {"cublas", "cudnn"}) {
     if (!has_variant(vendor)) continue;
     for (DType floating : test.cuda) {
@@ -329,23 +364,42 @@ inline void check_vendor_variants(const OpCase& test) {
       const double tolerance =
           ulp ? (test.half_ulps + 1) * ulp : 10 * test.tolerance * (floating == DType::f64 ? 1e-8 : 1);
       const std::string name = test.name + " " + vendor + " " + std::string(name_of(floating));
+      const bool must = test.vendor == vendor;
+      if (!must && !cuda_support().usable) continue;
+      const VendorSteps steps = vendor_steps(test, floating, vendor);
+      EXPECT_TRUE(!must || steps.taken > 0) << name << " is compared with nothing";
+      if (!cuda_support().usable || steps.offered == 0) continue;
+      if (steps.taken == 0) {
+        std::printf("skipped: %s: none of its %d steps\n", name.c_str(), static_cast<int>(steps.offered));
+        continue;
+      }
       const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .fuse = false},
                                    is_half(floating) ? floating : DType::f32);
       try {
         const auto result = evaluate(test, floating, {.device = Device::cuda(), .variants = vendor});
         for (size_t k = 0; k < oracle.size(); ++k) expect_close(result[k], oracle[k], tolerance, name);
       } catch (const std::runtime_error& error) {
-        if (std::string(error.what()).find("deterministic plans") == std::string::npos) throw;
+        if (must || std::string(error.what()).find("deterministic plans") == std::string::npos) throw;
         std::printf("skipped: %s: %s\n", name.c_str(), error.what());
       }
     }
   }
 }
 
+/// The same as a test of its own, of a case that the library runs in every type.
+inline void check_vendor(OpCase test, const std::string& vendor) {
+  if (!has_variant(vendor)) GTEST_SKIP() << "skipped: no variant " << vendor << " in this build";
+  test.vendor = vendor;
+  check_vendor_variants(test);
+  if (!testing::Test::HasFailure() && !cuda_support().usable)
+    GTEST_SKIP() << "skipped: planned for " << vendor << " and not run, no CUDA device (" << cuda_support().why << ")";
+}
+
 /// Default variants against the reference in f32 and f64, fused against unfused to the bit, decomposition against op;
 /// the same for CUDA where there is a device, or the emulator.
 inline void check_variants(const OpCase& test) {
-  if (cuda_support().usable) check_cuda_variants(test), check_vendor_variants(test);
+  if (cuda_support().usable) check_cuda_variants(test);
+  check_vendor_variants(test);
   if (checks_cuda_only()) return;
   for (DType floating : {DType::f32, DType::f64}) {
     const auto oracle = evaluate(test, floating, {.variants = "reference", .fuse = false});

@@ -110,6 +110,10 @@ TEST(Conv2d, VariantsOnRealNumbers) {
   for (const ConvCase& c : cases) check_variants(three_passes(c, {}, false));
 }
 
+TEST(Conv2d, CudnnIsCompared) {
+  check_vendor(three_passes({{2, 8, 8, 32}, {32, 3, 3, 32}, {1, 1}}, {}, false), "cudnn");
+}
+
 TEST(Conv2d, WinogradIsCloseWhereItRuns) {
   const ConvCase maps[] = {{{2, 8, 8, 8}, {8, 3, 3, 8}, {1, 1}},
                            {{1, 7, 9, 5}, {3, 3, 3, 5}, {1, 1}},

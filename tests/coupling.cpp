@@ -180,6 +180,67 @@ double relative_l2(const std::vector<double>& a, const std::vector<double>& b) {
   return std::sqrt(difference / std::max(size, 1e-300));
 }
 
+OpCase penalty_case(int64_t kind, int64_t rows, int64_t channels, Fill fill = {-1, 3}) {
+  OpCase test{fmt::format("penalty {} of {} x {}", kind, rows, channels),
+              {{{rows, channels}, fill}, {{channels, channels}, {0, 1}}},
+              {},
+              false,
+              1e-5};
+  test.build = [kind](std::vector<Tensor> in) {
+    const Tensor y = channel_penalty(in[0], in[1], {kind, 1e-3});
+    std::vector<Tensor> results = {y};
+    for (const Tensor& g : grad(sin(y), in)) results.push_back(g);
+    return results;
+  };
+  return test;
+}
+
+/// Blocks and shards of rows, panels of channels, with tails; derivatives of both orders; the dense form in f64.
+TEST(Coupling, PenaltiesOfChannels) {
+  for (int64_t kind :
+       {ChannelPenalty::products, ChannelPenalty::squared_products, ChannelPenalty::products_of_squares}) {
+    for (auto [rows, channels] :
+         {std::pair<int64_t, int64_t>{1, 2}, {5, 1}, {7, 12}, {130, 16}, {300, 33}, {700, 64}, {1100, 130}}) {
+      const OpCase test = penalty_case(kind, rows, channels);
+      check_variants(test);
+      if (checks_cuda_only()) continue;
+      const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .decompose = true});
+      const auto single = evaluate(test, DType::f32, {}), twice = evaluate(test, DType::f64, {});
+      for (size_t k = 0; k < oracle.size(); ++k) {
+        if (rows == 1 || channels == 1) continue;  // nothing varies or nothing is free: only rounding is left
+        EXPECT_TRUE(relative_l2(single[k], oracle[k]) <= 1e-5)
+            << test.name << " result " << k << ": " << relative_l2(single[k], oracle[k]);
+        EXPECT_TRUE(relative_l2(twice[k], oracle[k]) <= 1e-10)
+            << test.name << " result " << k << ": " << relative_l2(twice[k], oracle[k]);
+      }
+    }
+    OpCase test = penalty_case(kind, 6, 5);
+    test.build = [kind](std::vector<Tensor> in) { return std::vector{channel_penalty(in[0], in[1], {kind, 1e-3})}; };
+    for (int order = 1; order <= 2; ++order) check_gradients(test, order, 1e-6);
+  }
+  State state;
+  Graph graph(state);
+  const Tensor x = input(graph, "x", {DType::f32, {2, 5}});
+  EXPECT_ERROR(channel_penalty(x, input(graph, "k", {DType::f32, {5, 4}}), {}), "must be 5 x 5");
+  EXPECT_ERROR(channel_penalty(input(graph, "e", {DType::f32, {0, 5}}), input(graph, "l", {DType::f32, {5, 5}}), {}),
+               "no elements");
+}
+
+/// Means 1,000 times the deviations cost the penalties and their gradients in x no digits; those in k are primitive
+/// ops, whose means are rounded.
+TEST(Coupling, PenaltiesOfChannelsWithLargeMeans) {
+  if (checks_cuda_only()) return;
+  for (int64_t kind :
+       {ChannelPenalty::products, ChannelPenalty::squared_products, ChannelPenalty::products_of_squares}) {
+    const OpCase test = penalty_case(kind, 500, 20, {99.9, 100.1});
+    const auto oracle = evaluate(test, DType::f64, {.variants = "reference", .decompose = true});
+    const auto single = evaluate(test, DType::f32, {});
+    for (size_t k = 0; k < oracle.size(); ++k)
+      EXPECT_TRUE(relative_l2(single[k], oracle[k]) <= (k < 2 ? 1e-5 : 1e-4))
+          << test.name << " result " << k << ": " << relative_l2(single[k], oracle[k]);
+  }
+}
+
 /// Relative L2 distance of the fused f32 results from the dense f64 ones on equal inputs; gradients in f64.
 TEST(Coupling, AgainstTheDenseOracle) {
   if (checks_cuda_only()) return;

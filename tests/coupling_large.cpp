@@ -18,6 +18,16 @@ double relative_l2(const std::vector<double>& a, const std::vector<double>& b) {
   return std::sqrt(difference / size);
 }
 
+/// Elements of an output of (batch, units), or (units, width) by row, at the rows.
+std::vector<double> at_rows(const Program& program, size_t output, const std::vector<int64_t>& rows, int64_t width,
+                            int64_t n, bool by_row) {
+  const std::vector<double> all = get(program, output);
+  std::vector<double> found;
+  for (int64_t i : rows)
+    for (int64_t k = 0; k < width; ++k) found.push_back(by_row ? all[i * width + k] : all[k * n + i]);
+  return found;
+}
+
 /// y, dx and dp of one program in a type, at the rows, beside the direct sums on equal operands.
 void check_pairs(Device device, DType dtype, const CouplingLaw& law, int64_t batch, int64_t n,
                  const std::vector<int64_t>& rows, double tolerance) {
@@ -37,24 +47,53 @@ void check_pairs(Device device, DType dtype, const CouplingLaw& law, int64_t bat
   set(program, "x", dtype, xs), set(program, "g", dtype, gs), set(program, "p", place, ps);
   program.run();
   const DirectPairs want = direct_pairs(law, batch, n, axes, xs, gs, ps, rows);
-  const auto chosen = [&](size_t output, int64_t width, bool by_row) {
-    const std::vector<double> all = get(program, output);
-    std::vector<double> found;
-    for (int64_t i : rows)
-      for (int64_t k = 0; k < width; ++k) found.push_back(by_row ? all[i * width + k] : all[k * n + i]);
-    return found;
-  };
   const std::string what =
       fmt::format("{} units, batch {}, kind {} power {}, {}", n, batch, law.kind, law.power, name_of(dtype));
-  const double errors[] = {relative_l2(chosen(0, batch, false), want.y), relative_l2(chosen(1, batch, false), want.dx),
-                           relative_l2(chosen(2, axes, true), want.dp)};
+  const double errors[] = {relative_l2(at_rows(program, 0, rows, batch, n, false), want.y),
+                           relative_l2(at_rows(program, 1, rows, batch, n, false), want.dx),
+                           relative_l2(at_rows(program, 2, rows, axes, n, true), want.dp)};
   for (double error : errors)
     EXPECT_TRUE(error <= tolerance) << what << ": " << fmt::format("{}", fmt::join(errors, " "));
+}
+
+/// The same of pair_squares on the CPU: q, dx, dw and dp.
+void check_squares(DType dtype, const CouplingLaw& law, int64_t batch, int64_t n, const std::vector<int64_t>& rows,
+                   double tolerance) {
+  constexpr int64_t axes = 2;
+  State state;
+  Graph graph(state);
+  const Tensor x = input(graph, "x", {dtype, {batch, n}}), w = input(graph, "w", {dtype, {1, n}}),
+               g = input(graph, "g", {dtype, {1, n}}), p = input(graph, "p", {dtype, {n, axes}});
+  const Tensor q = pair_squares(x, w, p, law);
+  const Tensor wrt[] = {x, w, p};
+  std::vector<Tensor> outputs = {q};
+  for (const Tensor& d : grad(sum(q * g), wrt)) outputs.push_back(d);
+  Program program = compile(graph, outputs);
+  const Operand one{{1, n}};
+  const std::vector<double> xs = draw({{batch, n}}, 1), ws = draw(one, 2), gs = draw(one, 3),
+                            ps = draw({{n, axes}, {-1.5, 1.5}}, 4);
+  set(program, "x", dtype, xs), set(program, "w", dtype, ws), set(program, "g", dtype, gs),
+      set(program, "p", dtype, ps);
+  program.run();
+  const DirectSquares want = direct_squares(law, batch, n, axes, xs, ws, gs, ps, rows);
+  const double errors[] = {relative_l2(at_rows(program, 0, rows, 1, n, false), want.q),
+                           relative_l2(at_rows(program, 1, rows, batch, n, false), want.dx),
+                           relative_l2(at_rows(program, 2, rows, 1, n, false), want.dw),
+                           relative_l2(at_rows(program, 3, rows, axes, n, true), want.dp)};
+  for (double error : errors)
+    EXPECT_TRUE(error <= tolerance) << fmt::format("squares of {} units, batch {}, kind {}, {}: {}", n, batch, law.kind,
+                                                   name_of(dtype), fmt::join(errors, " "));
 }
 
 std::vector<int64_t> every(int64_t n) {
   std::vector<int64_t> rows(static_cast<size_t>(n));
   std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
+std::vector<int64_t> sixty_four(int64_t n) {
+  std::vector<int64_t> rows;
+  for (int64_t k = 0; k < 64; ++k) rows.push_back((k * 7919 + 13) % n);
   return rows;
 }
 
@@ -66,15 +105,25 @@ TEST(CouplingLarge, EveryUnitUpTo4096) {
   check_pairs(Device::cpu(), DType::f64, laws[0], 2, 1500, every(1500), 1e-10);
 }
 
-std::vector<int64_t> sixty_four(int64_t n) {
-  std::vector<int64_t> rows;
-  for (int64_t k = 0; k < 64; ++k) rows.push_back((k * 7919 + 13) % n);
-  return rows;
-}
-
 TEST(CouplingLarge, SixtyFourOf8192) {
   if (checks_cuda_only()) return;
-  check_pairs(Device::cpu(), DType::f32, laws[0], 1, 8192, sixty_four(8192), 1e-5);
+  for (const CouplingLaw& law : laws)
+    for (int64_t batch : {1, 12}) check_pairs(Device::cpu(), DType::f32, law, batch, 8192, sixty_four(8192), 1e-5);
+}
+
+TEST(CouplingLarge, SquaresOfEveryUnit) {
+  if (checks_cuda_only()) return;
+  for (const CouplingLaw& law : laws) check_squares(DType::f32, law, 5, 2048, every(2048), 1e-5);
+  check_squares(DType::f32, laws[0], 2, 4096, every(4096), 1e-5);
+  check_squares(DType::f64, laws[0], 3, 2048, every(2048), 1e-10);
+}
+
+/// More units than the dense form may have.
+TEST(CouplingLarge, SquaresOfSixtyFour) {
+  if (checks_cuda_only()) return;
+  check_squares(DType::f32, laws[0], 5, 8192, sixty_four(8192), 1e-5);
+  check_squares(DType::f32, laws[1], 40, 5000, sixty_four(5000), 1e-5);
+  check_squares(DType::f64, laws[2], 2, 5000, sixty_four(5000), 1e-10);
 }
 
 /// bf16 operands and f32 on the device.

@@ -82,6 +82,21 @@ TEST_F(Folder, SortsClassesAndFilesByName) {
   EXPECT_FLOAT_EQ(splits.test.mean[0], 25 / 255.0f);
 }
 
+/// CIFAR-10's own images are not compressed: a folder of JPEG files is not quite that set, and says so.
+TEST(ImageFolder, NamesAReencodingByItsEndings) {
+  const TemporaryFolder folder;
+  const auto name_of = [&](const std::string& ending, const std::vector<std::string>& classes) {
+    const std::filesystem::path at = folder.path / (ending + classes[0]);
+    for (const std::string& of : classes)
+      for (const char* split : {"train", "test"})
+        testing::write(at / split / of / ("a" + ending), png(32, 32, 1, 2, 3));
+    return image_folder(at).train.name;
+  };
+  EXPECT_EQ(name_of(".jpg", cifar10_classes()), "CIFAR-10 (image folder, JPEG re-encoding)");
+  EXPECT_EQ(name_of(".png", cifar10_classes()), "CIFAR-10 (image folder)");
+  EXPECT_EQ(name_of(".JPEG", {"ant", "bee"}), ".JPEGant (image folder)");
+}
+
 TEST_F(Folder, OtherSizesOnRequest) {
   const Splits splits = image_folder(folder_.path, 5, 9);
   EXPECT_EQ(splits.train.height, 5);

@@ -11,7 +11,6 @@
 #include "kernels/coupling/field.h"
 #include "models/neurons/networks.h"
 #include "tests/case.h"
-#include "tests/on_device.h"
 
 namespace ranvier::neuron {
 namespace {
@@ -44,7 +43,7 @@ NetworkSpec crowd(int64_t n, double kappa, Device device = {}) {
   }
   s.populations = {p};
   s.field = FieldSpec{};
-  s.field->cells = {f}, s.field->device = device;
+  s.field->cells = {f}, s.device = device;
   return s;
 }
 
@@ -74,7 +73,7 @@ TEST(Field, TwoCellsAreTheClosedForm) {
     NetworkSpec s;
     s.populations = {cells("a", 1, 10), cells("b", 1, 0)};
     FieldSpec f;
-    f.tau = 4, f.tau_rise = 1.5, f.device = device;
+    f.tau = 4, f.tau_rise = 1.5, s.device = device;
     f.cells = {{{0.01, 0.02, -0.01}, {24}, {0.7}, 0}, {{0.04, 0.02, 0.03}, {10}, {0.9}, 0.01}};
     s.field = f;
     Network network(std::move(s));
@@ -191,15 +190,6 @@ TEST(Field, KernelsAgreeWithADoubleLoop) {
         }
         ASSERT_NEAR(sums[row * n + i], want, 1e-9) << n << " " << i;
       }
-#if defined(RANVIER_HAS_CUDA)
-    if (!cuda_support().usable) continue;
-    test::in_every_emulated_mode([&] {
-      test::OnDevice<kernels::FieldSource> on_sources(sources);
-      test::OnDevice<double> on_places(places), result(2 * n);
-      kernels::cuda::field_sums(dims, on_sources, on_places, result, stream_of(Device::cuda()));
-      EXPECT_EQ(result.values(), sums);
-    });
-#endif
   }
 }
 

@@ -131,6 +131,10 @@ TEST(Matmul, CublasEqualsTheReference) {
     }
 }
 
+TEST(Matmul, CublasIsCompared) {
+  for (const Flags& flags : all_flags) check_vendor(product({{2}, 64, 32, 48}, flags, {}, false), "cublas");
+}
+
 TEST(Matmul, HalfTypesNeedCuda) {
   State state;
   Graph graph(state);

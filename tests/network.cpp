@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -275,6 +276,40 @@ TEST(Network, StdpIsTheSumOverPairs) {
     }
   EXPECT_NE(network.weights(0)[0], 5);
   EXPECT_NEAR(network.weights(0)[0], expected, 1e-4);
+}
+
+/// Bytes that a synapse takes in the lists of a network of one projection.
+double bytes_a_synapse(uint32_t targets, bool own_delays, std::optional<StdpRule> stdp, Precision precision) {
+  NetworkSpec s;
+  s.precision = precision;
+  s.populations = {cells("a", 1, 10), cells("b", targets)};
+  Connections c;
+  c.offset = {0, 60000};
+  for (uint32_t i = 0; i < 60000; ++i) {
+    c.target.push_back(i * 7919 % targets), c.weight.push_back(0.5f);
+    if (own_delays) c.delay.push_back(static_cast<uint16_t>(i + 1));
+  }
+  s.projections.push_back({"ab", 0, 1, {}, std::move(c), {}, stdp});
+  const std::string bill = Network(std::move(s)).bill();
+  double bytes = 0;
+  EXPECT_EQ(std::sscanf(bill.c_str() + bill.find("ab 60000"), "ab 60000 x %lf B", &bytes), 1) << bill;
+  return bytes;
+}
+
+// At most 12 bytes static and 24 with STDP, whatever the delays and the number of targets.
+TEST(Network, SynapsesAreSmall) {
+  for (const Precision precision : {Precision::f32, Precision::f64})
+    for (const uint32_t targets : {5000u, 70000u}) {
+      const double index = targets > 65536 ? 4 : 2;
+      EXPECT_NEAR(bytes_a_synapse(targets, false, {}, precision), 4 + index, 0.01);
+      EXPECT_NEAR(bytes_a_synapse(targets, true, {}, precision), 8 + index, 0.01);
+      StdpRule rule;
+      EXPECT_NEAR(bytes_a_synapse(targets, false, rule, precision), 16, 0.01);
+      EXPECT_NEAR(bytes_a_synapse(targets, true, rule, precision), 18, 0.01);
+      rule.interval = 1000;
+      EXPECT_NEAR(bytes_a_synapse(targets, false, rule, precision), 20, 0.01);
+      EXPECT_NEAR(bytes_a_synapse(targets, true, rule, precision), 22, 0.01);
+    }
 }
 
 TEST(Network, RulesGiveTheirDegrees) {

@@ -393,16 +393,52 @@ TEST_F(NetworkCuda, FailuresNameTheNeuron) {
   }
 }
 
+/// Puts these populations into a field: cells of many sizes on a spiral, some at one place.
+void put_in_field(NetworkSpec& s, std::initializer_list<int> populations) {
+  s.field.emplace();
+  s.field->cells.resize(s.populations.size());
+  for (const int p : populations) {
+    neuron::FieldCells& cells = s.field->cells[static_cast<size_t>(p)];
+    cells.kappa = 0.02;
+    for (int64_t i = 0; i < s.populations[static_cast<size_t>(p)].size; ++i) {
+      const double t = 0.1 * static_cast<double>(i / 2);
+      cells.places.insert(cells.places.end(), {0.01 * t * std::cos(t), 0.01 * t * std::sin(t), 0.002 * p});
+      cells.diameters.push_back(10 + static_cast<double>(i % 7)), cells.g_ratio.push_back(0.6 + 0.01 * (i % 30));
+    }
+  }
+}
+
+// One population or both in a field, beside synapses or without: spikes, states and the field have the host's bits, a
+// saved state goes on on the other device, and one field of many cells takes several blocks and tiles.
+TEST_F(NetworkCuda, CellsInAField) {
+  for (const Mode mode : {Mode::accurate, Mode::published_2003})
+    for (const int which : {0, 1, 2}) {
+      SCOPED_TRACE(fmt::format("{} {}", neuron::name(mode), which));
+      NetworkSpec s = few(mode);
+      if (which == 2) s.populations = {cells("e", 300, 14), cells("i", 10, 6, false)}, s.projections.resize(0);
+      if (which == 2) connect(s, 0, 1, "ampa", rule(Rule::Kind::out_degree));
+      s.precision = which == 1 ? neuron::Precision::f32 : neuron::Precision::f64;
+      which == 0 ? put_in_field(s, {1}) : put_in_field(s, {0, 1});
+      if (which == 1) s.field->tau_rise = 0;
+      expect_same(s, 90, 37);
+      NetworkSpec blind = s;
+      blind.field->cells[which == 0 ? 1 : 0].kappa = 0;
+      Network host(s), device(on_device(s)), other(blind);
+      host.run(50), device.run(50), other.run(50);
+      EXPECT_NE(host.v(which == 0 ? 1 : 0, 0), other.v(which == 0 ? 1 : 0, 0)) << "the field is not felt";
+      const std::string here = scratch("field_host").string(), there = scratch("field_device").string();
+      host.save(here), device.save(there);
+      EXPECT_TRUE(bytes_of(here) == bytes_of(there));
+      host.load(there), device.load(here);
+      host.run(40), device.run(40);
+      ASSERT_NO_FATAL_FAILURE(expect_same_state(host, device, 0));
+      for (int p = 0; p < 2; ++p)
+        for (int64_t i = 0; i < s.populations[static_cast<size_t>(p)].size; ++i)
+          ASSERT_EQ(host.field(p, i), device.field(p, i)) << p << " " << i;
+    }
+}
+
 TEST_F(NetworkCuda, WhatItDoesNotTake) {
-  NetworkSpec spec = varied();
-  spec.field.emplace();
-  spec.field->cells.resize(spec.populations.size());
-  const auto n = static_cast<size_t>(spec.populations[0].size);
-  neuron::FieldCells& cells = spec.field->cells[0];
-  for (size_t i = 0; i < 3 * n; ++i) cells.places.push_back(0.05 * static_cast<double>(i));
-  cells.diameters.assign(n, 20), cells.g_ratio.assign(n, 0.8), cells.kappa = 0.01;
-  Network coupled(on_device(spec));
-  EXPECT_THAT(error_of([&] { coupled.run(1); }), HasSubstr("the cells of a field are stepped on the CPU"));
   Network steered(on_device(varied()));
   EXPECT_THAT(error_of([&] { steered.external(0); }), HasSubstr("a current of the caller's is added on the CPU"));
   NetworkSpec unordered = varied();

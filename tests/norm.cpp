@@ -150,6 +150,10 @@ TEST(BatchNorm, VariantsOfLargerMaps) {
       check_variants(with_gradients(shape, form));
 }
 
+TEST(BatchNorm, CudnnIsCompared) {
+  check_vendor(with_gradients({2, 5, 4, 8}, {Activation::none, PoolPlace::none, true}), "cudnn");
+}
+
 TEST(BatchNorm, Gradients) {
   for (const Form& form : forms()) {
     const OpCase test = op_case(name_of(form), operands({2, 4, 2, 2}, form),

@@ -2,6 +2,7 @@
 // files, and input that must be refused.
 #include "models/pinn.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include "engine/program.h"
 #include "engine/safetensors.h"
 #include "models/collocation.h"
+#include "models/pinn_march.h"
 #include "models/pinn_segment.h"
 #include "tests/case.h"
 #include "tests/support/files.h"
@@ -52,11 +54,85 @@ TEST(Pinn, RegularSpiking2007WithAStep) {
   EXPECT_TRUE(split);
 }
 
+/// Every preset to its first spikes: slow and fast recovery, jumps of u from 0.05 to 150, bursts.
+TEST(Pinn, EveryPreset) {
+  const struct {
+    const char *name, *current;
+    double duration;
+    std::vector<double> exact;
+  } cases[] = {
+      {"ib2003", "10", 5.5, {3.127055304, 5.415407126}},
+      {"ch2003", "10", 5, {3.127055304, 4.515874854}},
+      {"fs2003", "10", 8, {3.152898752, 7.443815792}},
+      {"lts2003", "10", 6, {2.468165339, 5.337103883}},
+      {"tc2003", "10", 11, {2.468165339, 4.981288091, 7.539554712, 10.143053013}},
+      {"rz2003", "10", 6, {2.391559002, 5.302637728}},
+      {"ib2007", "step:600@1", 18, {17.375549319}},
+  };
+  for (const auto& c : cases) {
+    SCOPED_TRACE(c.name);
+    expect_spikes(solve(Neuron::preset(c.name), Current::parse(c.current), c.duration, Options::quality("fast")),
+                  c.exact, 1e-4);
+  }
+}
+
+/// A jump of u that is small, or none, against what u does between spikes: the residual of u is not measured in d.
+TEST(Pinn, SmallJumpsOfU) {
+  Neuron n = Neuron::preset("tc2003");
+  EXPECT_EQ(scale_of_u(n, 20), 0.05 * 0.25 * 95);
+  n.d = 0, n.b = 0;
+  EXPECT_EQ(scale_of_u(n, 20), 0.05 * 0.04 * 400) << "u still moves v";
+  EXPECT_EQ(scale_of_u(Neuron::preset("rs2007"), 20), 100);
+  for (const uint64_t seed : {1u, 2u}) {
+    Options options = Options::quality("fast");
+    options.seed = seed;
+    expect_spikes(solve(Neuron::preset("tc2003"), Current::parse("10"), 5, options), {2.468165339, 4.981288091}, 1e-4);
+  }
+}
+
 /// A burst: two spikes within 3 ms (chattering neuron; its early times as published).
 TEST(Pinn, Chattering2007) {
   const Solution solution =
       solve(Neuron::preset("ch2007"), Current::parse("step:300@100"), 111.5, Options::quality("fast"));
   expect_spikes(solution, {107.432994, 110.325534}, 1e-4);
+}
+
+/// A parabola without roots (h^2 < 0): the neuron has no rest at any current below it.
+TEST(Pinn, NoRestingPotential) {
+  Neuron n = Neuron::preset("rs2003");
+  n.set("q0=170");
+  EXPECT_LT(n.q1 * n.q1 - 4 * n.q2 * n.q0, 0);
+  EXPECT_LT(ThetaForm(n, 20).offset, 0);
+  expect_spikes(solve(n, Current::parse("10"), 2.5, Options::quality("fast")), {1.102644562, 2.393093383}, 1e-4);
+}
+
+/// A of v = v_c + A tan(phi) is free, and so is the optimizer.
+TEST(Pinn, OtherSubstitutionsAndLevenbergMarquardt) {
+  Options options = Options::quality("fast");
+  for (const double A : {10.0, 40.0}) {
+    options.A_mv = A;
+    const Solution solution = solve(Neuron::preset("rs2003"), Current::parse("10"), 4, options);
+    expect_spikes(solution, {3.127055304}, 1e-4);
+    EXPECT_EQ(solution.A_mv, A);
+  }
+  options.A_mv = 20, options.levenberg_marquardt = true;
+  expect_spikes(solve(Neuron::preset("rs2003"), Current::parse("10"), 4, options), {3.127055304}, 1e-4);
+}
+
+/// Three training points hold a network nowhere else: it meets the equations there, fresh points see that it does not
+/// between them, and the window is refused.
+TEST(Pinn, FreshPointsRefuseAnOverfittedWindow) {
+  Options options = Options::quality("fast");
+  options.points = 3;
+  March march(Neuron::preset("rs2003"), Current::parse("10"), 5, options);
+  Segment& window = march.pending();
+  const double length = window.length_ms;
+  march.solver().fit(window, march.random());
+  EXPECT_LE(window.loss, options.window_loss) << "met at its own points";
+  EXPECT_GT(window.fresh_loss, 1e3 * window.loss);
+  EXPECT_FALSE(march.fitted());
+  EXPECT_TRUE(march.solution().segments.empty());
+  EXPECT_LT(march.pending().length_ms, length) << "a shorter one is next";
 }
 
 TEST(Pinn, TooLittleCurrentNeverFires) {
@@ -84,9 +160,21 @@ TEST(Pinn, AWindowThatCannotBeMet) {
   EXPECT_FALSE(solution.complete());
   EXPECT_NE(solution.failure.find("window 1 at 0.0000 ms"), std::string::npos) << solution.failure;
   EXPECT_EQ(solution.reached_ms, 0);
+  ASSERT_TRUE(solution.unmet.has_value()) << "the best network of the failed window is kept";
+  EXPECT_GT(solution.unmet->loss, options.window_loss);
+  EXPECT_NEAR(solution.at(0).v, -65, 1e-9);
+  const testing::TemporaryFolder folder;
+  solution.save((folder.path / "model.safetensors").string());
+  const Solution again = Solution::load((folder.path / "model.safetensors").string());
+  EXPECT_TRUE(again.segments.empty());
+  ASSERT_TRUE(again.unmet.has_value());
+  const double inside = 0.5 * solution.unmet->length_ms;
+  EXPECT_EQ(again.at(inside).v, solution.at(inside).v);
   options = Options::quality("fast"), options.budget_seconds = 0;
-  EXPECT_NE(solve(Neuron::preset("rs2003"), Current::parse("10"), 5, options).failure.find("budget"),
-            std::string::npos);
+  const Solution late = solve(Neuron::preset("rs2003"), Current::parse("10"), 5, options);
+  EXPECT_NE(late.failure.find("budget"), std::string::npos);
+  ASSERT_TRUE(late.unmet.has_value());
+  EXPECT_EQ(late.unmet->iterations, 1) << "the budget ends a fit too";
 }
 
 TEST(Pinn, OneSeedOneAnswer) {
@@ -101,8 +189,9 @@ TEST(Pinn, OneSeedOneAnswer) {
 
 /// The theta form is the neuron's own equation in another variable.
 TEST(Pinn, ThetaFormEqualsTheEquation) {
-  for (const char* name : {"rs2003", "rs2007", "ib2007", "ch2007", "rz2003"}) {
-    const Neuron n = Neuron::preset(name);
+  for (const char* name : {"rs2003", "rs2007", "ib2007", "ch2007", "rz2003", "no roots"}) {
+    Neuron n = Neuron::preset(name == std::string("no roots") ? "rs2003" : name);
+    if (name == std::string("no roots")) n.q0 = 170;
     for (const double A : {10.0, 20.0, 40.0}) {
       const ThetaForm form(n, A);
       for (const double v : {-90.0, -61.0, -40.0, 0.0, 30.0}) {
@@ -162,7 +251,26 @@ TEST(Pinn, BadNeurons) {
   EXPECT_ERROR(with("a=x"), "'x' in 'a=x' is not a number");
   EXPECT_ERROR(Neuron::preset("rs"), "no neuron 'rs'");
   EXPECT_ERROR(solve(Neuron::preset("rs2007"), {}, 0, {}), "duration 0 ms");
+  EXPECT_ERROR(solve(Neuron::preset("rs2007"), {}, INFINITY, {}), "duration inf ms");
   EXPECT_ERROR(Options::quality("good"), "'good'");
+}
+
+TEST(Pinn, BadOptions) {
+  const auto with = [](const std::function<void(Options&)>& change) {
+    Options options;
+    change(options);
+    solve(Neuron::preset("rs2007"), Current::parse("70"), 1, options);
+  };
+  EXPECT_ERROR(with([](Options& o) { o.window_ms = 0; }), "window 0: must be positive");
+  EXPECT_ERROR(with([](Options& o) { o.A_mv = NAN; }), "A nan: must be positive");
+  EXPECT_ERROR(with([](Options& o) { o.window_loss = 0; }), "loss of a window 0: must be positive");
+  EXPECT_ERROR(with([](Options& o) { o.window_loss = NAN; }), "loss of a window nan: must be positive");
+  EXPECT_ERROR(with([](Options& o) { o.spike_loss = -1; }), "loss of a spike's segment -1: must be positive");
+  EXPECT_ERROR(with([](Options& o) { o.hidden = 0; }), "0 hidden units: must be from 1 to 1000");
+  EXPECT_ERROR(with([](Options& o) { o.points = 2; }), "2 points: must be from 3 to 100000");
+  EXPECT_ERROR(with([](Options& o) { o.iterations = -5; }), "-5 iterations: must be positive");
+  EXPECT_ERROR(with([](Options& o) { o.budget_seconds = NAN; }), "budget nan s: must not be negative");
+  EXPECT_ERROR(with([](Options& o) { o.budget_seconds = -1; }), "budget -1 s: must not be negative");
 }
 
 TEST(Pinn, ParametersByName) {
@@ -242,6 +350,38 @@ TEST(Collocation, CausalWeightsAndFeatures) {
   EXPECT_NEAR(df[2], -turn * std::sin(turn * 0.1), 1e-13);
   EXPECT_EQ(df[0], 1);
   for (double g : program.get<double>(3)) EXPECT_EQ(g, 0) << "no gradient through causal weights";
+}
+
+// A loss on the time of an event, which the solver needs nowhere (there a spike's time is an unknown of its own): the
+// network is trained until its root lies where it is wanted, by the implicit derivative.
+TEST(Collocation, AnEventTrainedToATime) {
+  const MlpShape shape{{1, 4, 1}};
+  State state;
+  Graph graph(state);
+  const Tensor s = input(graph, "s", {DType::f64, {1, 1}}), parameters = input(graph, "theta", {DType::f64, {13}});
+  const Tensor root = implicit_root(s, mlp_jet(s, full(graph, s.type(), 1), parameters, shape), 0.3);
+  const Tensor loss = sum(square(root - 0.7));
+  Program program = compile(graph, std::vector{loss, grad(loss, parameters)});
+  const auto root_of = [&](const std::vector<double>& theta) {
+    double low = -1, high = 2;
+    for (int i = 0; i < 60; ++i) {
+      const double middle = 0.5 * (low + high);
+      (network_at(shape, theta, middle).value[0] < 0.3 ? low : high) = middle;
+    }
+    return 0.5 * (low + high);
+  };
+  const std::vector<double> start = {1.1, 0.8, -0.6, 1.5, 0.1, -0.3, 0.2, -0.7, 0.9, 0.7, -0.8, 0.6, 0.05};
+  const auto objective = [&](std::span<const double> theta, std::span<double> gradient) {
+    const std::vector<double> at(theta.begin(), theta.end());
+    program.set<double>("s", std::vector{root_of(at)});
+    program.set<double>("theta", at);
+    program.run();
+    std::ranges::copy(program.get<double>(1), gradient.begin());
+    return program.scalar(0);
+  };
+  EXPECT_GT(std::abs(root_of(start) - 0.7), 0.1);
+  const optimize::Result found = optimize::bfgs(objective, start, {.max_iterations = 50, .wanted_value = 1e-20});
+  EXPECT_NEAR(root_of(found.x), 0.7, 1e-9);
 }
 
 // The root of phi(s; theta) = level against the root of a changed network, by central differences.

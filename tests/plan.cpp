@@ -245,6 +245,58 @@ TEST(Plan, RefusesAVariantThatDoesNotRun) {
   EXPECT_STREQ(plan.steps[0].variant->name, "reference");
 }
 
+TEST(Plan, RefusesAVariantThatIsAskedForByNameThoughTheOpWouldBeDecomposed) {
+  State state;
+  Graph graph(state);
+  const Tensor y =
+      channel_field(input(graph, "x", {DType::f32, {4, 8}}), input(graph, "a", {DType::f32, {8, 8}}), false);
+  EXPECT_EQ(count(make_plan(graph, std::vector{y}, {.variants = "handwritten"}), "channel_field"), 0u);
+  const std::string error =
+      error_of([&] { make_plan(graph, std::vector{y}, {.variants = "channel_field=handwritten"}); });
+  EXPECT_NE(error.find("channel_field=handwritten"), std::string::npos) << error;
+  EXPECT_NE(error.find("on cpu; these do: none"), std::string::npos) << error;
+}
+
+TEST(Plan, AnOpWhoseVariantIsNamedIsNotFused) {
+  State state;
+  Graph graph(state);
+  const Tensor x = input(graph, "x", {DType::f32, {4}});
+  const std::vector<Tensor> y = {exp(sin(square(x) + 1.0))};
+  EXPECT_EQ(make_plan(graph, y, {}).steps.size(), 1u);
+  Program named = compile(graph, y, {.variants = "sin=reference"}), plain = compile(graph, y, {});
+  ASSERT_EQ(named.plan().steps.size(), 3u);
+  EXPECT_STREQ(named.plan().steps[1].op->name, "sin");
+  EXPECT_STREQ(named.plan().steps[1].variant->name, "reference");
+  for (Program* program : {&named, &plain}) program->set<float>("x", std::vector<float>{0, 1, 2, 3}), program->run();
+  for (size_t i = 0; i < 4; ++i) EXPECT_FLOAT_EQ(named.get<float>(0)[i], plain.get<float>(0)[i]);
+}
+
+TEST(Plan, ABareVariantIsTakenWhereItRunsAndTheRestIsTold) {
+  State state;
+  Graph graph(state);
+  const Tensor x = input(graph, "x", {DType::f32, {3, 4}});
+  const std::vector<Tensor> y = {max(sin(x), {1}), matmul(x, transpose(x))};
+  const auto variants = [&](const std::string& wish) {
+    std::map<std::string, std::string> chosen;
+    const Plan plan = make_plan(graph, y, {.variants = wish});
+    for (const PlanStep& step : plan.steps) chosen[step.op->name] = step.variant->name;
+    return chosen;
+  };
+  auto chosen = variants("native");  // of matmul alone
+  EXPECT_EQ(chosen["matmul"], "native");
+  EXPECT_EQ(chosen["sin"], "cpu");
+  EXPECT_EQ(steps_without(make_plan(graph, y, {.variants = "native"}), "native"),
+            (std::vector<std::string>{"sin", "max", "transpose"}));
+  chosen = variants("native,reference");  // the last first, and no entry hides an earlier one
+  EXPECT_EQ(chosen["matmul"], "reference");
+  chosen = variants("reference,native");
+  EXPECT_EQ(chosen["matmul"], "native");
+  EXPECT_EQ(chosen["sin"], "reference");
+  chosen = variants("sin=cpu,reference");
+  EXPECT_EQ(chosen["sin"], "cpu");
+  EXPECT_EQ(chosen["max"], "reference");
+}
+
 TEST(Plan, EmptyTensorsTakeNoMemory) {
   State state;
   Graph graph(state);

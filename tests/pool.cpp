@@ -50,6 +50,18 @@ TEST(Pool, MaxPoolGradientsAndVariants) {
   }
 }
 
+OpCase average_pool(const Window& w, bool count_pad) {
+  return {"avg_pool and its adjoint",
+          {{w.maps}, {pooled(w)}},
+          [w, count_pad](std::vector<Tensor> x) {
+            const Tensor y = avg_pool(x[0], w.window, w.stride, w.pad, count_pad);
+            return std::vector{y, adjoint(y, x[1], x[0])};
+          },
+          false,
+          2e-6,
+          mixed_cuda_types};
+}
+
 TEST(Pool, AveragePoolGradientsAndVariants) {
   for (const Window& w : windows)
     for (bool count_pad : {false, true}) {
@@ -58,17 +70,11 @@ TEST(Pool, AveragePoolGradientsAndVariants) {
       };
       const OpCase test = op_case("avg_pool", {{w.maps}}, build);
       for (int order = 1; order <= 3; ++order) check_gradients(test, order);
-      check_variants({"avg_pool and its adjoint",
-                      {{w.maps}, {pooled(w)}},
-                      [&](std::vector<Tensor> x) {
-                        const Tensor y = avg_pool(x[0], w.window, w.stride, w.pad, count_pad);
-                        return std::vector{y, adjoint(y, x[1], x[0])};
-                      },
-                      false,
-                      2e-6,
-                      mixed_cuda_types});
+      check_variants(average_pool(w, count_pad));
     }
 }
+
+TEST(Pool, CudnnIsCompared) { check_vendor(average_pool({{2, 8, 8, 8}, 2, 2, 0}, true), "cudnn"); }
 
 TEST(Pool, LargerMapsAgree) {
   for (Shape maps :

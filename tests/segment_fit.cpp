@@ -4,6 +4,7 @@
 
 #include "engine/segment_fit.h"
 
+#include <array>
 #include <cmath>
 
 #include "models/collocation.h"
@@ -107,18 +108,26 @@ TEST(SegmentFit, ReachesWhatIsWantedInAnyNumberOfCalls) {
 
 TEST(SegmentFit, SameBitsOnCuda) {
   if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device (" << cuda_support().why << ")";
-  Rows rows(
-      {.hidden = 7, .points = 35, .launch_iterations = 6, .iterations = 1000, .patience = 5, .stall_share = 1e-9});
-  for (int call = 0; call < 2; ++call) {
-    const auto wanted = rows.run();
-    test::in_every_emulated_mode([&] { EXPECT_EQ(rows.run(Device::cuda()), wanted) << "call " << call; });
-    rows.go_on();
+  // the second has more units than a block has groups of lanes, the third more points than threads
+  for (const auto [hidden, points, calls] : {std::array<int64_t, 3>{7, 35, 2}, {30, 50, 1}, {2, 400, 1}}) {
+    Rows rows({.hidden = hidden,
+               .points = points,
+               .launch_iterations = 6,
+               .iterations = 1000,
+               .patience = 5,
+               .stall_share = 1e-9});
+    for (int64_t call = 0; call < calls; ++call) {
+      const auto wanted = rows.run();
+      EXPECT_GE(wanted[2][1], 5) << "iterations";
+      test::in_every_emulated_mode([&] { EXPECT_EQ(rows.run(Device::cuda()), wanted) << hidden << " call " << call; });
+      rows.go_on();
+    }
   }
 }
 
 #if defined(RANVIER_HAS_CUDA)
 TEST(SegmentFit, ABlockTakesWhatItsSharedMemoryHolds) {
-  constexpr kernels::FitDims full{1, 9, 1008}, larger{1, 9, 1009};
+  constexpr kernels::FitDims full{1, 12, 752}, larger{1, 12, 753};
   static_assert(full.scratch() * sizeof(double) == 160 * 1024);
   EXPECT_TRUE(kernels::cuda::segment_fit_supports(full));
   EXPECT_FALSE(kernels::cuda::segment_fit_supports(larger));
@@ -133,6 +142,18 @@ TEST(SegmentFit, ARowThatIsNotFiniteEndsAlone) {
   EXPECT_EQ(r[2][4], 5) << "not finite";
   EXPECT_EQ(r[2][12], 0) << "the other goes on";
   EXPECT_EQ(r[2][8], good[2][8]);
+}
+
+// The network's constant term takes phi far below every angle: beyond what the bounded sine reduces.
+TEST(SegmentFit, AnAngleBeyondTheSinesBoundIsNotFinite) {
+  Rows rows({.hidden = 5, .points = 21, .launch_iterations = 4, .iterations = 100, .patience = 200, .stall_share = 0});
+  rows.x[20] = -1e7;
+  EXPECT_EQ(rows.run()[2][4], 0) << "within it";
+  rows.x[20] = -1e12;
+  const auto r = rows.run();
+  EXPECT_EQ(r[2][4], 5) << "not finite";
+  EXPECT_TRUE(std::isnan(r[2][0]));
+  EXPECT_EQ(r[2][12], 0) << "the other goes on";
 }
 
 TEST(SegmentFit, Errors) {

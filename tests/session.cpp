@@ -337,9 +337,26 @@ TEST(Session, RefusesBatchesOfAnotherSize) {
   EXPECT_NE(error.find("95232"), std::string::npos) << error;
 }
 
-TEST(Session, RefusesUnknownVariants) {
-  const std::string error = error_of([] { Session session(Device::cpu(), {.variants = "conv2d=fastest"}); });
-  EXPECT_NE(error.find("fastest"), std::string::npos) << error;
+TEST(Session, RefusesVariantsThatTheDeviceLacks) {
+  for (const auto& [variants, saying] : {std::pair{"conv2d=fastest", "no variant 'fastest' on cpu, it has: "},
+                                         {"conv2d=cudnn", "no variant 'cudnn' on cpu, it has: "},
+                                         {"matmul=reference,conv9=native", "there is no op 'conv9'"},
+                                         {"reference,handwritten", "no op has a variant 'handwritten' on cpu"},
+                                         {"muon=handwritten", "it has: none, it runs as the ops it is made of"},
+                                         {"=native", "there is no op ''"},
+                                         {"reference,,native", "no op has a variant ''"}}) {
+    const std::string error = error_of([&] { Session session(Device::cpu(), {.variants = variants}); });
+    EXPECT_NE(error.find(saying), std::string::npos) << variants << ": " << error;
+  }
+}
+
+TEST(Session, ShowsEveryPlanThatItCompiles) {
+  std::vector<size_t> steps;
+  Session session(Device::cpu(), {.planned = [&](const Plan& plan) { steps.push_back(plan.steps.size()); }});
+  const auto trace = [](Graph& graph) { return std::vector{sum(input(graph, "x", {DType::f32, {4}}))}; };
+  session.compile(trace);
+  session.compile(trace);
+  EXPECT_EQ(steps, (std::vector<size_t>{1, 1}));
 }
 
 }  // namespace

@@ -197,8 +197,9 @@ void bench_channels(const BenchCouplingOptions& o, Json& rows) {
     arms.push_back(std::move(arm));
   };
   add("tiny, a training step", models::CouplingForm::none, false);
-  for (auto form : {models::CouplingForm::energy, models::CouplingForm::covariance,
-                    models::CouplingForm::epistatic_penalty, models::CouplingForm::ephaptic})
+  for (auto form :
+       {models::CouplingForm::energy, models::CouplingForm::covariance, models::CouplingForm::epistatic_penalty,
+        models::CouplingForm::ephaptic, models::CouplingForm::epistatic})
     for (bool learned : {false, true})
       add(fmt::format("{}, {} geometry", models::name_of(form), learned ? "learned" : "fixed"), form, learned);
   const auto batches = data::Batches::training(data.size(), 64, 0, 0);
@@ -252,18 +253,16 @@ void add_bench_coupling(CLI::App& bench) {
   command->add_option("--wide", options->wide, "Units of the wide layer, 0 to leave it out")
       ->capture_default_str()
       ->check(count);
-  command->add_option("--steps", options->steps, "On the CPU: steps of tiny")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  command->add_option("--steps", options->steps, "On the CPU: steps of tiny")->capture_default_str()->check(above_zero);
   command->add_option("--repeats", options->repeats, "On the CPU: runs of the comparison")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command->add_option("--rows", options->rows, "On CUDA: rows of coupled channels, 0 to leave them out")
       ->capture_default_str()
       ->check(count);
   command->add_option("--seconds", options->seconds, "On CUDA: time for each measurement")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command->add_flag("--no-peaks", options->no_peaks, "On CUDA: do not measure copy and matrix rate, give no shares");
   command->callback([options] { run(*options); });
 }

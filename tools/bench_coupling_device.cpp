@@ -23,7 +23,7 @@ struct Bench {
     Graph graph(state);
     Program program = compile(graph, trace(graph), {.device = device});
     for (const PlanStep& step : program.plan().steps)
-      if (step.op->name == op) return time_variant(device, step, *step.variant, options.seconds);
+      if (step.op->name == op) return OpTimer(device, step).time(*step.variant, options.seconds);
     fail("bench coupling: no step '{}' was planned", op);
   }
 

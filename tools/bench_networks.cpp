@@ -90,7 +90,7 @@ void add_bench_networks(CLI::App& bench_command) {
   auto* command =
       bench_command.add_subcommand("networks", "Networks of neurons: loop time and synaptic events a second");
   options->common.add_to(*command);
-  command->add_option("--repeats", options->repeats, "Runs of each")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--repeats", options->repeats, "Runs of each")->check(above_zero)->capture_default_str();
   command->add_option("--only", options->only, "cortical or sparse")->check(CLI::IsMember({"cortical", "sparse"}));
   command->callback([options] { bench(*options); });
 }

@@ -340,11 +340,9 @@ void add_bench_neurons(CLI::App& bench) {
   auto* command =
       bench.add_subcommand("neurons", "Neuron-steps a second of uncoupled populations, beside their bounds");
   options->common.add_to(*command);
-  command->add_option("--seconds", options->seconds, "Time for each case")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  command->add_option("--seconds", options->seconds, "Time for each case")->capture_default_str()->check(above_zero);
   command->add_option("--only", options->only, "Cases whose name has this in it");
-  command->add_option("--neurons", options->neurons, "Neurons of each case")->check(CLI::PositiveNumber);
+  command->add_option("--neurons", options->neurons, "Neurons of each case")->check(above_zero);
   command->callback([options] { run(*options); });
 }
 

@@ -5,6 +5,7 @@
 
 #include "engine/grad.h"
 #include "models/pinn_baseline.h"
+#include "tools/pinn_options.h"
 #include "tools/run.h"
 
 namespace ranvier::cli {
@@ -73,7 +74,7 @@ Row window_evaluation(int64_t steps) {
 }
 
 void run(const BenchPinnOptions& o) {
-  o.common.start();
+  start_on_cpu(o.common, "ranvier bench pinn", "tools/bench/pinn --rows many");
   o.common.say("{:<24} {:<26} {:>10} {:>10} {:>10} {:>9}", "what", "network", "best ms", "median ms", "cpu ms",
                "GFLOP/s");
   Json rows = Json::array();
@@ -100,7 +101,7 @@ void add_bench_pinn(CLI::App& bench) {
   auto options = std::make_shared<BenchPinnOptions>();
   auto* command = bench.add_subcommand("pinn", "Milliseconds of a PINN's training step");
   options->common.add_to(*command);
-  command->add_option("--steps", options->steps, "Steps to time")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--steps", options->steps, "Steps to time")->capture_default_str()->check(above_zero);
   command->callback([options] { run(*options); });
 }
 

@@ -24,11 +24,12 @@ struct Common {
   std::string variant;    ///< "conv2d=native": which variant runs which op
 
   void add_to(CLI::App& app);
-  /// --precision of networks, for the commands that run them (neurons have f32 and f64).
-  void add_precision_to(CLI::App& app);
+  /// --precision and --variant, for the commands that run networks (neurons have f32 and f64, and no variants).
+  void add_network_to(CLI::App& app);
   /// Applies --threads and finds the device; says which it took and why on standard error.
   Device start() const;
-  /// Options of a session on the device as the flags want it; says the precision on standard error.
+  /// Options of a session on the device as the flags want it; says on standard error the precision, and of each program
+  /// what does not run by a variant that --variant asks of every op. Throws where the device lacks either.
   SessionOptions session_options(Device device) const;
   /// A line for people: standard output, or standard error under --json.
   template <class... Args>
@@ -40,6 +41,9 @@ struct Common {
   /// Prints the object under --json.
   void print(const nlohmann::ordered_json& object) const;
 };
+
+/// Checks of an option's number. Those of CLI11 print the whole range of a double where a number is refused.
+extern const CLI::Validator above_zero, not_below_zero;
 
 /// Bad usage or input: one line, exit status 2.
 struct UsageError : std::runtime_error {

@@ -1,19 +1,23 @@
-// `ranvier coupling show`: the law, the units with their sizes and myelin, and the spectrum of K, as pictures.
+// `ranvier coupling show`: the law, the units with their sizes and myelin, and the spectrum of K, as pictures; of a
+// geometry that options describe, or of what a checkpoint's layer has learned.
 #include <algorithm>
 #include <cmath>
 
 #include "models/coupling.h"
 #include "tools/config.h"
+#include "tools/model_file.h"
 #include "tools/plot.h"
 #include "tools/run.h"
 
 namespace ranvier::cli {
 namespace {
 
+constexpr int64_t most_units = 1024;  // whose matrix is made and has its eigenvalues found
+
 struct ShowOptions {
   Common common;
   int64_t units = 64;
-  std::string out, config;
+  std::string out, config, checkpoint, layer;
   std::vector<std::pair<const Key*, std::string>> overrides;
 };
 
@@ -25,12 +29,10 @@ struct Layer {
   double myelin(size_t i) const { return 1 / (1 + std::exp(-static_cast<double>(logit_myelin[i]))); }
 };
 
-Layer layer_of(const ShowOptions& options, const models::CouplingOptions& coupling) {
-  const Device device = options.common.start();
-  Session session(device, {.seed = options.common.seed.value_or(0)});
-  const int64_t n = options.units;
+/// The geometry at `scope` of a session, drawn where the session has none yet.
+Layer layer_at(Session& session, const std::string& scope, int64_t n, const models::CouplingOptions& coupling) {
   Program program = session.compile([&](Graph& graph) {
-    const Scope scope(graph, "show");
+    const Scope inside(graph, scope);
     const models::Units units = models::coupling_units(graph, n, coupling, DType::f32);
     const Tensor matrix = pair_matrix(units.positions, units.law) * reshape(units.receive, {n, 1}) * units.send;
     return std::vector{units.positions, matrix, models::coupling_norm(units), models::coupling_scale(units)};
@@ -38,9 +40,46 @@ Layer layer_of(const ShowOptions& options, const models::CouplingOptions& coupli
   program.run();
   Layer layer{program.get<float>(0), {}, {}, program.get<float>(1), program.scalar(2), program.scalar(3)};
   const char* slab = coupling.learned ? "parameters" : "buffers";
-  layer.log_size = session.state().get<float>(slab, "show.log_size");
-  layer.logit_myelin = session.state().get<float>(slab, "show.logit_myelin");
+  layer.log_size = session.state().get<float>(slab, scope + ".log_size");
+  layer.logit_myelin = session.state().get<float>(slab, scope + ".logit_myelin");
   return layer;
+}
+
+/// What is to be shown.
+struct Shown {
+  std::string name;  // of the layer; empty where options describe it
+  models::CouplingOptions coupling;
+  Layer layer;
+};
+
+Shown from_options(const ShowOptions& options) {
+  TrainConfig config;
+  if (!options.config.empty()) read_config(options.config, config);
+  for (const auto& [key, text] : options.overrides) set_from_flag(*key, text, config);
+  if (options.units < 2 || options.units > most_units)
+    throw UsageError(fmt::format("--units {}: from 2 to {} can be shown", options.units, most_units));
+  const models::CouplingOptions coupling = resolved_coupling(config);
+  const Device device = options.common.start();
+  Session session(device, {.seed = options.common.seed.value_or(0)});
+  return {"", coupling, layer_at(session, "show", options.units, coupling)};
+}
+
+Shown from_checkpoint(const ShowOptions& options) {
+  const ModelFile model = open_model(options.checkpoint, options.common);
+  constexpr std::string_view ending = ".coupling";
+  std::vector<std::string> names;
+  for (const models::CouplingNorms& site : models::coupling_norms(*model.session)) {
+    names.push_back(site.scope.substr(0, site.scope.size() - ending.size()));
+    if (!options.layer.empty() && options.layer != names.back()) continue;
+    if (site.units > most_units)
+      throw UsageError(fmt::format("{}: '{}' has {} units; at most {} can be shown", options.checkpoint, names.back(),
+                                   site.units, most_units));
+    return {names.back(), model.recipe.coupling,
+            layer_at(*model.session, site.scope, site.units, model.recipe.coupling)};
+  }
+  if (names.empty()) throw UsageError(fmt::format("{}: no layer of it is coupled", options.checkpoint));
+  throw UsageError(fmt::format("--layer {}: {} has no such coupled layer; it has {}", options.layer, options.checkpoint,
+                               fmt::join(names, ", ")));
 }
 
 /// Eigenvalues of a symmetric matrix, falling, by cyclic Jacobi rotations.
@@ -162,23 +201,20 @@ Plot spectrum_figure(const std::vector<double>& values, const Layer& layer) {
 }
 
 void show(const ShowOptions& options) {
-  TrainConfig config;
-  if (!options.config.empty()) read_config(options.config, config);
-  for (const auto& [key, text] : options.overrides) set_from_flag(*key, text, config);
-  if (options.units < 2 || options.units > 1024)
-    throw UsageError(fmt::format("--units {}: from 2 to 1024 can be shown", options.units));
-  const models::CouplingOptions coupling = resolved_coupling(config);
-  const Layer layer = layer_of(options, coupling);
-  const auto n = static_cast<size_t>(options.units);
+  const auto [name, coupling, layer] = options.checkpoint.empty() ? from_options(options) : from_checkpoint(options);
+  const size_t n = layer.log_size.size();
   const std::vector<double> values = spectrum(layer, n);
-  options.common.say("{} units: spectral norm |K| {:.6g}, Z {:.6g}; eigenvalues from {:.4g} to {:.4g}", n, layer.norm,
-                     layer.scale, values.back(), values.front());
+  options.common.say("{}{} units{}: spectral norm |K| {:.6g}, Z {:.6g}; eigenvalues from {:.4g} to {:.4g}",
+                     name.empty() ? "" : name + ", ", n, coupling.learned && !name.empty() ? ", learned" : "",
+                     layer.norm, layer.scale, values.back(), values.front());
   if (!options.out.empty()) {
     std::filesystem::create_directories(options.out);
     for (const Plot& plot : {law_figure(coupling), units_figure(layer, coupling, n), spectrum_figure(values, layer)})
       options.common.say("{}", draw(options.out, plot));
   }
-  options.common.print({{"units", n}, {"norm", layer.norm}, {"scale", layer.scale}, {"eigenvalues", values}});
+  nlohmann::ordered_json result = {{"units", n}, {"norm", layer.norm}, {"scale", layer.scale}, {"eigenvalues", values}};
+  if (!name.empty()) result["layer"] = name;
+  options.common.print(result);
 }
 
 }  // namespace
@@ -188,17 +224,22 @@ void add_coupling(CLI::App& app) {
   coupling->require_subcommand(1);
   auto options = std::make_shared<ShowOptions>();
   auto* command = coupling->add_subcommand("show", "Draws the law, the units with size and myelin, and K's spectrum");
-  command->add_option("config", options->config, "TOML file of `ranvier train`");
+  CLI::Option* checkpoint =
+      command->add_option("--checkpoint", options->checkpoint, "Shows the geometry of a coupled layer of this file");
+  command->add_option("--layer", options->layer, "Which one (block2.norm); the first where it is not given")
+      ->needs(checkpoint);
+  checkpoint->excludes(command->add_option("config", options->config, "TOML file of `ranvier train`"));
   command->add_flag("--json", options->common.json, "One JSON object on standard output");
-  command->add_option("--seed", options->common.seed, "Seed of sizes and myelin")->check(CLI::NonNegativeNumber);
+  checkpoint->excludes(
+      command->add_option("--seed", options->common.seed, "Seed of sizes and myelin")->check(not_below_zero));
   command->add_option("--device", options->common.device, "auto, cpu or cuda")->capture_default_str();
   command->add_option("--threads", options->common.threads, "CPU threads, 0 for all cores");
-  command->add_option("--units", options->units, "Units of the layer")->capture_default_str();
+  checkpoint->excludes(command->add_option("--units", options->units, "Units of the layer")->capture_default_str());
   command->add_option("--out", options->out, "Folder for the pictures");
   for (const Key& key : train_keys()) {
     if (!std::string_view(key.name).starts_with("coupling_")) continue;
     const auto keep = [options, &key](const std::string& text) { options->overrides.emplace_back(&key, text); };
-    command->add_option_function<std::string>(flag_of(key), keep, key.help)->take_last();
+    checkpoint->excludes(command->add_option_function<std::string>(flag_of(key), keep, key.help)->take_last());
   }
   command->callback([options] { show(*options); });
 }

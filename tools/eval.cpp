@@ -111,7 +111,7 @@ void add_eval(CLI::App& app) {
   auto options = std::make_shared<EvalOptions>();
   auto* command = app.add_subcommand("eval", "Accuracy of a checkpoint, per class, with the confusion matrix");
   options->common.add_to(*command);
-  options->common.add_precision_to(*command);
+  options->common.add_network_to(*command);
   command->add_option("--checkpoint", options->checkpoint, "File written by train")->required();
   command->add_option("--data", options->data, "Image folder, binary batches or the official archive");
   command->add_option("--split", options->split, "test or train")
@@ -119,24 +119,25 @@ void add_eval(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--out", options->out, "Write evaluation.json, which `ranvier view` shows in a run's folder");
   command->add_flag("!--no-tta", options->augmented, "Leave out the evaluation with six views");
-  command->add_flag("--robust", options->robust,
-                    "Also attacks, CIFAR-10-C-style corruptions, damaged weights and calibration");
+  CLI::Option* robust = command->add_flag(
+      "--robust", options->robust, "Also attacks, CIFAR-10-C-style corruptions, damaged weights and calibration");
   RobustnessOptions& robustness = options->robustness;
   const auto of_robust = [&](const char* name, auto& value, const char* help) {
-    return command->add_option(name, value, help)->capture_default_str()->group("With --robust");
+    return command->add_option(name, value, help)->capture_default_str()->needs(robust)->group("With --robust");
   };
+  constexpr int most_images = 1'000'000;
   of_robust("--epsilon", options->epsilon, "Largest change of a pixel in [0, 1], as 8/255 or a number");
   of_robust("--images", robustness.images, "Fixed images for FGSM, PGD-20, corruptions, damage and calibration")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, most_images));
   of_robust("--strong-images", robustness.strong_images, "The first so many of them, for the stronger attacks")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, most_images));
   of_robust("--subset-seed", robustness.subset_seed, "Seed of the shuffle whose first images are taken");
   of_robust("--square-queries", robustness.square_queries, "Queries of Square for each image")
       ->check(CLI::Range(1, 1'000'000));
   of_robust("--attacks", robustness.attacks, "fgsm,pgd20,pgd50x10,apgd-ce,apgd-t,square (all), or none")
       ->delimiter(',');
   const auto without = [&](const char* name, bool& value, const char* help) {
-    command->add_flag(name, value, help)->group("With --robust");
+    command->add_flag(name, value, help)->needs(robust)->group("With --robust");
   };
   without("!--no-corruptions", robustness.corruptions, "Leave out the corruptions");
   without("!--no-damage", robustness.damage, "Leave out weight noise and unit ablation");

@@ -32,15 +32,15 @@ void thin(std::vector<double>& values) {
 void RecordOptions::add_to(CLI::App& command) {
   command.add_option("--record", neurons, "Neurons whose v and u are recorded: 0,5..9; in a network exc:0..3,inh:2");
   command.add_option("--record-dt-ms", interval, "Time between samples of v and u (default: every step)")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command.add_flag("--record-means", means, "Mean v and u of each population beside its rate");
   command.add_option("--record-memory-mb", memory_mb, "What waits in memory before it goes to the disk")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command
       .add_option("--record-limit-mb", disk_mb,
                   "Most that the record may take; the run stops there (default: the disk)")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   command.add_option("--formats", formats, "Which of csv, npy, h5 are written")->capture_default_str();
 }
 

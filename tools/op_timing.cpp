@@ -1,4 +1,4 @@
-// Times one op's variant: repeatedly on the CPU, as a CUDA graph of many runs on a GPU.
+// Times one op's variants: repeatedly on the CPU, as a CUDA graph of many runs on a GPU.
 #include "tools/op_timing.h"
 
 #include <algorithm>
@@ -35,29 +35,6 @@ std::vector<std::byte> host_values(const Type& type) {
     fill(static_cast<kernels::f16*>(to), [](float x) { return kernels::from_float<kernels::f16>(x); });
   return bytes;
 }
-
-/// Operands and results of one run.
-class Operands {
- public:
-  Operands(Device device, const PlanStep& step) {
-    for (const Type& type : step.in_types) {
-      const std::vector<std::byte> values = host_values(type);
-      copy_to_device(device, add(device, type, in_), values.data(), values.size());
-    }
-    for (const Type& type : step.out_types) add(device, type, out_);
-  }
-  Call call(const NodeView& node, void* workspace, void* prepared, Stream stream) const {
-    return {node, in_, out_, workspace, prepared, stream};
-  }
-
- private:
-  void* add(Device device, const Type& type, std::vector<void*>& list) {
-    list.push_back(blocks_.emplace_back(device, type.bytes()).data());
-    return list.back();
-  }
-  std::vector<Memory> blocks_;
-  std::vector<void*> in_, out_;
-};
 
 size_t bytes_of(const PlanStep& step) {
   size_t bytes = 0;
@@ -106,18 +83,58 @@ double time_on_cuda(Device device, size_t sets, double seconds, auto&& run) {
 
 }  // namespace
 
-double time_variant(Device device, const PlanStep& step, const Variant& variant, double seconds) {
-  const NodeView node = step.view();
-  DeviceContext context{device, stream_of(device)};
-  const std::shared_ptr<void> prepared = variant.prepare ? variant.prepare(node, context) : nullptr;
-  const Memory workspace(device, variant.workspace ? variant.workspace(node, prepared.get()) : 0);
+/// Operands and results of one run.
+class OpTimer::Operands {
+ public:
+  Operands(Device device, const PlanStep& step) {
+    for (const Type& type : step.in_types) add(device, type, in_);
+    for (const Type& type : step.out_types) add(device, type, out_);
+  }
+  void set(Device device, const PlanStep& step) {
+    for (size_t i = 0; i < in_.size(); ++i) {
+      const std::vector<std::byte> values = host_values(step.in_types[i]);
+      copy_to_device(device, in_[i], values.data(), values.size());
+    }
+  }
+  void set(Device device, const PlanStep& step, const Operands& other) {
+    for (size_t i = 0; i < in_.size(); ++i) copy_on_device(device, in_[i], other.in_[i], step.in_types[i].bytes());
+  }
+  Call call(const NodeView& node, void* workspace, void* prepared, Stream stream) const {
+    return {node, in_, out_, workspace, prepared, stream};
+  }
+
+ private:
+  void add(Device device, const Type& type, std::vector<void*>& list) {
+    list.push_back(blocks_.emplace_back(device, type.bytes()).data());
+  }
+  std::vector<Memory> blocks_;
+  std::vector<void*> in_, out_;
+};
+
+OpTimer::OpTimer(Device device, const PlanStep& step) : device_(device), step_(step) {
   constexpr size_t beyond_caches = size_t{256} << 20;
   const bool cuda = device.backend == Backend::cuda;
   const size_t count = cuda ? std::clamp<size_t>(beyond_caches / std::max<size_t>(bytes_of(step), 1), 1, 64) : 1;
-  std::vector<Operands> sets;
-  for (size_t s = 0; s < count; ++s) sets.emplace_back(device, step);
-  const auto run = [&](size_t s) { variant.run(sets[s].call(node, workspace.data(), prepared.get(), context.stream)); };
-  return cuda ? time_on_cuda(device, count, seconds, run) : time_on_cpu(seconds, [&] { run(0); });
+  for (size_t s = 0; s < count; ++s) {
+    sets_.emplace_back(device, step);
+    if (s == 0)
+      sets_[s].set(device, step);
+    else
+      sets_[s].set(device, step, sets_[0]);
+  }
+}
+OpTimer::~OpTimer() = default;
+
+double OpTimer::time(const Variant& variant, double seconds) const {
+  const NodeView node = step_.view();
+  DeviceContext context{device_, stream_of(device_)};
+  const std::shared_ptr<void> prepared = variant.prepare ? variant.prepare(node, context) : nullptr;
+  const Memory workspace(device_, variant.workspace ? variant.workspace(node, prepared.get()) : 0);
+  const auto run = [&](size_t s) {
+    variant.run(sets_[s].call(node, workspace.data(), prepared.get(), context.stream));
+  };
+  if (device_.backend == Backend::cuda) return time_on_cuda(device_, sets_.size(), seconds, run);
+  return time_on_cpu(seconds, [&] { run(0); });
 }
 
 }  // namespace ranvier::cli

@@ -12,9 +12,7 @@ using Json = nlohmann::ordered_json;
 std::filesystem::path run_folder(const std::string& out, const std::string& name) {
   namespace fs = std::filesystem;
   if (!out.empty()) {
-    std::error_code ignored;
-    if (fs::exists(fs::path(out) / "model.safetensors", ignored))
-      throw UsageError(fmt::format("{} holds a run already; --out names another folder", out));
+    refuse_run_in(out);
     return out;
   }
   for (int number = 1;; ++number) {
@@ -44,7 +42,7 @@ void report(const PinnOptions& o, const PinnProblem& p, const pinn::Solution& so
                solution.worst_fresh_ratio());
   const Json summary = {{"neuron", p.neuron.name},
                         {"design", o.design},
-                        {"quality", o.quality},
+                        {"quality", o.solver.quality},
                         {"spikes", solution.spike_times_ms.size()},
                         {"spike_times_ms", solution.spike_times_ms},
                         {"reference_spikes", p.reference ? Json(s.reference_spikes) : Json(nullptr)},
@@ -76,7 +74,7 @@ void run_windows(const PinnOptions& o) {
   create({folder});  // what cannot be written is better known before the work
   watch_for_interruption();
   o.common.say("{}: current {}, {} ms, quality {}; no data, only the equations", p.neuron.name, p.spec, o.duration_ms,
-               o.quality);
+               o.solver.quality);
   Progress progress(o.common);
   const Stopwatch watch;
   const pinn::Solution solution = solve_by_windows(o, p, progress, watch);
@@ -101,7 +99,7 @@ void run_windows(const PinnOptions& o) {
 }
 
 void run(const PinnOptions& o) {
-  o.common.start();
+  start_on_cpu(o.common, "ranvier pinn", "ranvier pinn many");
   if (o.held_out > 0 && o.design != "guided" && o.design != "curriculum")
     throw UsageError(fmt::format("--held-out: the design {} is not fitted to data", o.design));
   if (o.design == "windows") return run_windows(o);
@@ -123,10 +121,11 @@ struct PinnEvalOptions {
 
 /// A saved solution at times of one's own.
 void evaluate(const PinnEvalOptions& o) {
-  o.common.start();
-  if (!(o.sample_ms > 0)) throw UsageError(fmt::format("--sample-ms {}: must be positive", o.sample_ms));
+  start_on_cpu(o.common, "ranvier pinn eval");
   const pinn::Solution solution = pinn::Solution::load(o.model);
-  if (solution.segments.empty()) throw UsageError(fmt::format("{}: no window of it was met", o.model));
+  check_samples(o.sample_ms, solution.reached_ms);
+  if (solution.segments.empty() && !solution.unmet)
+    throw UsageError(fmt::format("{}: no window of it was met", o.model));
   const double us = inference_us(solution);
   if (!o.out.empty()) {
     std::string text = "t_ms,v_mv,u\n";
@@ -137,6 +136,9 @@ void evaluate(const PinnEvalOptions& o) {
   o.common.say("{}: {:g} ms, {} spikes, {} networks of {} parameters, {:.2f} us a point{}", solution.neuron.name,
                solution.reached_ms, solution.spike_times_ms.size(), solution.segments.size(),
                solution.shape.parameters(), us, solution.complete() ? "" : "; " + solution.failure);
+  if (const auto& unmet = solution.unmet)
+    o.common.say("beyond {:g} ms the failed window's best network, to {:g} ms: mean squared residual {:.2e}",
+                 solution.reached_ms, unmet->start_ms + unmet->length_ms, unmet->loss);
   o.common.print({{"neuron", solution.neuron.name},
                   {"reached_ms", solution.reached_ms},
                   {"spikes", solution.spike_times_ms.size()},

@@ -100,7 +100,7 @@ void add_integrators(const PinnOptions& o, const PinnProblem& p, Table& table) {
 }
 
 void compare(const PinnOptions& o) {
-  o.common.start();
+  start_on_cpu(o.common, "ranvier pinn compare", "ranvier pinn many");
   const PinnProblem p(o);
   if (p.neuron.v0 >= p.neuron.v_peak)
     throw UsageError(fmt::format("v0 = {} starts above v_peak = {}: the others of the table have no place for it",

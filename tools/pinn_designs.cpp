@@ -37,8 +37,9 @@ std::string write_design(const std::filesystem::path& folder, const PinnOptions&
   std::string loss = "step,loss\n";
   for (size_t i = 0; i < training.history().size(); ++i) loss += fmt::format("{},{:.6e}\n", i, training.history()[i]);
   training.save((folder / "model.safetensors").string());
-  return write_run(folder, {at, residual, r.peaks_ms, o.duration_ms, loss, "optimizer step", "loss"}, o.sample_ms,
-                   p.reference);
+  return write_run(folder,
+                   {at, residual, r.peaks_ms, o.duration_ms, loss, "optimizer step", "loss", unit_of_u(p.neuron)},
+                   o.sample_ms, p.reference);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // `ranvier pinn many`: a batch of neurons or parameter sets in one program.
 #include "models/pinn_many.h"
 
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 
@@ -15,16 +16,17 @@ using Json = nlohmann::ordered_json;
 struct ManyOptions {
   Common common;
   NeuronChoice who;
-  std::string sets, quality = "fast", out;
+  SolverFlags solver;
+  std::string sets, out;
   int64_t count = 1;
   double duration_ms = 1000;
-  std::optional<double> budget_s;
 };
 
 /// Changes of parameters from a CSV: line 1 names them, every further line is a neuron.
 std::vector<std::string> read_sets(const std::string& path) {
   std::ifstream file(path);
-  if (!file) throw UsageError(fmt::format("{}: cannot be read", path));
+  std::error_code ignored;
+  if (!file || std::filesystem::is_directory(path, ignored)) throw UsageError(fmt::format("{}: cannot be read", path));
   const auto cells = [](const std::string& line) {
     std::vector<std::string> parts;
     std::stringstream stream(line);
@@ -37,6 +39,9 @@ std::vector<std::string> read_sets(const std::string& path) {
   std::string line;
   std::getline(file, line);
   const std::vector<std::string> names = cells(line);
+  for (auto name = names.begin(); name != names.end(); ++name)
+    if (std::find(names.begin(), name, *name) != name)
+      throw UsageError(fmt::format("{}: line 1 names '{}' twice", path, *name));
   std::vector<std::string> sets;
   for (int64_t number = 2; std::getline(file, line); ++number) {
     const std::vector<std::string> values = cells(line);
@@ -52,10 +57,33 @@ std::vector<std::string> read_sets(const std::string& path) {
   return sets;
 }
 
-void run(const ManyOptions& o) {
-  const Device device = o.common.start();
-  if (!(o.duration_ms > 0)) throw UsageError(fmt::format("--duration-ms {}: must be positive", o.duration_ms));
-  const pinn::Current current = pinn::Current::parse(o.who.current_text());
+/// The batch's numbers, spike times and models in --out.
+void write(const ManyOptions& o, const std::vector<pinn::Solution>& solutions, const Json& summary) {
+  const std::filesystem::path folder = o.out;
+  std::string spikes = "neuron,spike_ms\n";
+  for (size_t k = 0; k < solutions.size(); ++k) {
+    for (double t : solutions[k].spike_times_ms) spikes += fmt::format("{},{}\n", k + 1, t);
+    solutions[k].save((folder / fmt::format("model-{}.safetensors", k + 1)).string());
+  }
+  write_file(folder / "spikes.csv", spikes);
+  write_file(folder / "summary.json", summary.dump(2) + "\n");
+}
+
+/// What failed, in a line: the first three by name.
+std::string failures_of(const std::vector<pinn::Solution>& solutions) {
+  std::vector<std::string> failed;
+  for (size_t k = 0; k < solutions.size(); ++k)
+    if (const pinn::Solution& s = solutions[k]; !s.complete())
+      failed.push_back(fmt::format("neuron {} ({}): {}", k + 1, s.neuron.name, s.failure));
+  if (failed.empty()) return "";
+  const size_t shown = std::min<size_t>(failed.size(), 3);
+  return fmt::format("{} of {} neurons failed; {}{}", failed.size(), solutions.size(),
+                     fmt::join(failed.begin(), failed.begin() + static_cast<int64_t>(shown), "; "),
+                     failed.size() > shown ? fmt::format("; and {} more", failed.size() - shown) : "");
+}
+
+/// Copies of the neuron with each set of parameters.
+std::vector<pinn::Job> jobs_of(const ManyOptions& o, const pinn::Current& current) {
   const std::vector<std::string> sets = o.sets.empty() ? std::vector<std::string>{""} : read_sets(o.sets);
   std::vector<pinn::Job> jobs;
   for (const std::string& set : sets)
@@ -66,9 +94,19 @@ void run(const ManyOptions& o) {
       if (!set.empty()) neuron.name += " " + set;
       jobs.push_back({neuron, current, static_cast<uint64_t>(copy)});
     }
-  pinn::Options options = pinn::Options::quality(o.quality);
-  options.seed = o.common.seed.value_or(0);
-  if (o.budget_s) options.budget_seconds = *o.budget_s;
+  return jobs;
+}
+
+void run(const ManyOptions& o) {
+  const Device device = o.common.start();
+  check_duration(o.duration_ms);
+  const pinn::Current current = pinn::Current::parse(o.who.current_text());
+  const std::vector<pinn::Job> jobs = jobs_of(o, current);
+  const pinn::Options options = o.solver.options(o.common);
+  if (!o.out.empty()) {  // what cannot be written is better known before the work
+    refuse_run_in(o.out);
+    create({o.out});
+  }
   watch_for_interruption();
   Progress progress(o.common);
   const Stopwatch watch;
@@ -80,8 +118,7 @@ void run(const ManyOptions& o) {
       });
   const double seconds = watch.wall(), cpu = watch.cpu();
   Json rows = Json::array();
-  std::string failed, spikes = "neuron,spike_ms\n";
-  int64_t failures = 0, found = 0;
+  int64_t found = 0;
   for (size_t k = 0; k < solutions.size(); ++k) {
     const pinn::Solution& s = solutions[k];
     rows.push_back({{"neuron", jobs[k].neuron.name},
@@ -92,27 +129,21 @@ void run(const ManyOptions& o) {
                     {"reached_ms", s.reached_ms},
                     {"failure", s.failure}});
     found += static_cast<int64_t>(s.spike_times_ms.size());
-    for (double t : s.spike_times_ms) spikes += fmt::format("{},{}\n", k + 1, t);
-    if (!s.complete()) ++failures, failed = fmt::format("neuron {} ({}): {}", k + 1, jobs[k].neuron.name, s.failure);
   }
-  if (!o.out.empty()) {
-    create({o.out});
-    write_file(std::filesystem::path(o.out) / "spikes.csv", spikes);
-    for (size_t k = 0; k < solutions.size(); ++k)
-      solutions[k].save((std::filesystem::path(o.out) / fmt::format("model-{}.safetensors", k + 1)).string());
-  }
+  const Json summary = {{"neurons", jobs.size()},
+                        {"spikes", found},
+                        {"seconds", seconds},
+                        {"cpu_seconds", cpu},
+                        {"neurons_per_second", static_cast<double>(jobs.size()) / seconds},
+                        {"rows", rows}};
+  if (!o.out.empty()) write(o, solutions, summary);
   progress.finish(
       fmt::format("{} neurons for {:g} ms: {} spikes in {:.2f} s ({:.2f} s of processor time), {:.3g} neurons a "
                   "second",
                   jobs.size(), o.duration_ms, found, seconds, cpu, static_cast<double>(jobs.size()) / seconds));
-  o.common.print({{"neurons", jobs.size()},
-                  {"spikes", found},
-                  {"seconds", seconds},
-                  {"cpu_seconds", cpu},
-                  {"neurons_per_second", static_cast<double>(jobs.size()) / seconds},
-                  {"rows", rows}});
+  o.common.print(summary);
   if (interrupted()) throw Exit{130};
-  if (failures) throw std::runtime_error(fmt::format("{} of {} neurons failed; {}", failures, jobs.size(), failed));
+  if (const std::string failures = failures_of(solutions); !failures.empty()) throw std::runtime_error(failures);
 }
 
 }  // namespace
@@ -128,11 +159,9 @@ void add_pinn_many(CLI::App& pinn) {
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   command->add_option("--duration-ms", o.duration_ms, "Time to solve")->capture_default_str();
-  command->add_option("--quality", o.quality, "fast or best")
-      ->check(CLI::IsMember({"fast", "best"}))
-      ->capture_default_str();
-  command->add_option("--budget-s", o.budget_s, "Give up after this many seconds, keeping what was found");
-  command->add_option("--out", o.out, "Folder for spikes.csv and a model a neuron (default: none is written)");
+  o.solver.add_to(*command);
+  command->add_option("--out", o.out,
+                      "Folder for spikes.csv, summary.json and a model a neuron (default: none is written)");
   command->callback([options] { run(*options); });
 }
 

@@ -93,15 +93,26 @@ std::string NeuronChoice::current_text() const {
 
 std::string NeuronChoice::short_name() const { return is_file(neuron) ? fs::path(neuron).stem().string() : neuron; }
 
+void start_on_cpu(const Common& common, const std::string& command, const std::string& instead) {
+  if (common.device == "cuda")
+    throw UsageError(fmt::format("--device cuda: `{}` runs on the CPU alone{}", command,
+                                 instead.empty() ? "" : fmt::format("; `{}` uses a GPU", instead)));
+  Common cpu = common;
+  if (cpu.device == "auto") cpu.device = "cpu";
+  cpu.start();
+}
+
+void check_duration(double duration_ms) {
+  if (!(duration_ms > 0 && std::isfinite(duration_ms)))
+    throw UsageError(fmt::format("--duration-ms {}: must be positive", duration_ms));
+}
+
 void PinnOptions::add_problem(CLI::App& command) {
   common.add_to(command);
   who.add_to(command, "Changed parameters: a=0.03,d=50 (C k v_r v_t q2 q1 q0 a b v_b c d v_peak v0 u0)");
   command.add_option("--duration-ms", duration_ms, "Time to solve")->capture_default_str();
-  command.add_option("--quality", quality, "fast or best")
-      ->check(CLI::IsMember({"fast", "best"}))
-      ->capture_default_str();
   command.add_option("--effort", effort, "Share of the published number of steps of the other designs")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1e-6, 100.0))
       ->capture_default_str();
   command
       .add_option(
@@ -110,20 +121,20 @@ void PinnOptions::add_problem(CLI::App& command) {
       ->capture_default_str();
 }
 
-void PinnOptions::add_solver(CLI::App& command) {
+void SolverFlags::add_to(CLI::App& command) {
+  command.add_option("--quality", quality, "fast or best")
+      ->check(CLI::IsMember({"fast", "best"}))
+      ->capture_default_str();
   command.add_option("--window-ms", window_ms, "Longest window");
   command.add_option("--a-mv", A_mv, "A of v = v_c + A tan(phi), 10 to 40 mV")->check(CLI::Range(10.0, 40.0));
   command.add_option("--loss", loss, "Mean squared residual at which a window is accepted");
   command.add_option("--hidden", hidden, "Hidden units of a window's network");
   command.add_option("--points", points, "Collocation points of a window");
   command.add_option("--iterations", iterations, "Optimizer iterations of a window");
-  command.add_option("--optimizer", optimizer, "ssbfgs or lm")
-      ->check(CLI::IsMember({"ssbfgs", "lm"}))
-      ->capture_default_str();
   command.add_option("--budget-s", budget_s, "Give up after this many seconds, keeping what was found");
 }
 
-pinn::Options PinnOptions::solver_options() const {
+pinn::Options SolverFlags::options(const Common& common) const {
   pinn::Options options = pinn::Options::quality(quality);
   options.seed = common.seed.value_or(0);
   if (window_ms) options.window_ms = *window_ms;
@@ -133,16 +144,30 @@ pinn::Options PinnOptions::solver_options() const {
   if (points) options.points = *points;
   if (iterations) options.iterations = *iterations;
   if (budget_s) options.budget_seconds = *budget_s;
+  options.check();
+  return options;
+}
+
+void PinnOptions::add_solver(CLI::App& command) {
+  solver.add_to(command);
+  command.add_option("--optimizer", optimizer, "ssbfgs or lm")
+      ->check(CLI::IsMember({"ssbfgs", "lm"}))
+      ->capture_default_str();
+}
+
+pinn::Options PinnOptions::solver_options() const {
+  pinn::Options options = solver.options(common);
   options.levenberg_marquardt = optimizer == "lm";
   return options;
 }
 
 PinnProblem::PinnProblem(const PinnOptions& o) : neuron(o.who.chosen()), spec(o.who.current_text()) {
   neuron.check();
+  (void)o.solver_options();  // a flag that makes no sense is told before the work
   current = pinn::Current::parse(spec);
   if (o.reference != "solver" && o.reference != "none") reference = read_reference(o.reference);
-  if (!(o.duration_ms > 0)) throw UsageError(fmt::format("--duration-ms {}: must be positive", o.duration_ms));
-  if (!(o.sample_ms > 0)) throw UsageError(fmt::format("--sample-ms {}: must be positive", o.sample_ms));
+  check_duration(o.duration_ms);
+  check_samples(o.sample_ms, o.duration_ms);
   // a start above the peak is no start of the reference solver
   if (o.reference == "solver" && neuron.v0 < neuron.v_peak)
     reference = reference_solution(neuron, current, o.duration_ms, o.sample_ms);

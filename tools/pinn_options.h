@@ -25,19 +25,36 @@ struct NeuronChoice {
   std::string short_name() const;
 };
 
+/// Starts a command that runs on the CPU alone: throws UsageError where --device asks for a GPU; `instead` is what has
+/// a path for one.
+void start_on_cpu(const Common&, const std::string& command, const std::string& instead = "");
+
+/// Throws UsageError unless the time is positive and finite.
+void check_duration(double duration_ms);
+
+/// How the window solver seeks, for one neuron or many.
+struct SolverFlags {
+  std::string quality = "fast";
+  std::optional<double> window_ms, A_mv, loss, budget_s;
+  std::optional<int64_t> hidden, points, iterations;
+
+  void add_to(CLI::App& command);
+  /// Throws Error naming a value that is none.
+  pinn::Options options(const Common&) const;
+};
+
 /// Flags of a run.
 struct PinnOptions {
   Common common;
   NeuronChoice who;
-  std::string out, reference = "solver", quality = "fast", design = "windows", optimizer = "ssbfgs";
+  SolverFlags solver;
+  std::string out, reference = "solver", design = "windows", optimizer = "ssbfgs";
   double duration_ms = 1000, sample_ms = 0.1, effort = 1, held_out = 0;
-  std::optional<double> window_ms, A_mv, loss, budget_s;
-  std::optional<int64_t> hidden, points, iterations;
   std::vector<std::string> designs = {"windows", "global", "causal", "pure", "guided", "curriculum", "integrators"};
 
   void add_problem(CLI::App& command);
   void add_solver(CLI::App& command);
-  pinn::Options solver_options() const;
+  pinn::Options solver_options() const;  ///< checked
 };
 
 /// What every design starts from.

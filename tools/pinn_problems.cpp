@@ -18,7 +18,7 @@ struct InferOptions {
 
 /// Parameters from a recorded voltage.
 void infer(const InferOptions& o) {
-  o.common.start();
+  start_on_cpu(o.common, "ranvier pinn infer");
   pinn::Neuron guess = o.who.chosen();
   if (o.who.params.find("u0=") == std::string::npos) {  // the recording's start does not move with a guess of b
     NeuronChoice known = o.who;
@@ -82,7 +82,7 @@ struct PdeOptions {
 
 /// A partial differential equation by the same parts.
 void solve_pde(PdeOptions o) {
-  o.common.start();
+  start_on_cpu(o.common, "ranvier pinn pde");
   o.options.seed = o.common.seed.value_or(0);
   const pde::Problem problem = pde::named(o.problem);
   watch_for_interruption();
@@ -130,15 +130,11 @@ void add_pinn_pde(CLI::App& command) {
   pde->add_option("--problem", equation->problem, "burgers or allen-cahn")
       ->check(CLI::IsMember({"burgers", "allen-cahn"}))
       ->capture_default_str();
-  pde->add_option("--points", equation->options.points, "Collocation points")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  pde->add_option("--rounds", equation->options.rounds, "Draws of points")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  pde->add_option("--points", equation->options.points, "Collocation points")->capture_default_str()->check(above_zero);
+  pde->add_option("--rounds", equation->options.rounds, "Draws of points")->capture_default_str()->check(above_zero);
   pde->add_option("--iterations", equation->options.iterations, "Optimizer iterations a round")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero);
   pde->callback([equation] { solve_pde(*equation); });
 }
 

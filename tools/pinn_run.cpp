@@ -45,17 +45,22 @@ std::string script_of(const fs::path& folder, const Curves& curves, bool referen
                   : "";
     return fmt::format("plot {} using 1:{} every ::1 {}{}\n", data, column, line, beside);
   };
-  begin("voltage.png", "t (ms)", "v (mV)", "set key top left");
+  // the key stands above the plot, where no spike runs through it
+  begin("voltage.png", "t (ms)", "v (mV)", "set key above");
   s += compared("2");
-  begin("recovery.png", "t (ms)", "u (pA in the form of 2007, mV/ms in that of 2003)", "set key top left");
+  const std::string u = fmt::format("u ({})", curves.unit_of_u);
+  begin("recovery.png", "t (ms)", u.c_str(), "set key above");
   s += compared("3");
-  begin("phase.png", "v (mV)", "u (pA in the form of 2007, mV/ms in that of 2003)", "set key top right");
-  s += fmt::format("plot {} using 2:3 every ::1 {}", data, line);
-  if (reference)  // its samples alone: a line would cut the corners of the reset
+  begin("phase.png", "v (mV)", u.c_str(), "set key above");
+  s += fmt::format(
+      "plot {} using 2:3 every ::1 with lines lw 1.6 lc rgb '#1f6f8b' title 'network (straight: the reset)'", data);
+  if (reference)  // its samples alone: lines between them would cut corners
     s += fmt::format(", {} using 2:3 every ::1 with points pt 7 ps 0.35 lc rgb '#d1495b' title 'reference'", truth);
   s += "\n";
-  begin("residual.png", "t (ms)", "|residual| of v (mV/ms), of u (pA/ms or mV/ms^2)",
-        "set logscale y; set format y '%.0e'; set key top left; set yrange [1e-14:*]");
+  const std::string left =
+      fmt::format("|residual| of v (mV/ms), of u ({})", curves.unit_of_u == "pA" ? "pA/ms" : "mV/ms^2");
+  begin("residual.png", "t (ms)", left.c_str(),
+        "set logscale y; set format y '%.0e'; set key above; set yrange [1e-14:*]");
   s += fmt::format(
       "plot {0} using 1:(abs($4)+1e-16) every ::1 with lines lw 1 lc rgb '#1f6f8b' title 'dv/dt - f', {0} using "
       "1:(abs($5)+1e-16) every ::1 with lines lw 1 lc rgb '#edae49' title 'du/dt - g'\n",
@@ -137,6 +142,8 @@ Reference reference_solution(const pinn::Neuron& n, const pinn::Current& current
   return {"reference solver", run.spikes, run.trace.t, run.trace.v, run.trace.u};
 }
 
+std::string unit_of_u(const pinn::Neuron& n) { return n.C == 1 ? "mV/ms" : "pA"; }
+
 Curves curves_of(const pinn::Solution& solution) {
   std::string loss = "iteration,window,start_ms,loss\n";
   int64_t iteration = 0;
@@ -149,7 +156,16 @@ Curves curves_of(const pinn::Solution& solution) {
           solution.reached_ms,
           loss,
           "optimizer iteration (accepted windows)",
-          "mean squared residual of the window"};
+          "mean squared residual of the window",
+          unit_of_u(solution.neuron)};
+}
+
+void check_samples(double sample_ms, double duration_ms) {
+  constexpr double most = 1e7;
+  if (!(sample_ms > 0 && std::isfinite(sample_ms)))
+    throw UsageError(fmt::format("--sample-ms {}: must be positive", sample_ms));
+  if (duration_ms / sample_ms > most)
+    throw UsageError(fmt::format("--sample-ms {}: more than {:.0e} samples of {} ms", sample_ms, most, duration_ms));
 }
 
 Trajectory sample(const Curves& curves, double step) {
@@ -171,6 +187,13 @@ Trajectory sample(const Curves& curves, double step) {
     result.residual_v.push_back(r.v), result.residual_u.push_back(r.u);
   }
   return result;
+}
+
+void refuse_run_in(const std::string& folder) {
+  std::error_code ignored;
+  for (const char* name : {"model.safetensors", "model-1.safetensors"})
+    if (fs::exists(fs::path(folder) / name, ignored))
+      throw UsageError(fmt::format("{} holds a run already; --out names another folder", folder));
 }
 
 Score score(const Reference& reference, const std::vector<double>& spikes, const std::function<pinn::Point(double)>& at,

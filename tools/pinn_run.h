@@ -36,15 +36,24 @@ struct Curves {
   double reached_ms;
   std::string loss_csv;        ///< first column: where; last: the loss
   std::string loss_x, loss_y;  ///< what the two are, for a picture's axes
+  std::string unit_of_u;       ///< as `unit_of_u` names it
 };
+/// pA, or mV/ms of a neuron without a capacitance (C = 1, the form of 2003).
+std::string unit_of_u(const pinn::Neuron&);
 /// Of the window solver; the solution must outlive it.
 Curves curves_of(const pinn::Solution&);
 
 struct Trajectory {
   std::vector<double> t_ms, v_mv, u, residual_v, residual_u;
 };
+/// Throws UsageError naming the flag unless time can be sampled so: both positive and finite, at most 10 million
+/// samples.
+void check_samples(double sample_ms, double duration_ms);
 /// Samples every `step_ms`, and before and after each spike.
 Trajectory sample(const Curves&, double step_ms);
+
+/// Throws UsageError where a folder holds a run already.
+void refuse_run_in(const std::string& folder);
 
 /// Errors against a reference.
 struct Score {

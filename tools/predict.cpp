@@ -55,7 +55,7 @@ void add_predict(CLI::App& app) {
   auto options = std::make_shared<PredictOptions>();
   auto* command = app.add_subcommand("predict", "Top classes of pictures, with probabilities");
   options->common.add_to(*command);
-  options->common.add_precision_to(*command);
+  options->common.add_network_to(*command);
   command->add_option("images", options->images, "JPEG or PNG files of any size")->required();
   command->add_option("--checkpoint", options->checkpoint, "File written by train")->required();
   command->add_option("--top", options->top, "Classes to show")->capture_default_str();

@@ -31,6 +31,18 @@ std::string quoted(const std::filesystem::path& path) {
   return "'" + text + "'";
 }
 
+/// Throws unless the folder can be made and written, and makes nothing.
+void check_place(const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  fs::path there = fs::absolute(folder);
+  while (!fs::exists(there, ignored) && there.has_relative_path()) there = there.parent_path();
+  if (!fs::is_directory(there, ignored))
+    throw UsageError(fmt::format("{}: cannot be created: {} is no folder", folder.string(), there.string()));
+  if (access(there.c_str(), W_OK) != 0)
+    throw UsageError(fmt::format("{}: cannot be written: {}", folder.string(), std::strerror(errno)));
+}
+
 }  // namespace
 
 RunFolder open_run(const std::string& out, const std::string& model, bool resume) {
@@ -50,6 +62,7 @@ RunFolder open_run(const std::string& out, const std::string& model, bool resume
         fmt::format("{} holds a run already; --resume continues it, --out names another folder", run.path.string()));
   if (resume && !fs::exists(run.checkpoint(), ignored))
     throw UsageError(fmt::format("{}: nothing to resume, there is no checkpoint", run.checkpoint().string()));
+  check_place(run.path);
   return run;
 }
 

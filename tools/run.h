@@ -18,7 +18,7 @@ struct RunFolder {
 };
 
 /// Names the folder; `out` empty takes runs/<model>-<first free number>. A folder that holds a checkpoint already is
-/// refused unless `resume`, which needs one.
+/// refused unless `resume`, which needs one; so is a place where no folder can be.
 RunFolder open_run(const std::string& out, const std::string& model, bool resume);
 /// Makes the folder on disk.
 void create(const RunFolder& run);

@@ -66,7 +66,7 @@ Cell run_cell(const FieldOptions& options, double kappa, uint64_t seed, Device d
   NeuronOptions o = options;
   o.common.seed = seed, o.kappa = kappa;
   NamedNetwork named = chosen_network(o);
-  named.spec.field->device = device;
+  named.spec.device = device;
   const int64_t steps = whole_steps("--duration-ms", named.duration, named.spec.dt);
   const auto chunk = std::max<int64_t>(1, std::llround(1 / named.spec.dt));
   Network network(std::move(named.spec));

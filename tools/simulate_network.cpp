@@ -252,10 +252,7 @@ NamedNetwork chosen_network(const NeuronOptions& o) {
 void run_network(const NeuronOptions& o) {
   NamedNetwork named = chosen_network(o);
   const Device device = o.common.start();
-  if (named.spec.field)
-    named.spec.field->device = device;  // which sums the field; its cells are stepped beside it on the host
-  else
-    named.spec.device = device;
+  named.spec.device = device;
   if (!o.out.empty()) create_output(o.out, "summary.json");
   const int64_t steps = whole_steps("--duration-ms", named.duration, named.spec.dt);
   const std::vector<Plastic> plastic = plastic_of(named.spec);

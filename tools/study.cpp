@@ -1,6 +1,7 @@
 // `ranvier study`: arms by seeds, tuned alike, paired, resumable; the report says what was found, whichever way.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "data/batches.h"
 #include "data/corruptions.h"
@@ -120,51 +121,81 @@ class Study {
 
   // ---- How long it will take
 
-  /// Times a few steps and evaluations, and multiplies. Attacks are counted as if no image broke early.
-  void print_estimate() {
-    const Arm& arm = config_.arms.front();
-    const Trained probe = train(arm, arm.strengths.empty() ? 0 : arm.strengths.front(), 0, train_, 1, 25);
-    const data::Dataset few = data::limited(test_, 500, 0);
-    Evaluator evaluator(*probe.session, probe.recipe, few, false, "parameters");
-    evaluator.accuracy(few);
-    const Stopwatch watch;
-    evaluator.accuracy(few);
-    const double forward = watch.wall() / static_cast<double>(few.size());
-    const double forward_cpu = watch.cpu() / static_cast<double>(few.size());
-    const double image = probe.ms_per_step / 1000 / static_cast<double>(config_.batch);
-    double trained_images = 0, seen_images = 0, strong = 0;  // forward and backward; forward; forward at most
-    int64_t left = 0;
-    const auto add = [&](const RunKey& key, int64_t training, double forwards) {
-      if (log_->find(key)) return;
-      ++left, trained_images += static_cast<double>(training), seen_images += forwards;
+  /// Seconds on the wall and of processors.
+  struct Cost {
+    double wall = 0, processor = 0;
+    void add(double times, const Cost& other) { wall += times * other.wall, processor += times * other.processor; }
+  };
+  /// A run that the log does not have: images it trains on and looks at (at most, in the stronger attacks).
+  struct Pending {
+    const Arm* arm;
+    double strength, trained = 0, seen = 0, strong = 0;
+  };
+
+  std::vector<Pending> pending() const {
+    std::vector<Pending> left;
+    const auto add = [&](const RunKey& key, const Arm& arm, int64_t trained, double seen, double strong) {
+      if (!log_->find(key)) left.push_back({&arm, key.strength, static_cast<double>(trained), seen, strong});
     };
     const double sets = static_cast<double>(data::corruptions().size()) * data::severities;
-    const auto images = static_cast<double>(config_.images), few_images = static_cast<double>(config_.strong_images);
-    const double tested = static_cast<double>(test_.size());
-    const double measured = images * (sets + 26 + 3 * 20) + tested + 5000;  // PGD-20: three forwards a step
+    const auto images = static_cast<double>(config_.images), few = static_cast<double>(config_.strong_images);
+    const auto tested = static_cast<double>(test_.size()), held = static_cast<double>(held_out_.size());
+    const double tuned = held + (config_.tuning_metric == "accuracy" ? 0 : images * sets);
+    // clean, calibrated and damaged images; PGD-20, whose step is worth three forward passes, at two epsilons
+    const double measured = images * (sets + 26 + 3 * 20) + few * 3 * 20 + held + tested + 5000;
     for (const Arm& a : config_.arms) {
       if (a.strengths.size() > 1)
         for (double s : a.strengths)
-          add({"tuning", a.name, s, config_.tuning_seed}, train_.size() * config_.tuning_epochs, images * sets);
+          add({"tuning", a.name, s, config_.tuning_seed}, a, train_.size() * config_.tuning_epochs, tuned, 0);
       for (int64_t seed : config_.seeds) {
-        add({"main", a.name, strength_of(a), seed}, train_.size() * config_.epochs, measured);
-        if (config_.low_data > 0) add({"low_data", a.name, strength_of(a), seed}, low_.size() * config_.epochs, tested);
+        const bool strong = seed == config_.seeds.front() && !config_.strong_attacks.empty();
+        add({"main", a.name, strength_of(a), seed}, a, train_.size() * config_.epochs, measured,
+            strong ? few * (3 * (500 + 100 + 900) + static_cast<double>(config_.square_queries)) : 0);
+        if (config_.low_data > 0)
+          add({"low_data", a.name, strength_of(a), seed}, a, low_.size() * config_.epochs, tested, 0);
       }
-      if (!log_->find({"main", a.name, strength_of(a), config_.seeds.front()}) && !config_.strong_attacks.empty())
-        strong += few_images * (3 * (500 + 100 + 900) + static_cast<double>(config_.square_queries));
     }
+    return left;
+  }
+
+  Cost forward_cost(const Trained& network) const {
+    const data::Dataset few = data::limited(test_, 500, 0);
+    Evaluator evaluator(*network.session, network.recipe, few, false, "parameters");
+    evaluator.accuracy(few);
+    const Stopwatch watch;
+    evaluator.accuracy(few);
+    const auto count = static_cast<double>(few.size());
+    return {watch.wall() / count, watch.cpu() / count};
+  }
+
+  /// Times a few steps of every kind of arm that has runs left, and an evaluation, and multiplies. Attacks are counted
+  /// as if no image broke early.
+  void print_estimate() {
+    const std::vector<Pending> left = pending();
     common_.say("study: {} arms, {} seeds, {} comparison{}; {} runs left of {}", config_.arms.size(),
-                config_.seeds.size(), config_.comparisons(), config_.comparisons() == 1 ? "" : "s", left,
-                left + static_cast<int64_t>(log_->runs().size()));
-    const double processor =
-        trained_images * probe.cpu_ms_per_step / 1000 / static_cast<double>(config_.batch) + seen_images * forward_cpu;
+                config_.seeds.size(), config_.comparisons(), config_.comparisons() == 1 ? "" : "s", left.size(),
+                left.size() + log_->runs().size());
+    if (left.empty()) return;
+    std::map<std::string, Cost> steps;  // by kind and geometry
+    Cost forward, total, strong;
+    double least = INFINITY, most = 0;
+    for (const Pending& run : left) {
+      const auto [step, is_new] = steps.try_emplace(run.arm->kind + " " + run.arm->geometry);
+      if (is_new) {
+        const Trained probe = train(*run.arm, run.strength, 0, train_, 1, 25);
+        step->second = {probe.ms_per_step / 1000, probe.cpu_ms_per_step / 1000};
+        if (steps.size() == 1) forward = forward_cost(probe);
+        least = std::min(least, probe.ms_per_step), most = std::max(most, probe.ms_per_step);
+      }
+      total.add(run.trained / static_cast<double>(config_.batch), step->second), total.add(run.seen, forward);
+      strong.add(run.strong, forward);
+    }
     common_.say(
-        "estimate: {} ({:.2f} ms a step, {:.3f} ms an image forward), and up to {} for the stronger attacks if "
-        "no image broke early",
-        duration(trained_images * image + seen_images * forward), probe.ms_per_step, 1000 * forward,
-        duration(strong * forward));
+        "estimate: {} ({:.2f} to {:.2f} ms a step, {:.3f} ms an image forward), and up to {} for the stronger attacks "
+        "if no image broke early",
+        duration(total.wall), least, most, 1000 * forward.wall, duration(strong.wall));
     common_.say("  of processor time {}, and up to {}: what a machine that does nothing else takes on one thread",
-                duration(processor), duration(strong * forward_cpu));
+                duration(total.processor), duration(strong.processor));
   }
 
   // ---- Runs
@@ -315,6 +346,8 @@ class Study {
                                       {"unit_ablation", mean(r["unit_ablation"])},
                                       {"ms_per_step", trained.ms_per_step},
                                       {"corruptions", r["corruptions"]["rows"]}};
+    for (const models::CouplingNorms& site : models::coupling_norms(*trained.session))
+      metrics["coupling"].push_back({{"scope", site.scope}, {"norm", site.norm}, {"scale", site.scale}});
     if (seed == config_.seeds.front() && !config_.strong_attacks.empty()) {
       RobustnessOptions strong = robustness(config_.strong_attacks);
       for (const char* name : {"pgd20", "fgsm"}) strong.attacks.insert(strong.attacks.begin(), name);
@@ -363,7 +396,7 @@ void add_study(CLI::App& app) {
   auto* command = study->add_subcommand(
       "coupling", "Arms by seeds from a TOML design; finished runs are kept, the same command goes on");
   options->common.add_to(*command);
-  options->common.add_precision_to(*command);
+  options->common.add_network_to(*command);
   command->add_option("config", options->config, "TOML file")->required();
   command->add_option("--data", options->data, "Image folder, binary batches or the official archive");
   command->add_option("--out", options->out, "Folder of the runs and the report (default: runs/NAME of the file)");

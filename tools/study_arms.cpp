@@ -116,6 +116,8 @@ void check_arm(const Arm& arm, const std::string& model, const std::string& file
   for (const std::string& site : arm.sites)
     require(site == prefix + "1" || site == prefix + "2" || site == prefix + "3",
             fmt::format("{0} has no site '{1}'; it has {2}1, {2}2 and {2}3", model, site, prefix));
+  for (const std::string& site : arm.sites)
+    require(std::count(arm.sites.begin(), arm.sites.end(), site) == 1, fmt::format("site '{}' comes twice", site));
   require(sited == !arm.sites.empty(), sited ? "sites is empty" : "sites mean nothing to kind " + arm.kind);
   require(holds(geometries(), arm.geometry),
           fmt::format("geometry '{}' is none of {}", arm.geometry, fmt::join(geometries(), ", ")));
@@ -144,11 +146,11 @@ ArmTraining arm_training(const Arm& arm, double strength, const std::string& mod
   if (arm.kind == "free_matrix" || arm.kind == "extra_parameters") models::add_coupling_rule(recipe.optimizer);
   if (arm.kind == "cutout") recipe.cutout = static_cast<int64_t>(strength);
   if (arm.kind == "label_smoothing") recipe.label_smoothing = strength;
-  if (arm.kind == "weight_decay")
+  if (arm.kind == "weight_decay")  // rules differ in what they decay, and by how much: a factor keeps that
     for (optim::Rule& rule : recipe.optimizer.rules)
       std::visit(
           [&](auto& method) {
-            if constexpr (requires { method.weight_decay; }) method.weight_decay = strength;
+            if constexpr (requires { method.weight_decay; }) method.weight_decay *= strength;
           },
           rule.method);
   if (is_coupling(arm) && arm.geometry != "spectrum") {

@@ -11,7 +11,9 @@ namespace ranvier::cli {
 /// One way to train.
 struct Arm {
   std::string name, kind = "none";
-  std::vector<double> strengths;     ///< tried by the tuning; one needs none, none for kind "none"
+  /// Tried by the tuning; one needs none, none for kind "none". Of weight_decay a factor on each rule's own, of cutout
+  /// pixels, of free_matrix and extra_parameters what their term is multiplied by.
+  std::vector<double> strengths;
   std::vector<std::string> sites;    ///< where dropout or the coupling acts: "block2", of speednet "group2"
   std::string geometry = "fixed";    ///< of a coupling: see geometries()
   std::vector<std::string> factors;  ///< of a coupling: distance, size, myelin; "constant" alone for none of them

@@ -1,6 +1,7 @@
 // The report of a study: tables, intervals, the sentence about the falsifier, and one picture.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "models/robust/paired.h"
 #include "tools/plot.h"
@@ -31,11 +32,11 @@ class Report {
     if (!c_.claim.empty()) text_ += fmt::format("Claim under test: {}\n\n", c_.claim);
     text_ += fmt::format(
         "`{}`, {} epochs at batch {}, {} seeds, data: {}. Corruptions are \"CIFAR-10-C-style, seed 0\"; {} fixed test "
-        "images, {} for the stronger attacks.\n\n",
+        "images, {} for the stronger attacks. Times are what the clock said: other work on the machine is in them.\n\n",
         c_.model, c_.epochs, c_.batch, c_.seeds.size(), source, c_.images, c_.strong_images);
     tuning();
     primary();
-    text_ += "## What follows\n\n" + verdict() + "\n\n";
+    text_ += "## What follows\n\n" + verdict() + "\n\n" + what_is_left_open();
     secondary();
     strong();
     draw_primary(folder);
@@ -80,16 +81,29 @@ class Report {
       primary_[i].holm_flip = adjusted[i], primary_[i].holm_t = adjusted_t[i];
   }
 
+  /// The strength that the runs of an arm have; NaN where the arm has none.
+  double strength_of(const std::string& arm) const {
+    for (const FinishedRun& run : log_.runs())
+      if (run.key.stage == "main" && run.key.arm == arm && !c_.arm(arm).strengths.empty()) return run.key.strength;
+    return NAN;
+  }
+  std::string strength_text(const std::string& arm) const {
+    const double strength = strength_of(arm);
+    return std::isnan(strength) ? "" : fmt::format("{}", strength);
+  }
+
   void tuning() {
     std::string rows;
     for (const FinishedRun& run : log_.runs())
       if (run.key.stage == "tuning")
-        rows += fmt::format("| {} | {} | {:.2f} % |\n", run.key.arm, run.key.strength,
-                            100 * run.metrics.at("score").get<double>());
+        rows += fmt::format("| {} | {} | {:.3f} | {} |\n", run.key.arm, run.key.strength,
+                            100 * run.metrics.at("score").get<double>(),
+                            run.key.strength == strength_of(run.key.arm) ? "taken" : "");
     if (rows.empty()) return;
     text_ += fmt::format(
-        "## Tuning\n\n{} epochs, seed {}, {} on {} held-out training images; the best strength of each "
-        "arm was taken.\n\n| arm | strength | score |\n| --- | --- | --- |\n{}\n",
+        "## Tuning\n\n{} epochs, seed {}, {} on {} held-out training images; the best strength of each arm was taken. "
+        "Each arm was tuned by itself, on one seed; strengths were not matched between arms. So a difference between "
+        "two arms is one of their strengths too.\n\n| arm | strength | score, % | |\n| --- | --- | --- | --- |\n{}\n",
         c_.tuning_epochs, c_.tuning_seed, c_.tuning_metric, c_.held_out, rows);
   }
 
@@ -99,12 +113,10 @@ class Report {
 
   void row(const std::string& arm, const std::string& metric, const std::vector<double>& own,
            const Comparison* against) {
-    nlohmann::ordered_json entry = {{"arm", arm},
-                                    {"seeds", own.size()},
-                                    {"metric", metric},
-                                    {"mean", robust::mean_of(own)},
-                                    {"sd", robust::deviation_of(own)},
-                                    {"values", own}};
+    nlohmann::ordered_json entry = {
+        {"arm", arm},       {"strength", strength_of(arm)}, {"seeds", own.size()},
+        {"metric", metric}, {"mean", robust::mean_of(own)}, {"sd", robust::deviation_of(own)},
+        {"values", own}};
     if (against) {
       entry["diff"] = robust::mean_of(against->differences);
       entry["ci_low"] = against->t.low, entry["ci_high"] = against->t.high;
@@ -122,15 +134,15 @@ class Report {
     text_ += fmt::format(
         "## Primary endpoint: {}\n\nDifferences are {} - arm, paired by seed, in points. Called better or worse only "
         "where the Holm-adjusted exact sign-flip p, the Holm-adjusted paired t and the BCa interval agree.\n\n| arm | "
-        "mean (sd), % | difference | 95 % t | 95 % BCa | p sign-flip | Holm | p t, Holm | {} is |\n| --- | --- | --- | "
-        "--- | --- | --- | --- | --- | --- |\n| {} | {:.2f} ({:.2f}) | | | | | | | |\n",
-        c_.primary, c_.treatment, c_.treatment, c_.treatment, 100 * robust::mean_of(own),
+        "strength | mean (sd), % | difference | 95 % t | 95 % BCa | p sign-flip | Holm | p t, Holm | {} is |\n| --- | "
+        "--- | --- | --- | --- | --- | --- | --- | --- | --- |\n| {} | {} | {:.2f} ({:.2f}) | | | | | | | |\n",
+        c_.primary, c_.treatment, c_.treatment, c_.treatment, strength_text(c_.treatment), 100 * robust::mean_of(own),
         100 * robust::deviation_of(own));
     row(c_.treatment, c_.primary, own, nullptr);
     for (const Comparison& p : primary_) {
       const std::vector<double> theirs = values(p.arm, c_.primary);
-      text_ += fmt::format("| {} | {:.2f} ({:.2f}) | {:+.2f} | {} | {} | {:.4f} | {:.4f} | {:.4f} | {} |\n", p.arm,
-                           100 * robust::mean_of(theirs), 100 * robust::deviation_of(theirs),
+      text_ += fmt::format("| {} | {} | {:.2f} ({:.2f}) | {:+.2f} | {} | {} | {:.4f} | {:.4f} | {:.4f} | {} |\n", p.arm,
+                           strength_text(p.arm), 100 * robust::mean_of(theirs), 100 * robust::deviation_of(theirs),
                            100 * robust::mean_of(p.differences), interval(p.t, 100), interval(p.bca, 100), p.sign_flip,
                            p.holm_flip, p.holm_t,
                            p.better()  ? "better"
@@ -159,13 +171,57 @@ class Report {
         c_.treatment, all, fmt::join(unbeaten, " and "), c_.primary, c_.treatment);
   }
 
+  /// Not told apart is not equal: how far the intervals of such arms reach.
+  std::string what_is_left_open() const {
+    double low = 0, high = 0;
+    std::vector<std::string> arms;
+    for (const Comparison& p : primary_)
+      if (!p.better() && !p.worse())
+        low = std::min(low, p.t.low), high = std::max(high, p.t.high), arms.push_back(p.arm);
+    if (arms.empty()) return "";
+    return fmt::format(
+        "Not told apart is not equal. Against {}, the 95 % t intervals leave room for {} to be worse by up to {:.2f} "
+        "points, and better by up to {:.2f}.\n\n",
+        fmt::join(arms, ", "), c_.treatment, -100 * low, 100 * high);
+  }
+
+  /// The secondary intervals without 0, all of them, by what they say of the treatment.
+  std::string told_apart() const {
+    std::map<int, std::string> lists;  // 1: in favour, -1: against, 0: neither
+    int64_t all = 0, found = 0;
+    for (const Metric& metric : study_metrics()) {
+      if (!is_secondary(metric)) continue;
+      for (const Arm& arm : c_.arms) {
+        if (arm.name == c_.treatment) continue;
+        const Comparison against = compare(arm.name, metric.name);
+        ++all;
+        if (against.t.low <= 0 && against.t.high >= 0) continue;
+        ++found;
+        lists[against.t.low > 0 ? metric.good : -metric.good] +=
+            fmt::format("- {}, against {}: {:+.3f} ({:+.3f} ... {:+.3f})\n", metric.label, arm.name,
+                        metric.scale * robust::mean_of(against.differences), metric.scale * against.t.low,
+                        metric.scale * against.t.high);
+      }
+    }
+    std::string text = fmt::format(
+        "Of {} intervals, {} do not hold 0; about {:.0f} would not if nothing differed from anything. They are, as "
+        "{} - arm:\n",
+        all, found, 0.05 * static_cast<double>(all), c_.treatment);
+    for (const auto& [good, heading] : {std::pair{1, "In favour of"}, {-1, "Against"}, {0, "Neither for nor against"}})
+      text += fmt::format("\n{} {}:\n{}", heading, c_.treatment, lists[good].empty() ? "none\n" : "\n" + lists[good]);
+    return text;
+  }
+  bool is_secondary(const Metric& metric) const {
+    return metric.name != c_.primary && (metric.name != std::string("low_data_accuracy") || c_.low_data > 0);
+  }
+
   void secondary() {
     text_ +=
         "## Everything else: intervals, no tests\n\nMean of each arm, and the difference to it with its 95 % t "
-        "interval (not adjusted).\n";
+        "interval (not adjusted). " +
+        told_apart();
     for (const Metric& metric : study_metrics()) {
-      if (metric.name == c_.primary) continue;
-      if (std::string(metric.name) == "low_data_accuracy" && c_.low_data == 0) continue;
+      if (!is_secondary(metric)) continue;
       text_ += fmt::format("\n| {} | mean (sd) | {} - arm | 95 % |\n| --- | --- | --- | --- |\n", metric.label,
                            c_.treatment);
       for (const Arm& arm : c_.arms) {
@@ -253,21 +309,21 @@ class Report {
 
 const std::vector<Metric>& study_metrics() {
   static const std::vector<Metric> metrics = {
-      {"corruption_accuracy", "corruption accuracy, %", 100},
-      {"test_accuracy", "test accuracy, %", 100},
-      {"train_accuracy", "accuracy on training images, %", 100},
-      {"generalisation_gap", "training less test accuracy, points", 100},
-      {"low_data_accuracy", "test accuracy with little data, %", 100},
-      {"pgd20", "robust accuracy, PGD-20, %", 100},
-      {"nll", "NLL, nats", 1},
-      {"brier", "Brier score", 1},
-      {"ece", "ECE, %", 100},
-      {"temperature", "temperature", 1},
-      {"nll_scaled", "NLL after temperature scaling, nats", 1},
-      {"ece_scaled", "ECE after temperature scaling, %", 100},
-      {"weight_noise", "accuracy with weight noise, mean of four levels, %", 100},
-      {"unit_ablation", "accuracy without 5 to 40 % of the units, mean, %", 100},
-      {"ms_per_step", "time of a training step, ms", 1},
+      {"corruption_accuracy", "corruption accuracy, %", 100, 1},
+      {"test_accuracy", "test accuracy, %", 100, 1},
+      {"train_accuracy", "accuracy on at most 5,000 training images, %", 100, 0},
+      {"generalisation_gap", "training less test accuracy, points", 100, -1},
+      {"low_data_accuracy", "test accuracy with little data, %", 100, 1},
+      {"pgd20", "robust accuracy, PGD-20, %", 100, 1},
+      {"nll", "NLL, nats", 1, -1},
+      {"brier", "Brier score", 1, -1},
+      {"ece", "ECE, %", 100, -1},
+      {"temperature", "temperature", 1, 0},
+      {"nll_scaled", "NLL after temperature scaling, nats", 1, -1},
+      {"ece_scaled", "ECE after temperature scaling, %", 100, -1},
+      {"weight_noise", "accuracy with weight noise, mean of four levels, %", 100, 1},
+      {"unit_ablation", "accuracy without 5 to 40 % of the units, mean, %", 100, 1},
+      {"ms_per_step", "time of a training step by the clock, ms", 1, -1},
   };
   return metrics;
 }

@@ -42,6 +42,7 @@ class RunLog {
 struct Metric {
   const char *name, *label;
   double scale;  ///< 100 for shares that are shown in points
+  int good;      ///< 1: more is better, -1: less is, 0: neither
 };
 const std::vector<Metric>& study_metrics();
 

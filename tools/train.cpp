@@ -19,6 +19,7 @@ struct TrainOptions {
   std::string config, trace;
   std::vector<std::pair<const Key*, std::string>> overrides;  // flags, applied after the file
   int64_t profile_steps = 0;                                  // around which a profiler's range is opened
+  bool profile_captured = false;
   bool resume = false, dump_graph = false;
 };
 
@@ -38,6 +39,9 @@ class Trainer {
     if (!options_.trace.empty() && total_steps_ - first < 7)
       throw UsageError(fmt::format("--trace {}: the run has only {} steps left, 7 are needed", options_.trace,
                                    total_steps_ - first));
+    if (options_.profile_steps > 0 && total_steps_ - first - profile_warm_up <= options_.profile_steps)
+      throw UsageError(fmt::format("--profile-steps {}: the run has only {} steps left, of which {} warm up",
+                                   options_.profile_steps, total_steps_ - first, profile_warm_up));
     while (position_.step < total_steps_) {
       train_until_epoch_end(watch, first);
       end_of_epoch(watch, first);
@@ -54,9 +58,9 @@ class Trainer {
     common_.seed = static_cast<uint64_t>(config_.seed);
     common_.threads = static_cast<int>(config_.threads);
     const Device device = common_.start();
-    // fail on what the user can mend before any long work
-    resolved_recipe(config_, 10);
+    const SessionOptions session = common_.session_options(device);
     run_ = open_run(config_.out, config_.model, options_.resume);
+    judge(device, session);
     splits_ = open_data(common_, config_.data.empty() ? std::nullopt : std::optional(config_.data));
     if (config_.limit) splits_.train = data::limited(splits_.train, config_.limit, static_cast<uint64_t>(config_.seed));
     const auto classes = static_cast<int64_t>(splits_.train.classes.size());
@@ -64,7 +68,6 @@ class Trainer {
     if (recipe_.batch > splits_.train.size())
       throw UsageError(
           fmt::format("batch = {}: there are only {} training images", recipe_.batch, splits_.train.size()));
-    const SessionOptions session = common_.session_options(device);
     if (session.compute == DType::f16) recipe_.optimizer.loss_scale = optim::LossScale{};
     session_ = std::make_unique<Session>(device, session);
     session_->keep_graphs(options_.dump_graph);
@@ -92,6 +95,17 @@ class Trainer {
     write_file(run_.config(), to_toml(resolved()));
     metrics_ = std::make_unique<Metrics>(run_.metrics(), position_.step);
     watch_for_interruption();
+  }
+
+  /// Fails on what the user can mend before any long work, which a download is: the recipe, the step as the device
+  /// would run it (layers, patterns of rules, variants), the files that are named.
+  void judge(Device device, SessionOptions session) const {
+    const models::Recipe recipe = resolved_recipe(config_, 10);
+    session.planned = {};
+    Session(device, session)
+        .plan_step({recipe.batch, {32, 32, 3}}, models::train_function(recipe, {}, {1, 1, 1}), recipe.optimizer, 1);
+    if (!config_.weights.empty()) checkpoint::read_metadata(config_.weights);
+    if (!config_.name_map.empty()) checkpoint::read_name_map(config_.name_map);
   }
 
   /// The configuration with the recipe's own values filled in.
@@ -225,13 +239,14 @@ class Trainer {
     common_.say("trace: {} (open it in chrome://tracing or ui.perfetto.dev)", options_.trace);
   }
 
-  /// Opens and closes the range that tools/profile records.
+  /// Opens and closes the range that tools/profile records. Its steps run node by node, each op in a range of its own,
+  /// unless they are to be seen as they train.
   void mark_profile(int64_t done) {
-    constexpr int64_t warm_up = 10;
-    if (done == warm_up) profile_ = std::make_unique<ProfilerRange>("profile");
-    if (done != warm_up + options_.profile_steps) return;
+    const bool opens = done == profile_warm_up, closes = done == profile_warm_up + options_.profile_steps;
+    if (!opens && !closes) return;
     step_.collect();  // the steps are over when their losses are here
-    profile_.reset();
+    step_.node_by_node(opens && !options_.profile_captured);
+    profile_ = opens ? std::make_unique<ProfilerRange>("profile") : nullptr;
   }
 
   /// Mean loss of an image in the steps since the last report, and in those of the epoch so far.
@@ -239,7 +254,8 @@ class Trainer {
   double epoch_loss() const { return step_.mean_loss() * loss_scale(); }
   double loss_scale() const { return recipe_.summed_loss ? 1.0 / static_cast<double>(recipe_.batch) : 1.0; }
 
-  static constexpr int64_t reports = 20;  // an epoch, evenly spaced, the last one being the epoch's own line
+  static constexpr int64_t profile_warm_up = 10;  // steps
+  static constexpr int64_t reports = 20;          // an epoch, evenly spaced, the last one being the epoch's own line
 
   std::string line(const Stopwatch& watch, int64_t first) {
     const auto done = static_cast<double>(position_.step - first);
@@ -421,8 +437,11 @@ void add_train(CLI::App& app) {
   command->add_option("--trace", options->trace, "Write the times of one step's nodes as a Chrome trace (JSON)");
   command
       ->add_option("--profile-steps", options->profile_steps, "Steps after a warm-up that tools/profile is to record")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_below_zero);
   command->add_flag("--dump-graph", options->dump_graph, "Write the traced step as text and DOT, and its plan");
+  command->add_flag(
+      "--profile-captured", options->profile_captured,
+      "Leave the steps of --profile-steps in their CUDA graph, where a profiler cannot tell which op a kernel is of");
   for (const Key& key : train_keys()) {
     const auto keep = [options, &key](const std::string& text) { options->overrides.emplace_back(&key, text); };
     command->add_option_function<std::string>(flag_of(key), keep, key.help)->take_last();

@@ -1,4 +1,5 @@
-// Vectors of many megabytes in pages of two: lists that are read at random places would wait for their page tables.
+// Vectors that begin with a cache line, and those of many megabytes in pages of two: lists that are read at random
+// places would wait for their page tables, and packs of 64 bytes for two lines each.
 #pragma once
 #include <sys/mman.h>
 
@@ -11,7 +12,7 @@ namespace ranvier::kernels {
 template <class T>
 struct LargeAllocator {
   using value_type = T;
-  static constexpr size_t page = size_t{2} << 20;
+  static constexpr size_t line = 64, page = size_t{2} << 20;
 
   LargeAllocator() = default;
   template <class Other>
@@ -19,8 +20,8 @@ struct LargeAllocator {
 
   T* allocate(size_t n) {
     const bool large = n * sizeof(T) >= 2 * page;
-    const size_t bytes = large ? (n * sizeof(T) + page - 1) / page * page : n * sizeof(T);
-    void* memory = large ? std::aligned_alloc(page, bytes) : std::malloc(bytes);
+    const size_t unit = large ? page : line, bytes = (n * sizeof(T) + unit - 1) / unit * unit;
+    void* memory = std::aligned_alloc(unit, bytes);
     if (!memory) throw std::bad_alloc();
     if (large) madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: without it the list is only slower
     return static_cast<T*>(memory);

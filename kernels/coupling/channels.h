@@ -1,5 +1,6 @@
-// The field of coupled channels: many rows of few units, whose matrix is at hand.
+// Coupled channels: many rows of few units, whose matrix is at hand. Their field, and penalties on the loss.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/common/stream.h"
@@ -11,6 +12,28 @@ struct ChannelDims {
   int64_t rows = 0, channels = 0;
   bool gate = false;
 };
+
+/// Penalties of x (rows, channels) with weights k (channels, channels). z is x less its mean, times 1 / sqrt(variance +
+/// eps), per channel over the rows; R is z^T z / rows, S the same of z^2.
+///   products  1/2 sum_ij k_ij R_ij        squared_products  1/2 sum_ij k_ij R_ij^2
+///   products_of_squares  1/2 sum_ij k_ij S_ij
+struct ChannelPenalty {
+  enum Kind : int64_t { products, squared_products, products_of_squares };
+  int64_t kind = products;
+  double eps = 1e-5;
+  bool operator==(const ChannelPenalty&) const = default;
+};
+
+namespace cpu {
+template <class T>
+size_t channel_penalty_workspace(int64_t rows, int64_t channels, const ChannelPenalty& penalty);
+/// The penalty and its gradient in x, `slope` (rows, channels). One product of rows x channels x channels, and half a
+/// one for squared products; x is read four times (three for squared products) and z stored nowhere. Bit-equal for any
+/// number of threads.
+template <class T>
+void channel_penalty(int64_t rows, int64_t channels, const ChannelPenalty& penalty, const T* x, const T* k, T* value,
+                     T* slope, void* workspace);
+}  // namespace cpu
 
 #if defined(RANVIER_HAS_CUDA)
 namespace cuda {

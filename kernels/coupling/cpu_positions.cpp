@@ -10,15 +10,17 @@ constexpr int64_t depth_block = 256;  // rows of values that are multiplied at a
 template <class T>
 struct Slot {
   T *product, *weights, *senders, *receivers, *block;  // tiles (256, 32) twice, packed values, sums of a tile
+  double* sums;                                        // (strip, axes)
+  static int64_t depth(const PairDims& d) { return std::min(2 * d.batch, depth_block); }
   static int64_t size(const PairDims& d) {
-    const int64_t depth = std::min(2 * d.batch, depth_block);
-    return 2 * tile_rows * panel_width<T> + depth * (tile_rows + panel_width<T>)+3 * panel_width<T>;
+    return 2 * tile_rows * panel_width<T> + depth(d) * (tile_rows + strip_columns) + 3 * panel_width<T> +
+           3 * strip_columns * static_cast<int64_t>(sizeof(double) / sizeof(T));
   }
   Slot(const PairDims& d, T* memory) {
-    const int64_t depth = std::min(2 * d.batch, depth_block);
     product = memory, weights = product + tile_rows * panel_width<T>;
-    senders = weights + tile_rows * panel_width<T>, receivers = senders + depth * tile_rows;
-    block = receivers + depth * panel_width<T>;
+    sums = reinterpret_cast<double*>(weights + tile_rows * panel_width<T>);
+    senders = reinterpret_cast<T*>(sums + 3 * strip_columns), receivers = senders + depth(d) * tile_rows;
+    block = receivers + depth(d) * strip_columns;
   }
 };
 
@@ -28,19 +30,47 @@ const T* stacked(const PairDims& d, const T* first, const T* second, int64_t k) 
   return k < d.batch ? first + k * d.n : second + (k - d.batch) * d.n;
 }
 
-/// product[j, i] = S_ij + S_ji for a tile: [x; g]^T [g; x].
+/// Columns of a shard's receivers, and the first of a panel of them.
+struct Strip {
+  int64_t first, last;
+  template <class T>
+  int64_t stride(int64_t i) const {
+    return panel_columns<T>(last, i);
+  }
+};
+
+/// Rows k.. of [g; x] of a strip's receivers, panel by panel.
 template <class T>
-void multiply_values(const PairDims& d, const T* g, const T* x, int64_t i, int64_t columns, int64_t stride, int64_t j,
-                     int64_t rows, const Slot<T>& slot) {
+void pack_receivers(const PairDims& d, const T* g, const T* x, const Strip& strip, int64_t k, int64_t depth,
+                    const Slot<T>& slot) {
+  for (int64_t i = strip.first; i < strip.last; i += panel_width<T>) {
+    const int64_t columns = std::min(panel_width<T>, strip.last - i), stride = strip.stride<T>(i);
+    T* panel = slot.receivers + (i - strip.first) * Slot<T>::depth(d);
+    for (int64_t b = 0; b < depth; ++b) {
+      std::copy_n(stacked(d, g, x, k + b) + i, columns, panel + b * stride);
+      std::fill(panel + b * stride + columns, panel + (b + 1) * stride, T(0));
+    }
+  }
+}
+template <class T>
+void pack_senders(const PairDims& d, const T* g, const T* x, int64_t j, int64_t rows, int64_t k, int64_t depth,
+                  const Slot<T>& slot) {
+  for (int64_t b = 0; b < depth; ++b) std::copy_n(stacked(d, x, g, k + b) + j, rows, slot.senders + b * tile_rows);
+}
+
+/// product[j, i] = S_ij + S_ji for a tile: [x; g]^T [g; x]. Values of at most `depth_block` rows are packed already.
+template <class T>
+void multiply_values(const PairDims& d, const T* g, const T* x, const Strip& strip, int64_t i, int64_t j, int64_t rows,
+                     const Slot<T>& slot) {
+  const int64_t stride = strip.stride<T>(i);
   for (int64_t k = 0; k < 2 * d.batch; k += depth_block) {
     const int64_t depth = std::min(depth_block, 2 * d.batch - k);
-    for (int64_t b = 0; b < depth; ++b) {
-      std::copy_n(stacked(d, x, g, k + b) + j, rows, slot.senders + b * tile_rows);
-      std::copy_n(stacked(d, g, x, k + b) + i, columns, slot.receivers + b * stride);
-      std::fill(slot.receivers + b * stride + columns, slot.receivers + (b + 1) * stride, T(0));
+    if (2 * d.batch > depth_block) {
+      pack_senders(d, g, x, j, rows, k, depth, slot);
+      pack_receivers(d, g, x, {i, std::min(i + panel_width<T>, strip.last)}, k, depth, slot);
     }
-    multiply_panel<T, true>(rows, {slot.senders, tile_rows, 1, depth, 0}, slot.receivers, slot.product, stride, stride,
-                            k > 0);
+    const T* panel = slot.receivers + (2 * d.batch > depth_block ? 0 : (i - strip.first) * depth);
+    multiply_panel<T, true>(rows, {slot.senders, tile_rows, 1, depth, 0}, panel, slot.product, stride, stride, k > 0);
   }
 }
 
@@ -66,18 +96,22 @@ void add_tile(const PairDims& d, const T* turned, int64_t i, int64_t columns, in
 template <class T, class Law>
 void positions_strip(const Law& law, const PairDims& d, const T* g, const T* x, const T* turned, int64_t shard, T* dp,
                      const Slot<T>& slot) {
-  const int64_t first = shard * strip_columns, last = std::min(first + strip_columns, d.n);
-  for (int64_t i = first; i < last; i += panel_width<T>) {
-    const int64_t columns = std::min(panel_width<T>, last - i), stride = panel_columns<T>(last, i);
-    double sums[3 * panel_width<T>] = {};
-    for (int64_t j = 0; j < d.n; j += tile_rows) {
-      const int64_t rows = std::min(tile_rows, d.n - j);
-      multiply_values(d, g, x, i, columns, stride, j, rows, slot);
+  const Strip strip{shard * strip_columns, std::min((shard + 1) * strip_columns, d.n)};
+  const bool packed = 2 * d.batch <= depth_block;  // once a strip and once a row of tiles
+  if (packed) pack_receivers(d, g, x, strip, 0, 2 * d.batch, slot);
+  std::fill_n(slot.sums, d.axes * strip_columns, 0.0);
+  for (int64_t j = 0; j < d.n; j += tile_rows) {
+    const int64_t rows = std::min(tile_rows, d.n - j);
+    if (packed) pack_senders(d, g, x, j, rows, 0, 2 * d.batch, slot);
+    for (int64_t i = strip.first; i < strip.last; i += panel_width<T>) {
+      const int64_t columns = std::min(panel_width<T>, strip.last - i), stride = strip.stride<T>(i);
+      multiply_values(d, g, x, strip, i, j, rows, slot);
       fill_tile<true>(law, d, turned, i, columns, stride, j, rows, slot.weights);
-      add_tile(d, turned, i, columns, stride, j, rows, slot, sums);
+      add_tile(d, turned, i, columns, stride, j, rows, slot, slot.sums + (i - strip.first) * d.axes);
     }
-    for (int64_t c = 0; c < columns * d.axes; ++c) dp[i * d.axes + c] = static_cast<T>(sums[c]);
   }
+  for (int64_t c = 0; c < (strip.last - strip.first) * d.axes; ++c)
+    dp[strip.first * d.axes + c] = static_cast<T>(slot.sums[c]);
 }
 
 int64_t shards_of(const PairDims& d) { return (d.n + strip_columns - 1) / strip_columns; }

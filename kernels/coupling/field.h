@@ -2,7 +2,6 @@
 #pragma once
 #include <cstdint>
 
-#include "kernels/common/stream.h"
 #include "kernels/coupling/law.h"
 
 namespace ranvier::kernels {
@@ -38,12 +37,5 @@ RANVIER_HD_INLINE double to_unit(double x, double rounder) { return (x + rounder
 namespace cpu {
 void field_sums(const FieldDims& dims, const FieldSource* sources, const double* places, double* sums);
 }
-#if defined(RANVIER_HAS_CUDA)
-namespace cuda {
-/// The bits of the CPU's.
-void field_sums(const FieldDims& dims, const FieldSource* sources, const double* places, double* sums,
-                CudaStream stream);
-}  // namespace cuda
-#endif
 
 }  // namespace ranvier::kernels

@@ -12,7 +12,7 @@ struct Trial {
 
 struct WolfeConditions {
   double c1 = 1e-4, c2 = 0.9;  ///< sufficient decrease, curvature
-  int64_t max_trials = 25;
+  int64_t max_trials = 25;     ///< at least one
 };
 
 RANVIER_HD_INLINE bool is_finite(double v) { return v - v == 0; }
@@ -68,26 +68,38 @@ struct Bracket {
   }
 };
 
-/// Looks along a ray whose start has this value and slope (negative), `first` being the first step. `ray(step)` gives
-/// the Trial there and leaves its caller at that point, which on success is the accepted one. A decrease that misses
-/// the curvature condition is taken when trials run out.
-template <class Ray>
-RANVIER_HD bool line_search(Ray&& ray, double value, double slope, double first, const WolfeConditions& wolfe,
-                            Trial& accepted) {
-  const Trial start{0, value, slope};
-  Bracket bracket{start, start, start};
-  double step = first;
-  for (int64_t trial = 0; trial < wolfe.max_trials; ++trial) {
-    const Trial p = ray(step);
-    const bool good = is_finite(p.value) && is_finite(p.slope), enough = p.value <= value + wolfe.c1 * p.step * slope;
-    if (good && enough && (p.slope < 0 ? -p.slope : p.slope) <= -wolfe.c2 * slope) return accepted = p, true;
-    bracket.learn(p, good, enough, trial == 0);
-    step = bracket.next();
-    if (bracket.exhausted()) break;
+/// A search along a ray whose start has this value and slope (negative), `first` being the first step. Its caller tries
+/// `step()` and tells what is there, until it hears that the search is over: where it was `found`, the last trial is
+/// the accepted one. A decrease that misses the curvature condition is taken when trials run out.
+class LineSearch {
+ public:
+  RANVIER_HD LineSearch(double value, double slope, double first, const WolfeConditions& wolfe)
+      : wolfe_(wolfe), start_{0, value, slope}, bracket_{start_, start_, start_}, step_(first) {}
+
+  RANVIER_HD double step() const { return step_; }
+  RANVIER_HD bool found() const { return found_; }
+
+  /// Whether the search is over.
+  RANVIER_HD bool learn(const Trial& p) {
+    if (returns_) return found_ = true;
+    const bool good = is_finite(p.value) && is_finite(p.slope),
+               enough = p.value <= start_.value + wolfe_.c1 * p.step * start_.slope;
+    if (good && enough && (p.slope < 0 ? -p.slope : p.slope) <= -wolfe_.c2 * start_.slope) return found_ = true;
+    bracket_.learn(p, good, enough, trials_ == 0);
+    step_ = bracket_.next();
+    if (++trials_ < wolfe_.max_trials && !bracket_.exhausted()) return false;
+    if (!(bracket_.low.step > 0 && bracket_.low.value < start_.value)) return true;
+    step_ = bracket_.low.step, returns_ = true;
+    return false;
   }
-  if (!(bracket.low.step > 0 && bracket.low.value < value)) return false;
-  accepted = ray(bracket.low.step);
-  return true;
-}
+
+ private:
+  WolfeConditions wolfe_;
+  Trial start_;
+  Bracket bracket_;
+  double step_;
+  int64_t trials_ = 0;
+  bool returns_ = false, found_ = false;  ///< goes back to the best of its trials
+};
 
 }  // namespace ranvier::kernels

@@ -1,305 +1,368 @@
 // The search of one segment by a team of workers: a block of CUDA threads, or one CPU thread whose vector lanes take
 // the place of threads. Every sum has an order of its own, so that both give the same bits.
 #pragma once
+#include "kernels/common/math.h"
 #include "kernels/segment_fit/line_search.h"
-#include "kernels/segment_fit/segment_fit.h"
+#include "kernels/segment_fit/scratch.h"
 
 namespace ranvier::kernels::segment_fit {
 
-constexpr int64_t lanes = FitDims::lanes;
-
-/// Arrays of one segment and the pointers into a team's scratch.
-struct Scratch {
-  double *inverse, *x, *g, *d, *at, *next_g, *step, *change, *product;  // unknowns, padded by zeros
-  double* h;                                                            // (hidden, points)
-  double* seeds;                                                        // (4, points): of N_1, N_1', N_2, N_2'
-  double* terms;                                                        // (2, points): squared residuals, slope of tau
-  double *s, *m;                                                        // points and m(s)
-  double *parts, *lane;                                                 // partial sums
-
-  RANVIER_HD Scratch(const FitDims& dims, double* from) {
-    const int64_t n = FitDims::padded(dims.points), p = FitDims::padded(dims.unknowns());
-    inverse = from, x = inverse + p * p, g = x + p, d = g + p, at = d + p, next_g = at + p, step = next_g + p;
-    change = step + p, product = change + p, h = product + p, seeds = h + dims.hidden * n, terms = seeds + 4 * n;
-    s = terms + 2 * n, m = s + n, parts = m + n, lane = parts + 4 * (dims.hidden + 1) * lanes;
-  }
-};
-
-/// `Team` has `rank`, `size`, `sync()` and `width`: how many neighbouring lanes a worker does at once. All workers call
-/// everything, and hold the same scalars.
+/// `Team` has `rank`, `size` and `sync()`, and works in groups of sixteen lanes: `group` of `groups`, `lane`, and
+/// `width`, how many neighbouring lanes a worker does at once. A group makes four sums at a time: `total` adds its
+/// lanes as ((0 + 8) + (4 + 12)) + ... and leaves a worker the `held` ones that `part` names, of which those who are to
+/// write them have `writes`; `over_parts` adds a term of each of the four as (0 + 1) + (2 + 3), for who `leads` to
+/// write. All workers call everything, and hold the same scalars.
 template <class Team>
 class Search {
  public:
-  static constexpr int64_t width = Team::width;
+  static constexpr int lanes = FitDims::lanes, width = Team::width, held = Team::held;
 
-  RANVIER_HD Search(Team team, const FitDims& dims, const FitLimits& limits, const double* description, double* scratch)
+  RANVIER_HD_INLINE Search(Team team, const FitDims& dims, const FitLimits& limits, double* scratch)
       : team_(team),
-        dims_(dims),
         limits_(limits),
-        about_(description),
         w_(dims, scratch),
-        n_(FitDims::padded(dims.points)),
-        p_(FitDims::padded(dims.unknowns())) {}
+        hidden_(static_cast<int>(dims.hidden)),
+        points_(static_cast<int>(dims.points)),
+        count_(static_cast<int>(dims.unknowns())),
+        n_(static_cast<int>(FitDims::padded(points_))),
+        p_(static_cast<int>(FitDims::padded(count_))),
+        sums_(static_cast<int>(dims.partial_sums())) {}
 
-  RANVIER_HD void run(const double* s, const double* unknowns, const double* memory, const double* info,
-                      double* next_unknowns, double* next_memory, double* next_info) {
-    load(s, unknowns, memory);
-    value_ = info[int(FitInfo::value)], iterations_ = info[int(FitInfo::iterations)];
-    evaluations_ = info[int(FitInfo::evaluations)], fresh_ = info[int(FitInfo::fresh)] != 0;
-    end_ = static_cast<FitEnd>(static_cast<int64_t>(info[int(FitInfo::end)])), mark_ = info[int(FitInfo::mark)];
-    if (iterations_ < 0) begin();
-    for (int64_t k = 0; k < limits_.launch_iterations && end_ == FitEnd::running; ++k) iterate();
-    const int64_t count = dims_.unknowns();
-    for (int64_t i = team_.rank; i < count; i += team_.size) next_unknowns[i] = w_.x[i];
-    for (int64_t i = team_.rank; i < p_ * p_; i += team_.size) next_memory[i] = w_.inverse[i];
-    for (int64_t i = team_.rank; i < p_; i += team_.size) next_memory[p_ * p_ + i] = w_.g[i];
+  RANVIER_HD_INLINE void run(const double* s, const double* description, const double* unknowns, const double* memory,
+                             const double* info, double* next_unknowns, double* next_memory, double* next_info) {
+    load(s, description, unknowns, memory);
+    iterations_ = static_cast<int>(info[int(FitInfo::iterations)]);
+    evaluations_ = static_cast<int>(info[int(FitInfo::evaluations)]);
+    value_ = info[int(FitInfo::value)], mark_ = info[int(FitInfo::mark)];
+    fresh_ = info[int(FitInfo::fresh)] != 0, end_ = static_cast<FitEnd>(static_cast<int>(info[int(FitInfo::end)]));
+    if (iterations_ < 0) {
+      iterations_ = evaluations_ = 0, mark_ = math::infinity<double>(), end_ = FitEnd::running;
+      anew_ = fresh_ = true;
+    }
+    search();
+    for (int i = team_.rank; i < count_; i += team_.size) next_unknowns[i] = w_.x[i];
+    for (int i = team_.rank; i < p_; i += team_.size) next_memory[p_ * p_ + i] = w_.g[i];
+    for (int k = team_.rank; k < p_ * p_; k += team_.size) {
+      const int i = k / p_, j = k - i * p_;
+      next_memory[k] = renewed(w_.inverse[k], i == j, w_.step[i], mix(i), w_.step[j], mix(j));
+    }
     if (team_.rank != 0) return;
-    for (int64_t i = 0; i < FitDims::info_columns; ++i) next_info[i] = 0;
+    for (int i = 0; i < FitDims::info_columns; ++i) next_info[i] = 0;
     next_info[int(FitInfo::value)] = value_, next_info[int(FitInfo::iterations)] = iterations_;
     next_info[int(FitInfo::evaluations)] = evaluations_, next_info[int(FitInfo::fresh)] = fresh_;
     next_info[int(FitInfo::end)] = static_cast<double>(end_), next_info[int(FitInfo::mark)] = mark_;
   }
 
  private:
-  RANVIER_HD double about(FitColumn column) const { return about_[static_cast<int64_t>(column)]; }
+  RANVIER_HD_INLINE double about(FitColumn column) const { return w_.about[static_cast<int>(column)]; }
 
-  RANVIER_HD void load(const double* s, const double* unknowns, const double* memory) {
-    const int64_t count = dims_.unknowns();
-    for (int64_t i = team_.rank; i < p_ * p_; i += team_.size) w_.inverse[i] = memory[i];
-    for (int64_t i = team_.rank; i < p_; i += team_.size) {
-      w_.x[i] = i < count ? unknowns[i] : 0, w_.g[i] = memory[p_ * p_ + i];
-      w_.d[i] = w_.at[i] = w_.next_g[i] = w_.step[i] = w_.change[i] = w_.product[i] = 0;
+  RANVIER_HD_INLINE void load(const double* s, const double* description, const double* unknowns,
+                              const double* memory) {
+    for (int i = team_.rank; i < p_ * p_; i += team_.size) w_.inverse[i] = memory[i];
+    for (int i = team_.rank; i < p_; i += team_.size) {
+      w_.x[i] = i < count_ ? unknowns[i] : 0, w_.g[i] = memory[p_ * p_ + i];
+      w_.at[i] = w_.next_g[i] = w_.d[i] = w_.step[i] = w_.product[i] = 0;
     }
-    const bool spike = about(FitColumn::stretch) != 0;
-    for (int64_t i = team_.rank; i < n_; i += team_.size) {
-      const double at = i < dims_.points ? s[i] : 0.5;
+    const bool spike = description[int(FitColumn::stretch)] != 0;
+    for (int i = team_.rank; i < n_; i += team_.size) {
+      const double at = i < points_ ? s[i] : 0.5;
       w_.s[i] = at, w_.m[i] = spike ? at * (1 - at) : at;
+      w_.weight[i] = i < points_ ? 1 / static_cast<double>(points_) : 0;
     }
+    for (int i = team_.rank; i < FitDims::columns; i += team_.size)
+      w_.about[i] = i == int(FitColumn::pull) ? description[int(FitColumn::a)] / description[int(FitColumn::scale)]
+                                              : description[i];
+    for (int i = team_.rank; i < 7 * sums_; i += team_.size) w_.slope[i] = 0;  // of all three, which lie side by side
     team_.sync();
   }
 
-  RANVIER_HD void begin() {
-    iterations_ = 0, evaluations_ = 1, fresh_ = true, end_ = FitEnd::running, mark_ = math::infinity<double>();
-    identity(1);
-    value_ = evaluate(w_.x, w_.g);
-    if (!(value_ - value_ == 0) || !(dot(w_.g, w_.g) - dot(w_.g, w_.g) == 0)) end_ = FitEnd::not_finite;
-  }
-
-  RANVIER_HD void identity(double scale) {
-    for (int64_t i = team_.rank; i < p_ * p_; i += team_.size) w_.inverse[i] = i / p_ == i % p_ ? scale : 0;
-    team_.sync();
-  }
-
-  /// Sum of products, sixteen partial sums added in order.
-  RANVIER_HD double dot(const double* a, const double* b) {
-    for (int64_t q = team_.rank * width; q < lanes; q += team_.size * width) {
-      double sum[width] = {};
-      for (int64_t base = q; base < p_; base += lanes)
-        for (int64_t l = 0; l < width; ++l) sum[l] += a[base + l] * b[base + l];
-      for (int64_t l = 0; l < width; ++l) w_.lane[q + l] = sum[l];
-    }
-    team_.sync();
-    double total = 0;
-    for (int64_t q = 0; q < lanes; ++q) total += w_.lane[q];
-    team_.sync();
-    return total;
-  }
-
-  /// out = sign H v; H is symmetric to the bit, so that its columns serve as rows.
-  RANVIER_HD void multiply(const double* v, double* out, double sign) {
-    const int64_t count = dims_.unknowns();
-    for (int64_t i = team_.rank * width; i < p_; i += team_.size * width) {
-      double sum[width] = {};
-      for (int64_t j = 0; j < count; ++j)
-        for (int64_t l = 0; l < width; ++l) sum[l] = fused(w_.inverse[j * p_ + i + l], v[j], sum[l]);
-      for (int64_t l = 0; l < width; ++l) out[i + l] = sign * sum[l];
-    }
-    team_.sync();
-  }
-
-  /// Half the mean of the squared residuals at `x`, and its gradient.
-  RANVIER_HD double evaluate(const double* x, double* gradient) {
-    residuals(x);
-    team_.sync();
-    partial_sums();
-    team_.sync();
-    const int64_t hidden = dims_.hidden, count = dims_.unknowns();
-    for (int64_t i = team_.rank; i < p_; i += team_.size) {
-      // [w, b, v_1, v_2, c_1, c_2, tau] from parts (4, hidden + 1): w, b, v_1, v_2 of each unit, then one sum more
-      const int64_t from =
-          i < 4 * hidden ? i / hidden * (hidden + 1) + i % hidden : (i - 4 * hidden + 1) * (hidden + 1) - 1;
-      gradient[i] = i < count ? sum_of(from) : 0;
-    }
-    const double total = sum_of(4 * (hidden + 1) - 1);
-    team_.sync();
-    return total / (2 * static_cast<double>(dims_.points));
-  }
-
-  RANVIER_HD double sum_of(int64_t part) const {
-    double sum = 0;
-    for (int64_t q = 0; q < lanes; ++q) sum += w_.parts[part * lanes + q];
-    return sum;
-  }
-
-  /// Hidden units, residuals and the loss's slopes in the outputs, points side by side.
-  RANVIER_HD void residuals(const double* x) {
-    const int64_t hidden = dims_.hidden;
-    const double *weight = x, *bias = x + hidden, *v1 = bias + hidden, *v2 = v1 + hidden, *c = v2 + hidden;
-    const double scale = about(FitColumn::scale), per_point = 1 / static_cast<double>(dims_.points);
-    const double reach = about(FitColumn::length) * about(FitColumn::stretch);
-    const double length = about(FitColumn::length) + reach * c[2];
-    const bool spike = about(FitColumn::stretch) != 0;
-    for (int64_t first = team_.rank * width; first < n_; first += team_.size * width) {
-      double y1[width], y2[width], d1[width] = {}, d2[width] = {};
-      for (int64_t l = 0; l < width; ++l) y1[l] = c[0], y2[l] = c[1];
-      for (int64_t k = 0; k < hidden; ++k) {
-        const double wk = weight[k], bk = bias[k], v1k = v1[k], v2k = v2[k];
-        for (int64_t l = 0; l < width; ++l) {
-          const double h = math::tanh(fused(wk, w_.s[first + l], bk));
-          w_.h[k * n_ + first + l] = h;
-          const double slope = (1 - h) * (1 + h) * wk;
-          y1[l] = fused(v1k, h, y1[l]), y2[l] = fused(v2k, h, y2[l]);
-          d1[l] = fused(v1k, slope, d1[l]), d2[l] = fused(v2k, slope, d2[l]);
-        }
-      }
-      for (int64_t l = 0; l < width; ++l) {
-        const int64_t i = first + l;
-        const double s = w_.s[i], m = w_.m[i], dm = spike ? 1 - 2 * s : 1, kept = i < dims_.points ? 1 : 0;
-        const double phi = about(FitColumn::phi0) + about(FitColumn::rise) * s + m * y1[l];
-        const double u = about(FitColumn::u0) + scale * (s * y2[l]);
-        const bool below = phi <= about(FitColumn::peak);
-        const double inside = below ? phi : about(FitColumn::peak);
-        const double sine = math::sin(inside), cosine = math::cos(inside), square = cosine * cosine;
-        const double force = about(FitColumn::drive) - u, alpha = about(FitColumn::alpha),
-                     gamma = about(FitColumn::gamma);
-        const double flow = alpha * (sine * sine) + gamma * (force * square);
-        const double pull = about(FitColumn::a) / scale;
-        const double back = about(FitColumn::b) * (about(FitColumn::above) + about(FitColumn::A) * (sine / cosine)) - u;
-        const double r1 = about(FitColumn::rise) + dm * y1[l] + m * d1[l] - length * flow;
-        const double r2 = y2[l] + s * d2[l] - pull * (length * back);
-        const double e1 = kept * per_point * r1, e2 = kept * per_point * r2;
-        const double along = below ? e1 * (2 * (alpha - gamma * force) * (sine * cosine)) +
-                                         e2 * pull * about(FitColumn::b) * about(FitColumn::A) / square
-                                   : 0;
-        const double g_phi = -length * along, g_u = length * (e1 * gamma * square + e2 * pull);
-        w_.seeds[i] = g_phi * m + e1 * dm, w_.seeds[n_ + i] = e1 * m;
-        w_.seeds[2 * n_ + i] = g_u * scale * s + e2, w_.seeds[3 * n_ + i] = e2 * s;
-        w_.terms[i] = kept * (r1 * r1 + r2 * r2);
-        w_.terms[n_ + i] = -reach * (e1 * flow + e2 * pull * back);
-      }
-    }
-    // the reverse pass below reads all hidden units: the caller's barrier
-    x_ = x;
-  }
-
-  /// Sixteen partial sums of every gradient element and of the loss.
-  RANVIER_HD void partial_sums() {
-    const int64_t hidden = dims_.hidden, groups = lanes / width;
-    const double *weight = x_, *v1 = x_ + 2 * hidden, *v2 = v1 + hidden;
-    for (int64_t c = team_.rank; c < (hidden + 1) * groups; c += team_.size) {
-      const int64_t k = c / groups, q = c % groups * width;
-      double sum[4][width] = {};
-      for (int64_t base = q; base < n_; base += lanes) {
-        const double *g1 = w_.seeds + base, *c1 = g1 + n_, *g2 = c1 + n_, *c2 = g2 + n_;
-        if (k == hidden) {
-          for (int64_t l = 0; l < width; ++l) {
-            sum[0][l] += g1[l], sum[1][l] += g2[l];
-            sum[2][l] += w_.terms[n_ + base + l], sum[3][l] += w_.terms[base + l];
-          }
+  /// Iterations until the search or this call's share of them ends. Each phase is written once in it, so that a GPU's
+  /// instruction cache holds them all: the very first evaluation is a trial with a step of 0, and is followed by
+  /// nothing.
+  RANVIER_HD_INLINE void search() {
+    int64_t left = limits_.launch_iterations;
+    while (end_ == FitEnd::running) {
+      const bool begins = evaluations_ == 0;
+      if (!begins) {
+        if (left == 0) return;
+        if (value_ <= about(FitColumn::wanted)) return void(end_ = FitEnd::value);
+        if (iterations_ >= limits_.iterations) return void(end_ = FitEnd::iterations);
+        descend();
+        if (steep_ <= 1e-28) return void(end_ = FitEnd::gradient);
+        if (!(slope_ < 0) && !fresh_) {
+          forget();
           continue;
         }
-        const double wk = weight[k], v1k = v1[k], v2k = v2[k];
-        for (int64_t l = 0; l < width; ++l) {
-          const double h = w_.h[k * n_ + base + l], slope = (1 - h) * (1 + h), tangent = slope * wk;
-          const double g = v1k * g1[l] + v2k * g2[l], t = v1k * c1[l] + v2k * c2[l];
-          const double z = slope * g - 2 * h * tangent * t;
-          sum[0][l] = sum[0][l] + (z * w_.s[base + l] + slope * t);
-          sum[1][l] += z;
-          sum[2][l] += g1[l] * h + c1[l] * tangent;
-          sum[3][l] += g2[l] * h + c2[l] * tangent;
-        }
+        iterations_ += 1, left -= 1;
       }
-      for (int64_t part = 0; part < 4; ++part)
-        for (int64_t l = 0; l < width; ++l) w_.parts[(part * (hidden + 1) + k) * lanes + q + l] = sum[part][l];
+      const double inverse_norm = 1 / root(steep_);
+      LineSearch line(value_, slope_, begins ? 0 : fresh_ && inverse_norm < 1 ? inverse_norm : 1, {});
+      Trial trial{};
+      do trial = try_step(line.step());
+      while (!begins && !line.learn(trial));
+      if (!begins && !line.found()) {
+        if (fresh_) return void(end_ = FitEnd::progress);
+        forget();  // steepest descent may still see a way down
+        continue;
+      }
+      if (!begins) learn(trial.step);
+      move(trial, begins);
     }
   }
 
-  RANVIER_HD Trial try_step(double step) {
-    for (int64_t i = team_.rank; i < p_; i += team_.size) w_.at[i] = w_.x[i] + step * w_.d[i];
-    team_.sync();
-    const double value = evaluate(w_.at, w_.next_g);
-    evaluations_ += 1;
-    return {step, value, dot(w_.next_g, w_.d)};
+  /// From here on the inverse Hessian is the identity.
+  RANVIER_HD_INLINE void forget() {
+    anew_ = fresh_ = true;
+    team_.sync();  // the sums of `descend` have been read
   }
 
-  /// The line search's view of this search: `at` and `next_g` are those of the last trial.
-  struct Ray {
-    Search* of;
-    RANVIER_HD Trial operator()(double step) const { return of->try_step(step); }
-  };
-
-  RANVIER_HD void iterate() {
-    if (value_ <= about(FitColumn::wanted)) return void(end_ = FitEnd::value);
-    if (iterations_ >= static_cast<double>(limits_.iterations)) return void(end_ = FitEnd::iterations);
-    const double steep = dot(w_.g, w_.g);
-    if (steep <= 1e-28) return void(end_ = FitEnd::gradient);
-    multiply(w_.g, w_.d, -1);
-    double slope = dot(w_.g, w_.d);
-    if (!(slope < 0)) {
-      identity(1), fresh_ = true;
-      multiply(w_.g, w_.d, -1);
-      slope = -steep;
-    }
-    const double inverse_norm = 1 / root(steep);
-    iterations_ += 1;
-    Trial taken{};
-    if (!line_search(Ray{this}, value_, slope, fresh_ && inverse_norm < 1 ? inverse_norm : 1, {}, taken)) {
-      if (fresh_) return void(end_ = FitEnd::progress);
-      identity(1), fresh_ = true;  // steepest descent may still see a way down
+  RANVIER_HD_INLINE void move(const Trial& taken, bool begins) {
+    double *x = w_.x, *g = w_.g;
+    w_.x = w_.at, w_.at = x, w_.g = w_.next_g, w_.next_g = g;
+    value_ = taken.value;
+    if (begins) {  // along zeros: the slope is finite where the gradient is
+      if (!(is_finite(taken.value) && is_finite(taken.slope))) end_ = FitEnd::not_finite;
       return;
     }
-    for (int64_t i = team_.rank; i < p_; i += team_.size)
-      w_.step[i] = w_.at[i] - w_.x[i], w_.change[i] = w_.next_g[i] - w_.g[i];
-    team_.sync();
-    learn(taken.step);
-    for (int64_t i = team_.rank; i < p_; i += team_.size) w_.x[i] = w_.at[i], w_.g[i] = w_.next_g[i];
-    team_.sync();
-    value_ = taken.value, fresh_ = false;
-    if (static_cast<int64_t>(iterations_) % limits_.patience != 0) return;
+    fresh_ = false;
+    if (iterations_ % limits_.patience != 0) return;
     if (value_ > (1 - limits_.stall_share) * mark_) end_ = FitEnd::progress;
     mark_ = value_;
   }
 
-  /// H <- H / tau + s a' + q b' with tau = min(1, y's / s'Bs); s'Bs = -step s'g, since s = -step H g.
-  RANVIER_HD void learn(double step) {
-    const double ys = dot(w_.change, w_.step), yy = dot(w_.change, w_.change), ss = dot(w_.step, w_.step);
+  /// Half the mean of the squared residuals at x + step d, and its slope along d.
+  RANVIER_HD_INLINE Trial try_step(double step) {
+    hidden_units(step);
+    team_.sync();
+    residuals();
+    team_.sync();
+    gradient();
+    team_.sync();
+    evaluations_ += 1;
+    return {step, 0.5 * *w_.loss, sum_of(w_.slope)};
+  }
+
+  /// Pairs of a unit and a point, on all workers.
+  RANVIER_HD_INLINE void hidden_units(double step) {
+    const int per_unit = n_ / width, unit_stride = team_.size / per_unit,
+              point_stride = team_.size - unit_stride * per_unit;
+    int k = team_.rank / per_unit, at = team_.rank - k * per_unit;
+    while (k < hidden_) {
+      const double weight = fused(step, w_.d[k], w_.x[k]), bias = fused(step, w_.d[hidden_ + k], w_.x[hidden_ + k]);
+      const double* s = w_.s + at * width;
+      double h[width];
+      for (int l = 0; l < width; ++l) h[l] = math::tanh(fused(weight, s[l], bias));
+      for (int l = 0; l < width; ++l) w_.h[k * n_ + at * width + l] = h[l];
+      k += unit_stride, at += point_stride;
+      if (at >= per_unit) at -= per_unit, ++k;
+    }
+    for (int i = team_.rank; i < p_; i += team_.size) w_.at[i] = fused(step, w_.d[i], w_.x[i]);
+  }
+
+  /// Residuals and the loss's slopes in the outputs, points side by side.
+  RANVIER_HD_INLINE void residuals() {
+    const double *weight = w_.at, *v1 = weight + 2 * hidden_, *v2 = v1 + hidden_, *c = v2 + hidden_;
+    for (int first = team_.rank * width; first < n_; first += team_.size * width) {
+      double y1[width], y2[width], d1[width] = {}, d2[width] = {};
+      for (int l = 0; l < width; ++l) y1[l] = c[0], y2[l] = c[1];
+#pragma unroll 4
+      for (int k = 0; k < hidden_; ++k) {
+        const double wk = weight[k], v1k = v1[k], v2k = v2[k];
+        for (int l = 0; l < width; ++l) {
+          const double h = w_.h[k * n_ + first + l], slope = (1 - h) * (1 + h) * wk;
+          y1[l] = fused(v1k, h, y1[l]), y2[l] = fused(v2k, h, y2[l]);
+          d1[l] = fused(v1k, slope, d1[l]), d2[l] = fused(v2k, slope, d2[l]);
+        }
+      }
+      equations(first, y1, y2, d1, d2);
+    }
+  }
+
+  /// An angle beyond what the bounded sine takes makes the residuals NaN: the line search comes back from there.
+  RANVIER_HD_INLINE void equations(int first, const double (&y1)[width], const double (&y2)[width],
+                                   const double (&d1)[width], const double (&d2)[width]) {
+    const double reach = about(FitColumn::length) * about(FitColumn::stretch);
+    const double length = fused(reach, w_.at[count_ - 1], about(FitColumn::length));
+    const double bend = about(FitColumn::stretch) != 0 ? 2 : 0, pull = about(FitColumn::pull),
+                 back_length = pull * length;
+    const double phi0 = about(FitColumn::phi0), rise = about(FitColumn::rise), u0 = about(FitColumn::u0),
+                 drive = about(FitColumn::drive), alpha = about(FitColumn::alpha), gamma = about(FitColumn::gamma),
+                 b = about(FitColumn::b), above = about(FitColumn::above), A = about(FitColumn::A),
+                 peak = about(FitColumn::peak), scale = about(FitColumn::scale);
+    double seeds[4][width], terms[2][width];
+    for (int l = 0; l < width; ++l) {
+      const double s = w_.s[first + l], m = w_.m[first + l], weight = w_.weight[first + l], dm = fused(-bend, s, 1.0);
+      const double phi = fused(m, y1[l], fused(rise, s, phi0)), u = fused(scale * s, y2[l], u0);
+      const bool below = phi <= peak;
+      const double least = below ? phi : peak,
+                   inside = least >= -math::Format<double>::trig_bound ? least : math::not_a_number<double>();
+      const double sine = math::sin_bounded(inside), cosine = math::cos_bounded(inside), square = cosine * cosine;
+      const double inverse = quotient(1.0, cosine), force = drive - u;
+      const double flow = fused(alpha, sine * sine, gamma * (force * square));
+      const double back = fused(b, fused(A, sine * inverse, above), -u);
+      const double r1 = fused(-length, flow, fused(m, d1[l], fused(dm, y1[l], rise)));
+      const double r2 = fused(-back_length, back, fused(s, d2[l], y2[l]));
+      const double e1 = weight * r1, e2 = weight * r2, e2_pull = e2 * pull;
+      const double along =
+          fused(e1 * (2 * fused(-gamma, force, alpha)), sine * cosine, e2_pull * (b * A) * (inverse * inverse));
+      const double g_phi = below ? -length * along : 0, g_u = length * fused(e1, gamma * square, e2_pull);
+      seeds[0][l] = fused(g_phi, m, e1 * dm), seeds[1][l] = e1 * m;
+      seeds[2][l] = fused(g_u, scale * s, e2), seeds[3][l] = e2 * s;
+      terms[0][l] = -reach * fused(e1, flow, e2_pull * back), terms[1][l] = fused(e1, r1, e2 * r2);
+    }
+    for (int l = 0; l < width; ++l) {
+      for (int r = 0; r < 4; ++r) w_.seeds[r * n_ + first + l] = seeds[r][l];
+      for (int r = 0; r < 2; ++r) w_.terms[r * n_ + first + l] = terms[r][l];
+    }
+  }
+
+  /// Four elements of the gradient a group, those of a unit; one group more has c_1, c_2, tau and the loss.
+  RANVIER_HD_INLINE void gradient() {
+#pragma unroll 1
+    for (int k = team_.group; k <= hidden_; k += team_.groups) {
+      double sum[4][width] = {}, total[held], dot[held];
+      if (k < hidden_)
+        sums_of_unit(k, sum);
+      else
+        for (int i = team_.lane; i < n_; i += lanes)
+          for (int l = 0; l < width; ++l) {
+            sum[0][l] += w_.seeds[i + l], sum[1][l] += w_.seeds[2 * n_ + i + l];
+            sum[2][l] += w_.terms[i + l], sum[3][l] += w_.terms[n_ + i + l];
+          }
+      team_.total(sum, total);
+      for (int r = 0; r < held; ++r) {
+        const int part = team_.part(r), i = k < hidden_ ? part * hidden_ + k : 4 * hidden_ + part;
+        const bool counts = i < count_;
+        dot[r] = counts ? total[r] * w_.d[i] : 0;
+        if (team_.writes) *(counts ? w_.next_g + i : w_.loss) = total[r];
+      }
+      const double partial = team_.over_parts(dot);
+      if (team_.leads) w_.slope[k] = partial;
+    }
+  }
+
+  RANVIER_HD_INLINE void sums_of_unit(int k, double (&sum)[4][width]) const {
+    const double wk = w_.at[k], v1k = w_.at[2 * hidden_ + k], v2k = w_.at[3 * hidden_ + k], bend = -2 * wk;
+#pragma unroll 1
+    for (int i = team_.lane; i < n_; i += lanes) {
+      const double *g1 = w_.seeds + i, *c1 = g1 + n_, *g2 = c1 + n_, *c2 = g2 + n_;
+      for (int l = 0; l < width; ++l) {
+        const double h = w_.h[k * n_ + i + l], slope = (1 - h) * (1 + h), tangent = slope * wk;
+        const double g = fused(v1k, g1[l], v2k * g2[l]), t = fused(v1k, c1[l], v2k * c2[l]);
+        const double z = slope * fused(bend * h, t, g);
+        sum[0][l] = fused(z, w_.s[i + l], fused(slope, t, sum[0][l]));
+        sum[1][l] += z;
+        sum[2][l] = fused(g1[l], h, fused(c1[l], tangent, sum[2][l]));
+        sum[3][l] = fused(g2[l], h, fused(c2[l], tangent, sum[3][l]));
+      }
+    }
+  }
+
+  /// A dot from the groups' partial sums.
+  RANVIER_HD_INLINE double sum_of(const double* partial) const {
+    const double* from = static_cast<const double*>(__builtin_assume_aligned(partial, 4 * sizeof(double)));
+    double sum[4] = {};
+#pragma unroll 2
+    for (int c = 0; c < sums_; c += 4)
+      for (int r = 0; r < 4; ++r) sum[r] += from[c + r];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  }
+
+  /// What the last step tells of the inverse Hessian H: H <- H / tau + s v' + v s', with tau = min(1, y's / s'Bs) and v
+  /// a mix of s and H y. It takes effect where H is next read. s'Bs = -step s'g = -step^2 d'g, since s = -step H g.
+  RANVIER_HD_INLINE void learn(double step) {
+    secant();
+    const double yy = sum_of(w_.secant), ys = sum_of(w_.secant + sums_), ss = sum_of(w_.secant + 2 * sums_),
+                 yHy = sum_of(w_.secant + 3 * sums_);
+    anew_ = false, scale_ = 1, of_step_ = of_product_ = 0;
     if (!(ys > 1e-12 * root(ss * yy))) return;
-    if (fresh_) identity(ys / yy);
-    multiply(w_.change, w_.product, 1);
-    const double sbs = fresh_ ? yy / ys * ss : -step * dot(w_.step, w_.g);
-    const double ratio = ys / sbs, tau = ratio < 1 ? ratio : 1;
-    const double along = dot(w_.change, w_.product) / (tau * ys * ys) + 1 / ys, across = 1 / (tau * ys),
-                 scale = 1 / tau;
-    for (int64_t first = team_.rank * width; first < p_ * p_; first += team_.size * width) {
-      const int64_t i = first / p_, j = first % p_;
-      const double si = w_.step[i], qi = w_.product[i];
-      for (int64_t l = 0; l < width; ++l) {  // written so that H[i][j] and H[j][i] have the same bits
-        const double sj = w_.step[j + l], qj = w_.product[j + l];
-        w_.inverse[first + l] = scale * w_.inverse[first + l] + (along * (si * sj) - across * (si * qj + qi * sj));
+    const double size = fresh_ ? ys / yy : 1;  // of an identity
+    const double sbs = fresh_ ? ss / size : -step * step * slope_, ratio = ys / sbs, tau = ratio < 1 ? ratio : 1;
+    scale_ = size / tau, of_product_ = -size / (tau * ys);
+    of_step_ = 0.5 * (size * yHy / (tau * ys * ys) + 1 / ys);
+  }
+
+  /// s, H y and what `learn` needs of them. Four rows a group.
+  RANVIER_HD_INLINE void secant() {
+#pragma unroll 1
+    for (int c = team_.group; c <= hidden_; c += team_.groups) {
+      double sum[4][width] = {}, product[held], dots[4][held];
+#pragma unroll 2
+      for (int j = team_.lane; j < p_; j += lanes) {
+        double y[width];
+        for (int l = 0; l < width; ++l) y[l] = w_.next_g[j + l] - w_.g[j + l];
+        for (int r = 0; r < 4; ++r)
+          for (int l = 0; l < width; ++l) sum[r][l] = fused(w_.inverse[(4 * c + r) * p_ + j + l], y[l], sum[r][l]);
+      }
+      team_.total(sum, product);
+      for (int r = 0; r < held; ++r) {
+        const int i = 4 * c + team_.part(r);
+        const double s = w_.at[i] - w_.x[i], y = w_.next_g[i] - w_.g[i];
+        if (team_.writes) w_.step[i] = s, w_.product[i] = product[r];
+        dots[0][r] = y * y, dots[1][r] = y * s, dots[2][r] = s * s, dots[3][r] = y * product[r];
+      }
+      for (int k = 0; k < 4; ++k) {
+        const double partial = team_.over_parts(dots[k]);
+        if (team_.leads) w_.secant[k * sums_ + c] = partial;
       }
     }
     team_.sync();
   }
 
+  /// v of `learn`.
+  RANVIER_HD_INLINE double mix(int i) const { return fused(of_step_, w_.step[i], of_product_ * w_.product[i]); }
+  /// An element of H after the last step, the same bits for (i, j) and (j, i).
+  RANVIER_HD_INLINE double renewed(double element, bool diagonal, double si, double vi, double sj, double vj) const {
+    const double next = fused(scale_, element, si * vj + vi * sj);
+    return anew_ ? (diagonal ? 1 : 0) : next;
+  }
+
+  /// H becomes what is known of it, d = -H g; slope d'g, steep g'g. Four rows a group, one pass for all.
+  RANVIER_HD_INLINE void descend() {
+#pragma unroll 1
+    for (int c = team_.group; c <= hidden_; c += team_.groups) {
+      double si[4], vi[4], sum[4][width] = {}, product[held], dots[2][held];
+      for (int r = 0; r < 4; ++r) si[r] = w_.step[4 * c + r], vi[r] = mix(4 * c + r);
+#pragma unroll 2
+      for (int j = team_.lane; j < p_; j += lanes) {
+        double sj[width], vj[width], g[width];
+        for (int l = 0; l < width; ++l) sj[l] = w_.step[j + l], vj[l] = mix(j + l), g[l] = w_.g[j + l];
+        for (int r = 0; r < 4; ++r) {
+          double* row = w_.inverse + (4 * c + r) * p_ + j;
+          for (int l = 0; l < width; ++l) {
+            const double next = renewed(row[l], 4 * c + r == j + l, si[r], vi[r], sj[l], vj[l]);
+            sum[r][l] = fused(next, g[l], sum[r][l]);
+            row[l] = next;
+          }
+        }
+      }
+      team_.total(sum, product);
+      for (int r = 0; r < held; ++r) {
+        const int i = 4 * c + team_.part(r);
+        const double g = w_.g[i], d = -product[r];
+        if (team_.writes) w_.d[i] = d;
+        dots[0][r] = g * d, dots[1][r] = g * g;
+      }
+      for (int k = 0; k < 2; ++k) {
+        const double partial = team_.over_parts(dots[k]);
+        if (team_.leads) w_.descent[k * sums_ + c] = partial;
+      }
+    }
+    team_.sync();
+    anew_ = false, scale_ = 1, of_step_ = of_product_ = 0;
+    slope_ = sum_of(w_.descent), steep_ = sum_of(w_.descent + sums_);
+  }
+
   Team team_;
-  FitDims dims_;
   FitLimits limits_;
-  const double* about_;
   Scratch w_;
-  int64_t n_, p_;
-  const double* x_ = nullptr;  ///< where `residuals` stood
-  double value_ = 0, iterations_ = 0, evaluations_ = 0, mark_ = 0;
-  bool fresh_ = true;
+  int hidden_, points_, count_, n_, p_, sums_;
+  double value_ = 0, mark_ = 0;
+  int iterations_ = 0, evaluations_ = 0;
+  double slope_ = 0, steep_ = 1;
+  double scale_ = 1, of_step_ = 0, of_product_ = 0;  ///< how H changes where it is next read
+  bool anew_ = false;                                ///< it becomes the identity instead
+  bool fresh_ = true;                                ///< H knows nothing yet
   FitEnd end_ = FitEnd::running;
 };
 

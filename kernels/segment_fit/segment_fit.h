@@ -19,10 +19,12 @@ struct FitDims {
   constexpr int64_t unknowns() const { return 4 * hidden + 3; }
   /// Elements of a segment's memory: inverse Hessian and gradient, rows padded.
   constexpr int64_t memory() const { return padded(unknowns()) * (padded(unknowns()) + 1); }
-  /// Doubles of a worker's own scratch.
+  /// Of a dot: one for every four unknowns, padded by zeros.
+  constexpr int64_t partial_sums() const { return (hidden + 4) / 4 * 4; }
+  /// Doubles that the workers of a segment share.
   constexpr int64_t scratch() const {
     const int64_t n = padded(points), p = padded(unknowns());
-    return p * p + 8 * p + hidden * n + 8 * n + 4 * (hidden + 1) * lanes + lanes;
+    return p * p + 7 * p + (hidden + 9) * n + columns + padded(7 * partial_sums() + 1);
   }
 };
 
@@ -46,7 +48,8 @@ enum class FitColumn : int64_t {
   A,
   peak,
   scale,
-  wanted
+  wanted,
+  pull  ///< a / scale, which the search fills in
 };
 
 /// Columns of a segment's progress (batch, FitDims::info_columns): half the mean squared residuals, counts, whether the

@@ -125,6 +125,7 @@ void step(const Net<T>& net, CudaStream stream) {
             dim3(block_width), 0, stream},
            net.clock, net.cells, net.seed);
   tick(net, stream);
+  if (net.field.cells > 0) field(net.clock, net.rings, net.populations, net.field, stream);
   learn(paths, stream);
 }
 

@@ -90,6 +90,23 @@ struct Projection {
   const uint32_t *incoming_source = nullptr, *incoming_synapse = nullptr;
 };
 
+/// A population's cells in the field; count 0: none of them is in it.
+struct FieldCells {
+  int64_t first = 0, count = 0;
+  double kappa = 0;          ///< current a uV
+  float* current = nullptr;  ///< of each over the step
+};
+
+/// The field between the cells of a network, engine/neuron_field.h; without cells there is none.
+struct Field {
+  int64_t cells = 0;
+  double lambda = 0, unit = 0, h = 0;               ///< unit: of sums, kernels/coupling/field.h; h: a step, ms
+  double tau[2] = {}, decay[2] = {}, mean[2] = {};  ///< of what decays and of the rise
+  const double *places = nullptr, *charges = nullptr, *radii = nullptr;
+  double* state = nullptr;  ///< two a cell: what decays, then the rise
+  const FieldCells* populations = nullptr;
+};
+
 /// A current into one neuron of all, drawn anew every `steps` steps; 0: there is none.
 struct Kick {
   int64_t steps = 0;
@@ -117,6 +134,7 @@ struct Net {
   int projection_count = 0;
   uint64_t seed = 0;
   Kick kick;
+  Field field;
   Stepping stepping;
   Shape shape;
 };
@@ -129,6 +147,9 @@ template <class T>
 void step(const Net<T>& net, CudaStream stream);
 template <class T>
 void close(const Net<T>& net, CudaStream stream);
+
+/// The part of `step` that ends the field's.
+void field(const Clock* clock, const Ring* rings, int populations, const Field& f, CudaStream stream);
 
 /// The part of `step` that moves the neurons, one file a group of methods.
 template <class T, class Method>

@@ -29,37 +29,57 @@ RANVIER_HD_INLINE R lanes_of(const Column<T>& column, int64_t i) {
   return column.each ? Arrays<R>::load(column.data + i) : R(column.data[0]);
 }
 
+/// What one receptor of this kind lets into the lanes from i on; takes what arrived.
+template <class R, class T>
+RANVIER_HD_INLINE void take(Kind kind, const ReceptorArrays<T>& receptor, int64_t i, R v, Input<R>& in) {
+  const Receptor<T>& k = receptor.step;
+  const Receptor<R> step{R(k.decay), R(k.mean), R(k.rise_decay), R(k.rise_mean), R(k.reversal)};
+  const R arrived = product(Arrays<R>::taken(receptor.arrived + i), R(receptor.unit));
+  const int count = states(kind);
+  R decaying(T(0)), rising(T(0));
+  if (count > 0) decaying = Arrays<R>::load(receptor.decaying + i);
+  if (count > 1) rising = Arrays<R>::load(receptor.rising + i);
+  receive(kind, step, arrived, v, decaying, rising, in);
+  if (count > 0) Arrays<R>::store(decaying, receptor.decaying + i);
+  if (count > 1) Arrays<R>::store(rising, receptor.rising + i);
+}
+
 /// Everything that flows into the lanes from i on but their constant current; takes what arrived.
 template <class R, class T>
 RANVIER_HD_INLINE Input<R> inputs(const Tick<T>& p, int64_t i, R v) {
   Input<R> in{R(T(0)), R(T(0))};
   if (p.noise) in.current = Arrays<R>::widened(p.noise + i);
   if (p.field) in.current = in.current + Arrays<R>::widened(p.field + i);
-  for (int r = 0; r < p.receptor_count; ++r) {
-    const ReceptorArrays<T>& receptor = p.receptors[r];
-    const Receptor<T>& k = receptor.step;
-    const Receptor<R> step{R(k.decay), R(k.mean), R(k.rise_decay), R(k.rise_mean), R(k.reversal)};
-    const R arrived = product(Arrays<R>::taken(receptor.arrived + i), R(receptor.unit));
-    const int count = states(receptor.kind);
-    R decaying(T(0)), rising(T(0));
-    if (count > 0) decaying = Arrays<R>::load(receptor.decaying + i);
-    if (count > 1) rising = Arrays<R>::load(receptor.rising + i);
-    receive(receptor.kind, step, arrived, v, decaying, rising, in);
-    if (count > 0) Arrays<R>::store(decaying, receptor.decaying + i);
-    if (count > 1) Arrays<R>::store(rising, receptor.rising + i);
-  }
+  for (int r = 0; r < p.receptor_count; ++r) take(p.receptors[r].kind, p.receptors[r], i, v, in);
   return in;
 }
 
-/// The equation of the lanes from i on over a step with these inputs.
+/// Coefficients of the equation of the lanes from i on.
+template <class R, class T>
+RANVIER_HD_INLINE izhikevich::Rates<R> rates_of(const Tick<T>& p, int64_t i) {
+  return {lanes_of<R>(p.k[0], i), lanes_of<R>(p.k[1], i), lanes_of<R>(p.k[2], i),
+          lanes_of<R>(p.k[3], i), lanes_of<R>(p.k[4], i), lanes_of<R>(p.k[5], i)};
+}
+
+/// Their equation over a step with these inputs.
+template <class R>
+RANVIER_HD_INLINE izhikevich::Field<R> field_of(const izhikevich::Rates<R>& k, R base, const Input<R>& in) {
+  izhikevich::Field<R> f;
+  f.k = k;
+  f.k.p1 = fused(-f.k.w, in.conductance, f.k.p1);  // the conductance, held, belongs to the equation
+  f.drive.p0 = fused(f.k.w, in.current, base);
+  return f;
+}
 template <class R, class T>
 RANVIER_HD_INLINE izhikevich::Field<R> field_of(const Tick<T>& p, int64_t i, const Input<R>& in) {
-  izhikevich::Field<R> f;
-  f.k = {lanes_of<R>(p.k[0], i), lanes_of<R>(p.k[1], i), lanes_of<R>(p.k[2], i),
-         lanes_of<R>(p.k[3], i), lanes_of<R>(p.k[4], i), lanes_of<R>(p.k[5], i)};
-  f.k.p1 = fused(-f.k.w, in.conductance, f.k.p1);  // the conductance, held, belongs to the equation
-  f.drive.p0 = fused(f.k.w, in.current, lanes_of<R>(p.base, i));
-  return f;
+  return field_of(rates_of<R>(p, i), lanes_of<R>(p.base, i), in);
+}
+
+/// The same of the printed schemes.
+template <class R, class T>
+RANVIER_HD_INLINE izhikevich::Printed<R> printed_of(const Tick<T>& p, int64_t i) {
+  return {lanes_of<R>(p.k[0], i), lanes_of<R>(p.k[1], i), lanes_of<R>(p.k[2], i), lanes_of<R>(p.k[3], i),
+          lanes_of<R>(p.k[4], i), lanes_of<R>(p.k[5], i), lanes_of<R>(p.k[6], i)};
 }
 
 template <class R, class T>
@@ -122,20 +142,23 @@ RANVIER_HD_INLINE Finish<T> finish_step(const Method& method, bool located, cons
 
 /// A step of a printed scheme. The one of 2003 resets at the start of a step what reached the peak in the step before:
 /// here at that step's end, where nothing lies between.
-template <class R, class T>
-RANVIER_HD_INLINE izhikevich::State<R> printed_step(Resets scheme, const Tick<T>& p, int64_t i, R h,
+template <class R>
+RANVIER_HD_INLINE izhikevich::State<R> printed_step(Resets scheme, const izhikevich::Printed<R>& k,
+                                                    const izhikevich::Reset<R>& reset, R base, const Input<R>& in, R h,
                                                     izhikevich::State<R> y,
                                                     typename izhikevich::Lanes<R>::Mask& fired) {
-  const Input<R> in = inputs(p, i, y.v);
-  const R current = lanes_of<R>(p.base, i) + (in.current - product(in.conductance, y.v));
-  const izhikevich::Printed<R> k{lanes_of<R>(p.k[0], i), lanes_of<R>(p.k[1], i), lanes_of<R>(p.k[2], i),
-                                 lanes_of<R>(p.k[3], i), lanes_of<R>(p.k[4], i), lanes_of<R>(p.k[5], i),
-                                 lanes_of<R>(p.k[6], i)};
-  const izhikevich::Reset<R> reset = reset_of<R>(p, i);
+  const R current = base + (in.current - product(in.conductance, y.v));
   if (scheme == Resets::printed_2003)
     return izhikevich::published_2003_reset(reset, izhikevich::published_2003_update(k, y, current, h), fired);
   R above;
   return izhikevich::published_2004(k, reset, y, current, h, fired, above);
+}
+template <class R, class T>
+RANVIER_HD_INLINE izhikevich::State<R> printed_step(Resets scheme, const Tick<T>& p, int64_t i, R h,
+                                                    izhikevich::State<R> y,
+                                                    typename izhikevich::Lanes<R>::Mask& fired) {
+  return printed_step(scheme, printed_of<R>(p, i), reset_of<R>(p, i), lanes_of<R>(p.base, i), inputs(p, i, y.v), h, y,
+                      fired);
 }
 
 }  // namespace ranvier::kernels::synapse

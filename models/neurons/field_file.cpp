@@ -59,6 +59,8 @@ std::vector<double> places_of_text(const std::string& text, const FieldPlan& pla
     while (words >> word) sizes.push_back(number(word, where));
   for (double size : sizes)
     if (!(size >= 0) || std::isinf(size)) fail("{}: '{}' has a length of {}", where, text, size);
+  if (!sizes.empty() && std::all_of(sizes.begin(), sizes.end(), [](double size) { return size == 0; }))
+    fail("{}: '{}' puts every cell in one place; a length must be above 0", where, text);
   std::vector<double> places;
   if (kind == "box" && sizes.size() == 3) {
     const Draws draws(plan.seed, "network/" + plan.name + "/positions");

@@ -6,7 +6,9 @@
 #include <chrono>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 namespace {
@@ -53,6 +55,13 @@ struct Event {
 
 Event* as_event(cudaEvent_t event) { return reinterpret_cast<Event*>(event); }
 constexpr size_t memory_bytes = size_t{8} << 30;
+
+/// What the emulated device has given away of its memory.
+struct {
+  std::mutex mutex;
+  std::unordered_map<void*, size_t> blocks;
+  size_t used = 0;
+} device_memory;
 
 cudaError_t allocate(void** p, size_t bytes) {
   // of the exact size, so that AddressSanitizer sees the first byte beyond
@@ -114,18 +123,27 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 
 // Memory: everything starts as NaN.
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
-  return *free_bytes = *total = memory_bytes, cudaSuccess;
+  const std::lock_guard lock(device_memory.mutex);
+  return *total = memory_bytes, *free_bytes = memory_bytes - device_memory.used, cudaSuccess;
 }
 cudaError_t cudaMalloc(void** p, size_t bytes) {
   if (const cudaError_t status = outside_captures()) return status;
-  if (const cudaError_t status = allocate(p, bytes)) return status;
+  {
+    const std::lock_guard lock(device_memory.mutex);
+    if (bytes > memory_bytes - device_memory.used) return cudaErrorMemoryAllocation;
+    if (const cudaError_t status = allocate(p, bytes)) return status;
+    device_memory.used += device_memory.blocks[*p] = bytes;
+  }
   std::memset(*p, 0xff, bytes);
   emulator::register_memory(*p, bytes, "device memory");
   return cudaSuccess;
 }
 cudaError_t cudaFree(void* p) {
   if (const cudaError_t status = outside_captures()) return status;
-  if (p) emulator::unregister_memory(p);
+  if (!p) return cudaSuccess;
+  emulator::unregister_memory(p);
+  const std::lock_guard lock(device_memory.mutex);
+  if (const auto block = device_memory.blocks.extract(p)) device_memory.used -= block.mapped();
   return std::free(p), cudaSuccess;
 }
 cudaError_t cudaMallocHost(void** p, size_t bytes) {

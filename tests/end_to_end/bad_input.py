@@ -128,6 +128,55 @@ class Config(Case):
         for command in (["info"], ["bench", "ops"], ["bench", "train"], ["bench", "plan"]):
             self.refused(*command, "--device", "cuda", saying="--device cuda")
 
+    VARIANTS = (("conv2d=nothing", ["conv2d", "'nothing'", "native"]), ("conv9=native", "'conv9'"), ("=", "variant"),
+                ("cudnn", ["'cudnn'", "on cpu"]), ("handwritten", ["'handwritten'", "on cpu"]), ("foo", "'foo'"),
+                ("conv2d=cudnn", ["conv2d", "'cudnn' on cpu", "native"]), ("reference,foo=bar", "'foo'"),
+                ("muon=handwritten", ["muon", "none"]), ("native,,reference", "''"))
+
+    def test_variants(self):
+        """A variant that is not there is an error on every command that runs networks, before anything else is done."""
+        self.json("train", *TINY_RUN, "--data", self.data, "--out", "run", "--epochs", 1)
+        self.ok("data", "sample", "one.png", "--data", self.data)
+        trained = ("--checkpoint", "run/checkpoint.safetensors")
+        for command in (["train", *TINY_RUN, "--data", self.data, "--out", "other"], ["eval", *trained, "--data", self.data],
+                        ["predict", "one.png", *trained], ["bench", "ops", "--model", "tiny"],
+                        ["bench", "train", "--model", "tiny"], ["bench", "plan", "--model", "tiny", "--repeats", 1]):
+            for variant, saying in self.VARIANTS if command[0] == "train" else self.VARIANTS[3:7]:
+                with self.subTest(f"{command} --variant {variant}"):
+                    self.refused(*command, "--variant", variant, saying=saying)
+        self.assertFalse((self.folder / "other").exists())
+        for command in (["info"], ["data", "info"], ["simulate", "--preset", "rs2007"], ["simulate", "compare"], ["pinn"],
+                        ["coupling", "show"], ["bench", "neurons"], ["bench", "coupling"], ["view"]):
+            self.refused(*command, "--variant", "foo", saying="--variant")  # they run no network
+        # a name that asks every op is taken where an op has it, and what runs otherwise is said once
+        result = self.ok("bench", "plan", "--model", "tiny", "--variant", "native", "--repeats", 2)
+        told = [line for line in result.err.splitlines() if line.startswith("variant native: does not run ")]
+        self.assertEqual(len(told), 1, result)
+        self.assertIn("batch_norm", told[0])
+        self.assertNotIn("conv2d", told[0])
+        self.assertNotIn("variant", self.ok("bench", "plan", "--model", "tiny", "--repeats", 1).err)
+
+    def test_flags_before_a_download(self):
+        """What is wrong with the flags is said without the data set that is not there."""
+        curl = self.folder / "bin/curl"
+        curl.parent.mkdir()
+        curl.write_text(f"#!/bin/sh\ntouch '{self.folder}/asked'\nexit 6\n")
+        curl.chmod(0o755)
+        (self.folder / "file").write_text("in the way")
+        without_data = {"PATH": f"{curl.parent}:{os.environ['PATH']}"}
+        for flags, saying in ((("--precision", "f8"), "f8"), (("--precision", "bf16"), ["bf16", "CPU"]),
+                              (("--variant", "conv2d=foo"), "'foo'"), (("--variant", "cudnn"), "'cudnn'"),
+                              (("--model", "speednet", "--variant", "conv2d=winograd"), "conv2d=winograd"),
+                              (("--device", "tpu"), "tpu"), (("--weights", "absent"), "absent"),
+                              (("--weights", self.data), str(self.data)), (("--name-map", "absent"), "absent"),
+                              (("--coupling", "energy", "--strength", "0.1", "--sites", "conv9"), "conv9"),
+                              (("--out", "file"), "file"), (("--out", "file/run"), "file/run")):
+            with self.subTest(str(flags)):
+                self.refused("train", *flags, saying=saying, env=without_data)
+        self.assertFalse((self.folder / "asked").exists())
+        self.refused("data", "fetch", saying="cifar", env=without_data)
+        self.assertTrue((self.folder / "asked").exists(), "the stub is what fetches")
+
 
 class Checkpoint(Case):
     def setUp(self):

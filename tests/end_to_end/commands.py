@@ -1,14 +1,19 @@
 #!/usr/bin/python3
 """End to end: every subcommand but train does what it says and prints the JSON fields of the program's contract."""
 import json
+import signal
 import struct
 import unittest
+from pathlib import Path
 
-from common import CLASSES, RECORD, TINY_RUN, Case, png, write_batches, write_image_folder
+from common import CLASSES, DEVICE, RECORD, TINY_RUN, Case, png, write_batches, write_image_folder
 
 COMMANDS = [["info"], ["train"], ["eval"], ["predict"], ["data", "info"], ["data", "fetch"], ["data", "import"],
             ["data", "sample"], ["bench", "ops"], ["bench", "plan"], ["bench", "train"], ["simulate"], ["simulate", "compare"],
-            ["simulate", "stability"], ["simulate", "patterns"], ["coupling", "show"], ["bench", "coupling"]]
+            ["simulate", "stability"], ["simulate", "patterns"], ["coupling", "show"], ["bench", "coupling"],
+            ["study", "coupling"]]
+
+NETWORKS = [["train"], ["eval"], ["predict"], ["bench", "ops"], ["bench", "plan"], ["bench", "train"], ["study", "coupling"]]
 
 
 class Help(Case):
@@ -20,6 +25,9 @@ class Help(Case):
             self.assertEqual(result.err, "", command)
             for flag in ("--json", "--seed", "--device", "--threads"):
                 self.assertIn(flag, result.out, command)
+            for flag in ("--precision", "--variant"):  # of the commands that run networks
+                if command in NETWORKS:
+                    self.assertIn(flag, result.out, command)
 
     def test_bad_usage(self):
         for arguments, word in (([], "subcommand"), (["data"], "subcommand"), (["frobnicate"], "frobnicate"),
@@ -27,7 +35,10 @@ class Help(Case):
                                 (["info", "--threads", "two"], "--threads"), (["info", "--threads", "-1"], "threads"),
                                 (["info", "--seed", "x"], "--seed"), (["info", "--device", "tpu"], "tpu"),
                                 (["bench", "ops", "--batch", "0"], "--batch"),
-                                (["bench", "train", "--steps", "-1"], "--steps"),
+                                (["bench", "train", "--steps", "-1"], "--steps: '-1' is no number above 0"),
+                                (["bench", "train", "--batch", "5", "--images", "4"], "--images 4"),
+                                (["train", "--profile-steps", "-1"], "--profile-steps: '-1' is no number from 0 up"),
+                                (["bench", "ops", "--budget-s", "inf"], "--budget-s: 'inf'"),
                                 (["bench", "plan", "--model", "vgg"], "vgg"),
                                 (["data", "sample"], "required")):
             self.refused(*arguments, saying=word)
@@ -173,6 +184,23 @@ class Bench(Case):
             self.assertGreater(row["ms"], 0)
         convolutions = {row["variant"] for row in value["rows"] if row["name"] == "conv2d"}
         self.assertLessEqual({"native", "reference"}, convolutions)
+        self.assertEqual(value["not_measured"], [])
+        for kept in (Path(__file__).resolve().parents[2] / "tools/bench/results").glob("gpu-*.json"):
+            for row in json.loads(kept.read_text())["bench_ops"]["rows"]:  # one reader for all
+                self.assertEqual(set(row), set(value["rows"][0]), kept.name)
+
+    def test_ops_interrupted_keep_their_rows(self):
+        process = self.start_program("bench", "ops", "--model", "tiny", "--batch", 2, "--seconds", 0.5, "--json")
+        for line in process.stderr:
+            if b"*" in line or b"native" in line:  # the first row is there
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=300)
+        self.assertEqual(process.returncode, 130, err)
+        value = json.loads(out)
+        self.assertTrue(value["rows"], err)
+        self.assertTrue(value["not_measured"], err)
+        self.assertIn(b"not measured, as interrupted", err)
 
     def test_plan(self):
         value = self.json("bench", "plan", "--repeats", 1)
@@ -181,9 +209,26 @@ class Bench(Case):
 
     def test_train(self):
         value = self.json("bench", "train", "--model", "tiny", "--batch", 8, "--steps", 2)
+        self.assertEqual((value["fed_by"], value["captured"], value["images"]), ("host", False, 1000))
         self.assertGreater(value["images_per_second"], 0)
+        self.assertGreater(value["ms_node_by_node"], 0)
         for row in value["rows"]:
             self.assertLessEqual(self.FIELDS, set(row))
+
+
+class BenchOnADevice(Case):
+    """`bench train` on a GPU, or in a build whose device is emulated: the step that `ranvier train` runs there."""
+
+    def test_train(self):
+        self.need_device()
+        value = self.json("bench", "train", "--device", "cuda", "--model", "tiny", "--batch", 2, "--steps", 3, "--images", 10,
+                          env=DEVICE)  # five batches: the timed steps and those that are profiled cross epochs
+        self.assertEqual((value["fed_by"], value["captured"], value["images"]), ("device", True, 10))
+        self.assertGreater(value["ms_per_step"], 0)
+        self.assertGreater(value["ms_node_by_node"], 0)
+        self.assertEqual({row["variant"] for row in value["rows"]} & {"cpu", "reference"}, set())
+        for op in ("batch_window", "ring_write"):  # order and losses lie on the device
+            self.assertTrue([row for row in value["rows"] if op in row["name"].split()], op)
 
 
 if __name__ == "__main__":

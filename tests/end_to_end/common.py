@@ -17,10 +17,16 @@ RECORD = 3073
 
 
 def environment(home):
-    """A clean environment: no data of the user's own, caches inside the test's folder, sleeping threads."""
+    """A clean environment: no data of the user's own, caches inside the test's folder, sleeping threads, no GPU (what is
+    expected here is the CPU's; a test that is for a device asks for it)."""
     kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS")
             if key in os.environ}
-    return kept | {"HOME": str(home), "XDG_CACHE_HOME": str(Path(home) / "cache"), "OMP_WAIT_POLICY": "passive"}
+    return kept | {"HOME": str(home), "XDG_CACHE_HOME": str(Path(home) / "cache"), "OMP_WAIT_POLICY": "passive",
+                   "CUDA_VISIBLE_DEVICES": ""}
+
+
+# The first GPU where there is one, or in a build whose device is emulated that device.
+DEVICE = {"RANVIER_EMULATED_DEVICE": "1", "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0")}
 
 
 class Result:
@@ -54,6 +60,12 @@ class Case(unittest.TestCase):
         result = self.run_program(*arguments, **options)
         self.assertEqual(result.status, 0, f"{arguments}: {result}")
         return result
+
+    def need_device(self):
+        """Skips, aloud, where DEVICE gives no device."""
+        found = self.run_program("info", "--device", "cuda", env=DEVICE)
+        if found.status:
+            self.skipTest(f"skipped: no CUDA device here: {found.err.strip()}")
 
     def json(self, *arguments, **options):
         """Runs with --json: standard output must be one JSON object and nothing else."""

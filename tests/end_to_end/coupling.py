@@ -2,9 +2,10 @@
 """End to end: networks train with coupled units, from flags and from TOML; strength 0 is the baseline; pictures; bad input."""
 import json
 import shutil
+import struct
 import unittest
 
-from common import TINY_RUN, Case, metrics, tensors, write_batches
+from common import DEVICE, TINY_RUN, Case, metrics, tensors, write_batches
 
 
 class Train(Case):
@@ -48,7 +49,51 @@ class Train(Case):
         self.same_tensors(whole, self.folder / "parts/checkpoint.safetensors")
 
 
+    def test_norms_follow_learned_geometry(self):
+        """|K| and Z in a file are those at the start of its last epoch; the first one's are of what the geometry began as."""
+        def norms(out, *arguments):
+            found = self.train(out, "--coupling", "ephaptic", "--sites", "conv2", "--strength", "0.3", *arguments)
+            return [found[f"buffers/block2.norm.coupling.{name}"] for name in ("norm", "scale")]
+
+        learned = ("--coupling-geometry", "learned")
+        fixed, one, two = norms("fixed"), norms("one", *learned, "--epochs", "1"), norms("two", *learned)
+        self.assertEqual(one, fixed)
+        for was, became in zip(one, two):
+            self.assertNotEqual(was, became)
+
+
 class Show(Case):
+    def test_checkpoint(self):
+        data = write_batches(self.folder / "data")
+        train = ("train", *TINY_RUN, "--data", data, "--epochs", "1")
+        self.json(*train, "--out", "plain")
+        self.json(*train, "--out", "run", "--coupling", "energy", "--sites", "conv2,block3.norm", "--coupling-geometry",
+                  "learned")
+        file = ("--checkpoint", "run/checkpoint.safetensors")
+        first = self.json("coupling", "show", *file)
+        self.assertEqual(first["layer"], "block2.norm")
+        self.assertEqual(self.json("coupling", "show", *file, "--layer", "block2.norm"), first)
+        self.assertAlmostEqual(first["eigenvalues"][0] / first["norm"], 1, places=2)
+        began = tensors(self.folder / "run/checkpoint.safetensors")[0]["buffers/block2.norm.coupling.norm"]
+        self.assertNotEqual(first["norm"], struct.unpack("<f", began[2])[0])  # shown is what has been learned
+        third = self.json("coupling", "show", *file, "--layer", "block3.norm")
+        self.assertNotEqual(third["units"], first["units"])
+        self.assertEqual(len(third["eigenvalues"]), third["units"])
+        for arguments, words in (((*file, "--layer", "conv9"), ["conv9", "block2.norm, block3.norm"]),
+                                 ((*file, "--units", "8"), ["--checkpoint", "--units"]),
+                                 ((*file, "--coupling-axes", "3"), ["--checkpoint", "--coupling-axes"]),
+                                 (("--layer", "block2.norm"), ["--layer", "--checkpoint"]),
+                                 (("--checkpoint", "plain/checkpoint.safetensors"), ["plain/", "no layer"])):
+            self.refused("coupling", "show", *arguments, saying=words)
+
+    def test_a_law_that_reaches_no_neighbour(self):
+        """|K| is that of the matrix however small it is: power iteration squares it on the way."""
+        for length in ("0.1", "0.075"):
+            result = self.json("coupling", "show", "--units", "32", "--coupling-law", "gaussian", "--coupling-length", length,
+                               "--coupling-softening", "0.001")
+            self.assertLess(result["norm"], 1e-5)
+            self.assertAlmostEqual(result["eigenvalues"][0] / result["norm"], 1, places=2)
+
     @unittest.skipUnless(shutil.which("gnuplot"), "skipped: no gnuplot")
     def test_pictures(self):
         result = self.json("coupling", "show", "--units", "30", "--out", "pictures", "--coupling-axes", "3")
@@ -61,14 +106,11 @@ class Show(Case):
 
 class Bench(Case):
     """The device's half of `bench coupling`: on a GPU, or in a build whose device is emulated."""
-    DEVICE = {"RANVIER_EMULATED_DEVICE": "1"}
 
     def test_on_a_device(self):
-        found = self.run_program("info", "--device", "cuda", env=self.DEVICE)
-        if found.status:
-            self.skipTest(f"skipped: no CUDA device here: {found.err.strip()}")
+        self.need_device()
         result = self.json("bench", "coupling", "--device", "cuda", "--units", 40, "--rows", 70, "--wide", 48, "--seconds",
-                           0.001, "--no-peaks", env=self.DEVICE)  # whose measurement takes an emulated device minutes
+                           0.001, "--no-peaks", env=DEVICE)  # whose measurement takes an emulated device minutes
         rows = {(row["name"], row.get("dtype")): row for row in result["rows"]}
         for row in rows.values():
             self.assertGreater(row["ms"], 0)
@@ -92,7 +134,9 @@ class BadInput(Case):
         for arguments, words in (
                 (("--strength", "nan"), ["strength", "nan"]), (("--strength", "inf"), ["strength", "inf"]),
                 (("--strength", "1"), ["strength", "1"]), (("--sites", "conv9"), ["conv9", "block2.norm"]),
-                (("--sites", ""), "sites"), (("--coupling", "magnetic"), "magnetic"),
+                (("--sites", ""), "sites"),
+                (("--sites", "conv2,conv2"), ["'conv2' and 'conv2'", "one layer"]),
+                (("--sites", "conv2,block2.norm"), ["'conv2' and 'block2.norm'", "one layer"]), (("--coupling", "magnetic"), ["'magnetic' is unknown", "energy"]),
                 (("--coupling-myelin", "1"), ["myelin", "1"]), (("--coupling-myelin", "-0.1"), ["myelin", "-0.1"]),
                 (("--coupling-size-spread", "-1"), ["size_spread", "-1"]), (("--coupling-length", "0"), ["length", "0"]),
                 (("--coupling-law", "magic"), ["coupling_law", "magic"]),

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """End to end: `ranvier pinn` solves, writes what it promises and says one clear line where it cannot."""
 import json
+import random
 import struct
 import unittest
 
@@ -95,6 +96,45 @@ class Solve(Case):
         self.assertLess(abs(result["rows"][0]["spike_times_ms"][0] - RS2003_30MS[0]), 1e-4)
         self.assertTrue((self.folder / "m" / "model-2.safetensors").exists())
         self.assertEqual(len((self.folder / "m" / "spikes.csv").read_text().splitlines()), 3)
+        self.assertEqual(json.loads((self.folder / "m" / "summary.json").read_text()), result)
+        self.refused("pinn", "many", "--out", "m", saying=["m holds a run already"])
+
+    def test_many_copies_with_the_flags_of_one(self):
+        result = self.json("pinn", "many", "--neuron", "rs2003", "--count", "2", "--duration-ms", "2", "--a-mv", "30",
+                           "--loss", "1e-9", "--window-ms", "1", "--hidden", "12", "--points", "64", "--iterations", "900")
+        self.assertEqual([row["reached_ms"] for row in result["rows"]], [2, 2])
+        self.assertEqual([row["seed"] for row in result["rows"]], [0, 1])
+        # what fails is named, and what came before it kept
+        result = self.run_program("pinn", "many", "--neuron", "rs2003", "--count", "4", "--duration-ms", "2", "--iterations",
+                                  "3", "--out", "failed")
+        self.assertEqual(result.status, 2)
+        for word in ["4 of 4 neurons failed", "neuron 1 (rs2003)", "neuron 3 (rs2003)", "and 1 more"]:
+            self.assertIn(word, result.err)
+        self.assertTrue((self.folder / "failed" / "model-4.safetensors").exists())
+
+    def test_infer(self):
+        self.ok("simulate", "--preset", "rs2007", "--solver", "reference", "--current", "step:100@20", "--duration-ms", "200",
+                "--out", "truth")
+        rows = [line.split(",") for line in (self.folder / "truth" / "trace.csv").read_text().splitlines()[1:]]
+        draw = random.Random(1)
+        (self.folder / "v.csv").write_text("t_ms,v_mv\n" + "".join(f"{t},{float(v) + draw.gauss(0, 1)}\n" for t, v, _ in rows))
+        result = self.json("pinn", "infer", "--trace", "v.csv", "--current", "step:100@20", "--unknown", "c,d", "--params",
+                           "c=-46,d=80")
+        self.assertEqual(result["failure"], "")
+        self.assertEqual(result["spikes"], 2)
+        for estimate, (name, value) in zip(result["estimates"], [("c", -50), ("d", 100)], strict=True):
+            self.assertEqual(estimate["name"], name)
+            self.assertLess(abs(estimate["value"] - value), 3.3 * estimate["standard_error"])
+            self.assertLess(estimate["standard_error"], 0.02 * abs(value))
+        self.assertLess(abs(result["noise_mv"] - 1), 0.1)
+
+    def test_pde(self):
+        for problem, published in [("burgers", 1), ("allen-cahn", 3)]:
+            result = self.json("pinn", "pde", "--problem", problem, "--points", "100", "--rounds", "2", "--iterations", "20")
+            self.assertEqual(result["problem"], problem)
+            self.assertLess(result["relative_l2"], 1)
+            self.assertLess(result["loss"], 10)
+            self.assertEqual(len(result["published_relative_l2"]), published)
 
 
 class BadInput(Case):
@@ -110,6 +150,24 @@ class BadInput(Case):
             (["--params", "z=1"], ["no parameter 'z'"]),
             (["--current", "step:1"], ["step:1"]),
             (["--duration-ms", "0"], ["--duration-ms 0"]),
+            (["--duration-ms", "inf"], ["--duration-ms inf"]),
+            (["many", "--duration-ms", "inf"], ["--duration-ms inf"]),
+            (["--sample-ms", "0"], ["--sample-ms 0"]),
+            (["--sample-ms", "inf"], ["--sample-ms inf"]),
+            (["--sample-ms", "1e-9"], ["--sample-ms 1e-09", "1e+07 samples of 1000 ms"]),
+            (["--loss", "nan"], ["loss of a window nan"]),
+            (["--loss", "0"], ["loss of a window 0"]),
+            (["--iterations", "0"], ["0 iterations"]),
+            (["--budget-s", "nan"], ["budget nan s"]),
+            (["--budget-s", "-1"], ["budget -1 s"]),
+            (["many", "--loss", "-1"], ["loss of a window -1"]),
+            (["--effort", "inf"], ["effort"]),
+            (["--device", "cuda"], ["--device cuda", "`ranvier pinn` runs on the CPU alone", "`ranvier pinn many`"]),
+            (["compare", "--device", "cuda"], ["`ranvier pinn compare` runs on the CPU alone"]),
+            (["infer", "--trace", "none.csv", "--device", "cuda"], ["`ranvier pinn infer` runs on the CPU alone"]),
+            (["pde", "--device", "cuda"], ["`ranvier pinn pde` runs on the CPU alone"]),
+            (["eval", "--model", "none.safetensors", "--device", "cuda"], ["`ranvier pinn eval` runs on the CPU alone"]),
+            (["many", "--sets", "."], [".: cannot be read"]),
             (["--reference", "none.csv"], ["none.csv"]),
             (["--design", "magic"], ["magic"]),
             (["--current", "nan"], ["nan"]),
@@ -136,7 +194,8 @@ class BadInput(Case):
 
     def test_parameter_sets(self):
         for text, saying in [("a,b\n1\n", ["sets.csv", "line 2 has 1 columns"]), ("a\n", ["no parameter sets"]),
-                             ("z\n1\n", ["no parameter 'z'"]), ("a\nx\n", ["'x'"])]:
+                             ("z\n1\n", ["no parameter 'z'"]), ("a\nx\n", ["'x'"]),
+                             ("a,d,a\n1,2,3\n", ["sets.csv: line 1 names 'a' twice"])]:
             (self.folder / "sets.csv").write_text(text)
             self.refused("pinn", "many", "--sets", "sets.csv", saying=saying)
 
@@ -160,12 +219,20 @@ class BadInput(Case):
             self.assertEqual(result.status, 2)
             self.assertIn("file/run: cannot be created", result.err)
             self.assertNotIn("no data, only the equations", result.err)  # the line with which the work begins
+        self.refused("pinn", "many", "--out", "file/run", saying=["file/run: cannot be created"], timeout=30)
 
     def test_a_window_that_cannot_be_met_keeps_what_came_before(self):
         result = self.run_program("pinn", "--iterations", "60", "--duration-ms", "220", "--out", "run")
         self.assertEqual(result.status, 2)
         self.assertIn("cannot be met", result.err)
         self.assertTrue((self.folder / "run" / "model.safetensors").exists())
+        self.refused("pinn", "eval", "--model", "run/model.safetensors", "--sample-ms", "1e-12", "--out", "e.csv",
+                     saying=["--sample-ms 1e-12"], timeout=60)
+        # a run whose first window failed keeps that window's network
+        result = self.run_program("pinn", "--neuron", "rs2003", "--iterations", "3", "--duration-ms", "5", "--out", "none")
+        self.assertEqual(result.status, 2)
+        result = self.ok("pinn", "eval", "--model", "none/model.safetensors")
+        self.assertIn("the failed window's best network", result.out)
 
 
 if __name__ == "__main__":

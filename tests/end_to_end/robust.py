@@ -65,10 +65,15 @@ class Eval(Case):
             (["--epsilon", "8/0"], ["--epsilon 8/0"]),
             (["--epsilon", "nan"], ["--epsilon nan"]),
             (["--attacks", "magic"], ["--attacks magic", "pgd20"]),
-            (["--images", "0"], ["--images"]),
+            (["--images", "0"], ["--images", "[1 - 1000000]"]),
+            (["--strong-images", "0"], ["--strong-images", "[1 - 1000000]"]),
             (["--precision", "bf16"], ["--precision bf16", "f32"]),
         ]:
             self.refused(*self.command, *arguments, saying=saying)
+        plain = [word for word in self.command if word != "--robust"]
+        for arguments in (["--epsilon", "4/255"], ["--images", "8"], ["--strong-images", "8"], ["--subset-seed", "1"],
+                          ["--square-queries", "10"], ["--attacks", "pgd20"], ["--no-corruptions"], ["--no-damage"]):
+            self.refused(*plain, *arguments, saying=[arguments[0], "--robust"])
 
 
 class Study(Case):
@@ -104,10 +109,19 @@ class Study(Case):
         self.assertIn("p", primary)
         report = (self.folder / "s" / "report.md").read_text()
         self.assertIn("falsifier: dropout must beat none", report)
+        taken = max((run for run in map(json.loads, runs) if run["stage"] == "tuning"),
+                    key=lambda run: run["metrics"]["score"])["strength"]
+        self.assertRegex(report, rf"\| dropout \| {taken} \| [0-9.]+ \| taken \|")
+        self.assertRegex(report, rf"\| dropout \| {taken} \| [0-9.]+ \([0-9.]+\) \|")
+        for said in ("strengths were not matched", "In favour of dropout:", "Against dropout:"):
+            self.assertIn(said, report)
         self.assertEqual(json.loads((self.folder / "s" / "report.json").read_text())["claim_stands"],
                          result["claim_stands"])
         before = runs
-        self.assertEqual(self.json(*self.command)["rows"], result["rows"])  # nothing left to do
+        again = self.ok(*self.command)  # nothing left to do, nothing to be timed
+        self.assertIn("0 runs left", again.out)
+        self.assertNotIn("estimate", again.out + again.err)
+        self.assertEqual(json.loads((self.folder / "s" / "report.json").read_text())["rows"], result["rows"])
         self.assertEqual(self.runs(), before)
         (self.folder / "study.toml").write_text(DESIGN.replace("images = 12", "images = 10"))
         self.refused(*self.command, saying=["another design"])
@@ -130,6 +144,22 @@ class Study(Case):
         self.assertEqual(len(found["full"]), 8)
         for a in found:  # every arm trained a network of its own
             self.assertEqual([b for b in found if found[b] == found[a]], [a])
+
+    def test_norms_follow_learned_geometry(self):
+        head = DESIGN.split("[[arm]]")[0].replace('"dropout"', '"learned"').replace('["none"]', '["fixed"]')
+        head = head.replace("low_data = 0.3", "low_data = 0").replace("images = 12", "images = 4")
+        text = head.replace("epochs = 1", "epochs = 2", 1).replace('["square"]', "[]")
+        for name in ("fixed", "learned"):
+            text += (f'[[arm]]\nname = "{name}"\nkind = "ephaptic"\nsites = ["block2"]\nstrengths = [0.3]\n'
+                     f'geometry = "{name}"\n')
+        (self.folder / "study.toml").write_text(text)
+        self.json(*self.command, timeout=600)
+        found = {(run["arm"], run["seed"]): run["metrics"]["coupling"] for run in map(json.loads, self.runs())}
+        for seed in range(1, 7):  # both begin with the same geometry
+            for fixed, learned in zip(found["fixed", seed], found["learned", seed]):
+                self.assertEqual(fixed["scope"], "block2.norm.coupling")
+                self.assertNotEqual(fixed["norm"], learned["norm"])
+                self.assertNotEqual(fixed["scale"], learned["scale"])
 
     def test_every_arm_of_the_big_study(self):
         source = pathlib.Path(__file__).resolve().parents[2] / "tools/studies/coupling_big.toml"
@@ -154,6 +184,7 @@ class Study(Case):
             ('kind = "dropout"', 'kind = "magic"', ["arm 'dropout'", "no kind 'magic'", "energy"]),
             ("[0.1, 0.5]", "[0.1, nan]", ["arm 'dropout'", "nan"]),
             ("[0.1, 0.5]", "[1.0]", ["strength 1"]),
+            ('["block3"]', '["block3", "block3"]', ["arm 'dropout'", "site 'block3' comes twice"]),
             ('["block3"]', '["conv9"]', ["no site 'conv9'", "block1"]),
             ('treatment = "dropout"', 'treatment = "full"', ["treatment = 'full'"]),
             ('["none"]', '["dropout"]', ["falsifier 'dropout'"]),
