@@ -225,7 +225,7 @@ std::vector<Row> sweep_networks(const NeuronOptions& o, const Sweep& sweep, Devi
     if (sweep.key == "seed") one.common.seed = static_cast<uint64_t>(value);
     if (sweep.key == "dt-ms") one.dt = value;
     neuron::NamedNetwork n = chosen_network(one);
-    (n.spec.field ? n.spec.field->device : n.spec.device) = device;
+    n.spec.device = device;
     if (sweep.key == "weight")
       for (auto& p : n.spec.projections)
         for (float& w : p.connections.weight) w *= static_cast<float>(value);
