@@ -23,6 +23,7 @@ struct Flag {
 
 constexpr Flag table[] = {
     {"--help", all},
+    {"--help-all", all},
     {"--json", all},
     {"--keys", all},
     {"--seed", all},
