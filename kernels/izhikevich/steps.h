@@ -3,7 +3,7 @@
 #include "kernels/izhikevich/model.h"
 
 // y1 = Method{...}(field, y, length): the map over a smooth piece, no reset. Functors are branch-free and have
-//   order         the order of convergence, held by tests/neuron_order.cpp once resets are located,
+//   order         the order of convergence, held by tests/neuron_accuracy.cpp once resets are located,
 //   evaluations   right-hand sides a step, and jacobians likewise,
 //   may_fail      whether v can come out NaN from finite input because the step has no solution: then the caller takes
 //                 shorter pieces (located.h), and never stores it.
