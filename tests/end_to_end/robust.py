@@ -65,8 +65,8 @@ class Eval(Case):
             (["--epsilon", "8/0"], ["--epsilon 8/0"]),
             (["--epsilon", "nan"], ["--epsilon nan"]),
             (["--attacks", "magic"], ["--attacks magic", "pgd20"]),
-            (["--images", "0"], ["--images", "[1 - 1000000]"]),
-            (["--strong-images", "0"], ["--strong-images", "[1 - 1000000]"]),
+            (["--images", "0"], ["--images", "not in range 1 to 1000000"]),
+            (["--strong-images", "0"], ["--strong-images", "not in range 1 to 1000000"]),
             (["--precision", "bf16"], ["--precision bf16", "f32"]),
         ]:
             self.refused(*self.command, *arguments, saying=saying)
