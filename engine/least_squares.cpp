@@ -179,7 +179,8 @@ Result levenberg_marquardt(const Residuals& f, int64_t count, Vector start, cons
     if (!(at.factor() > o.gradient_tolerance)) return ended(Reason::gradient);
     if (!at.move(o.max_trials)) return ended(Reason::progress);
     at.evaluate();
-    if (o.proceed && !o.proceed(result.iterations + 1, result.value)) return ended(Reason::interrupted);
+    if (o.proceed && !o.proceed(result.iterations + 1, result.value))
+      return ++result.iterations, ended(Reason::interrupted);
     const size_t done = result.history.size(), back = static_cast<size_t>(o.patience);
     if (o.stall_share > 0 && done > back && result.value > (1 - o.stall_share) * result.history[done - 1 - back])
       return ++result.iterations, ended(Reason::progress);

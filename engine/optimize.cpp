@@ -78,7 +78,7 @@ Result descend(const Objective& f, Vector start, const Options& o, Direction&& d
     result.x = ray.at, g = ray.gradient, result.value = taken.value;
     result.history.push_back(result.value);
     if (o.proceed && !o.proceed(result.iterations + 1, result.value))
-      return result.reason = Reason::interrupted, result;
+      return ++result.iterations, result.reason = Reason::interrupted, result;
     const size_t done = result.history.size(), back = static_cast<size_t>(o.patience);
     if (o.stall_share > 0 && done > back && result.value > (1 - o.stall_share) * result.history[done - 1 - back])
       return ++result.iterations, result.reason = Reason::progress, result;
