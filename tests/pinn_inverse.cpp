@@ -25,7 +25,7 @@ Recording exact(const Neuron& n, const Current& current, double duration) {
   for (const Current::Step& s : current.steps) pieces.push_back({.begin = s.t_ms, .value = s.value});
   protocol.current = neuron::Stimulus(pieces);
   protocol.solver = neuron::Solver::reference, protocol.trace = true;
-  for (int64_t i = 1; 0.1 * static_cast<double>(i) <= duration; ++i)
+  for (int64_t i = 0; 0.1 * static_cast<double>(i) <= duration; ++i)  // the neuron's v0 and u0 belong to the first
     protocol.samples.push_back(0.1 * static_cast<double>(i));
   const neuron::Result run = neuron::simulate(protocol, n.name);
   return {run.trace.t, run.trace.v};
