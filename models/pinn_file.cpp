@@ -35,7 +35,7 @@ std::vector<double> tensor(const safetensors::File& file, const std::string& nam
          fmt::join(shape, ", "));
   const std::vector<std::byte> bytes = file.read(*item);
   std::vector<double> values(bytes.size() / sizeof(double));
-  std::memcpy(values.data(), bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
   return values;
 }
 

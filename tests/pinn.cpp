@@ -16,20 +16,13 @@
 #include "models/pinn_segment.h"
 #include "tests/case.h"
 #include "tests/support/files.h"
+#include "tests/support/spikes.h"
 
 namespace ranvier::pinn {
 namespace {
 
 using test::error_of;
-
-void expect_spikes(const Solution& solution, const std::vector<double>& exact, double tolerance) {
-  EXPECT_EQ(solution.failure, "");
-  ASSERT_EQ(solution.spike_times_ms.size(), exact.size());
-  for (size_t i = 0; i < exact.size(); ++i)
-    EXPECT_TRUE(std::abs(solution.spike_times_ms[i] - exact[i]) <= tolerance)
-        << "spike " << i << " at " << solution.spike_times_ms[i] << ", exact " << exact[i];
-  EXPECT_LE(solution.worst_fresh_ratio(), 2);
-}
+using test::expect_spikes;
 
 // Exact times: order-24 Taylor series with event location in long double.
 TEST(Pinn, RegularSpiking2003) {
@@ -54,42 +47,6 @@ TEST(Pinn, RegularSpiking2007WithAStep) {
   EXPECT_TRUE(split);
 }
 
-/// Every preset to its first spikes: slow and fast recovery, jumps of u from 0.05 to 150, bursts.
-TEST(Pinn, EveryPreset) {
-  const struct {
-    const char *name, *current;
-    double duration;
-    std::vector<double> exact;
-  } cases[] = {
-      {"ib2003", "10", 5.5, {3.127055304, 5.415407126}},
-      {"ch2003", "10", 5, {3.127055304, 4.515874854}},
-      {"fs2003", "10", 8, {3.152898752, 7.443815792}},
-      {"lts2003", "10", 6, {2.468165339, 5.337103883}},
-      {"tc2003", "10", 11, {2.468165339, 4.981288091, 7.539554712, 10.143053013}},
-      {"rz2003", "10", 6, {2.391559002, 5.302637728}},
-      {"ib2007", "step:600@1", 18, {17.375549319}},
-  };
-  for (const auto& c : cases) {
-    SCOPED_TRACE(c.name);
-    expect_spikes(solve(Neuron::preset(c.name), Current::parse(c.current), c.duration, Options::quality("fast")),
-                  c.exact, 1e-4);
-  }
-}
-
-/// A jump of u that is small, or none, against what u does between spikes: the residual of u is not measured in d.
-TEST(Pinn, SmallJumpsOfU) {
-  Neuron n = Neuron::preset("tc2003");
-  EXPECT_EQ(scale_of_u(n, 20), 0.05 * 0.25 * 95);
-  n.d = 0, n.b = 0;
-  EXPECT_EQ(scale_of_u(n, 20), 0.05 * 0.04 * 400) << "u still moves v";
-  EXPECT_EQ(scale_of_u(Neuron::preset("rs2007"), 20), 100);
-  for (const uint64_t seed : {1u, 2u}) {
-    Options options = Options::quality("fast");
-    options.seed = seed;
-    expect_spikes(solve(Neuron::preset("tc2003"), Current::parse("10"), 5, options), {2.468165339, 4.981288091}, 1e-4);
-  }
-}
-
 /// A burst: two spikes within 3 ms (chattering neuron; its early times as published).
 TEST(Pinn, Chattering2007) {
   const Solution solution =
@@ -104,19 +61,6 @@ TEST(Pinn, NoRestingPotential) {
   EXPECT_LT(n.q1 * n.q1 - 4 * n.q2 * n.q0, 0);
   EXPECT_LT(ThetaForm(n, 20).offset, 0);
   expect_spikes(solve(n, Current::parse("10"), 2.5, Options::quality("fast")), {1.102644562, 2.393093383}, 1e-4);
-}
-
-/// A of v = v_c + A tan(phi) is free, and so is the optimizer.
-TEST(Pinn, OtherSubstitutionsAndLevenbergMarquardt) {
-  Options options = Options::quality("fast");
-  for (const double A : {10.0, 40.0}) {
-    options.A_mv = A;
-    const Solution solution = solve(Neuron::preset("rs2003"), Current::parse("10"), 4, options);
-    expect_spikes(solution, {3.127055304}, 1e-4);
-    EXPECT_EQ(solution.A_mv, A);
-  }
-  options.A_mv = 20, options.levenberg_marquardt = true;
-  expect_spikes(solve(Neuron::preset("rs2003"), Current::parse("10"), 4, options), {3.127055304}, 1e-4);
 }
 
 /// Three training points hold a network nowhere else: it meets the equations there, fresh points see that it does not
