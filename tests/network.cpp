@@ -16,19 +16,14 @@
 #include "models/neurons/networks.h"
 #include "models/neurons/presets.h"
 #include "tests/support/errors.h"
+#include "tests/support/network.h"
 
 namespace ranvier::neuron {
 namespace {
 
+using test::cells;
 using test::error_of;
 using testing::HasSubstr;
-
-PopulationSpec cells(const char* name, int64_t size, double current = 0) {
-  PopulationSpec p;
-  p.name = name, p.size = size, p.v0 = -70, p.u0 = -14;  // at rest without a current
-  p.current = Stimulus::constant(current);
-  return p;
-}
 
 ConnectSpec between(const NetworkSpec& s, const char* name, int source, int target) {
   ConnectSpec c;

@@ -13,19 +13,14 @@
 #include "models/neurons/connectivity.h"
 #include "models/neurons/networks.h"
 #include "tests/support/errors.h"
+#include "tests/support/network.h"
 
 namespace ranvier::neuron {
 namespace {
 
+using test::cells;
 using test::error_of;
 using testing::HasSubstr;
-
-PopulationSpec cells(const char* name, int64_t size, double current = 0) {
-  PopulationSpec p;
-  p.name = name, p.size = size, p.v0 = -70, p.u0 = -14;
-  p.current = Stimulus::constant(current);
-  return p;
-}
 
 /// A file of this process that goes with it.
 struct Scratch {

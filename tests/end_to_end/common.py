@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: running the program, small data sets, safetensors and PNG files in plain Python."""
+"""What the end-to-end tests share: running the program, small data sets, NPY, safetensors and PNG files in plain Python."""
 import json
 import os
 import random
@@ -37,6 +37,18 @@ class Result:
 
     def __str__(self):
         return f"status {self.status}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+def array(path):
+    """Shape and values of an NPY file in plain Python."""
+    raw = path.read_bytes()
+    assert raw[:8] == b"\x93NUMPY\x01\x00", raw[:8]
+    (length,) = struct.unpack("<H", raw[8:10])
+    assert (10 + length) % 64 == 0
+    header = eval(raw[10:10 + length], {"__builtins__": {}})  # a literal dict by the format's definition
+    assert header["fortran_order"] is False, header
+    kind = {"<f8": "d", "<i8": "q"}[header["descr"]]
+    return header["shape"], [v for (v,) in struct.iter_unpack("<" + kind, raw[10 + length:])]
 
 
 class Case(unittest.TestCase):

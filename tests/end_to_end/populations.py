@@ -4,31 +4,19 @@ import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
 import unittest
 from pathlib import Path
 
-from common import PROGRAM, Case, environment
+from common import PROGRAM, Case, array, environment
 
 
 def table(path):
     """Heading and rows of a CSV of numbers."""
     lines = path.read_text().splitlines()
     return lines[0].split(","), [tuple(map(float, line.split(","))) for line in lines[1:]]
-
-
-def array(path):
-    """Shape and values of an NPY file in plain Python."""
-    raw = path.read_bytes()
-    assert raw[:8] == b"\x93NUMPY\x01\x00", raw[:8]
-    (length,) = struct.unpack("<H", raw[8:10])
-    assert (10 + length) % 64 == 0
-    header = eval(raw[10:10 + length], {"__builtins__": {}})  # a literal dict by the format's definition
-    kind = {"<f8": "d", "<i8": "q"}[header["descr"]]
-    return header["shape"], [v for (v,) in struct.iter_unpack("<" + kind, raw[10 + length:])]
 
 
 class Populations(Case):
