@@ -140,7 +140,7 @@ std::vector<Sizes> sizes_of(const NetworkSpec& s) {
     const bool alike = p.each.empty() && p.current_each.empty() && p.processes.empty();
     parts.push_back({p.name, static_cast<uint64_t>(p.size),
                      element * (2 + static_cast<double>(own_columns(p, s.mode) + (alike ? 0 : 1))) +
-                         static_cast<double>(own_doubles(p)) + 16.0 +
+                         (own_doubles(p) ? 2.0 * sizeof(double) : 0.0) + 16.0 +
                          (p.processes.empty() ? 0 : 4 + static_cast<double>(ExternalCurrent::bytes_per_neuron(p)))});
   }
   if (s.field)
