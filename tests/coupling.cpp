@@ -229,20 +229,40 @@ TEST(Coupling, PenaltiesOfChannels) {
                "no elements");
 }
 
-/// A bf16 x beside f32 weights, on a device: statistics in f32, products on tensor cores.
+/// A bf16 x beside f32 weights, on a device: every width of the kernels with tails of rows and channels, and what is no
+/// multiple of 8 channels and the gradient in the weights by primitive ops, whose results are rounded more often.
 TEST(Coupling, PenaltiesOfChannelsInBf16) {
   if (!cuda_support().usable) GTEST_SKIP() << "skipped: " << cuda_support().why;
   for (int64_t kind : {ChannelPenalty::products, ChannelPenalty::squared_products, ChannelPenalty::products_of_squares})
-    for (auto [rows, channels] : {std::pair<int64_t, int64_t>{50, 7}, {130, 16}, {300, 40}}) {
-      OpCase test = penalty_case(kind, rows, channels);
+    for (auto [rows, channels] : {std::pair<int64_t, int64_t>{50, 7},
+                                  {9, 8},
+                                  {600, 16},
+                                  {300, 40},
+                                  {130, 64},
+                                  {140, 104},
+                                  {70, 136},
+                                  {100, 256}}) {
+      OpCase test = penalty_case(kind, rows, channels, rows == 130 ? Fill{2, 3} : Fill{-1, 3});
       test.operands[1].wide = true;
+      test.build = [kind](std::vector<Tensor> in) {
+        std::vector<Tensor> results = {channel_penalty(in[0], in[1], {kind, 1e-3})};
+        for (const Tensor& g : grad(results[0], in)) results.push_back(g);
+        return results;
+      };
       const auto oracle = evaluate(test, DType::f64, {.variants = "reference"}, DType::bf16);
       std::vector<DType> types;
-      const auto found = evaluate(test, DType::bf16, {.device = Device::cuda()}, DType::f32, &types);
+      std::vector<std::vector<double>> found;
+      in_every_emulated_mode([&] {
+        types.clear();
+        const auto result = evaluate(test, DType::bf16, {.device = Device::cuda()}, DType::f32, &types);
+        if (found.empty()) found = result;
+        EXPECT_EQ(result, found) << test.name << ": bits depend on the order of threads";
+      });
       EXPECT_EQ(types, (std::vector{DType::f32, DType::bf16, DType::f32})) << test.name;
-      for (size_t k = 0; k < oracle.size(); ++k)
-        EXPECT_TRUE(relative_l2(found[k], oracle[k]) <= 4e-3)
+      for (size_t k = 0; k < oracle.size(); ++k) {
+        EXPECT_TRUE(relative_l2(found[k], oracle[k]) <= (channels % 8 || k == 2 ? 8e-3 : 4e-3))
             << test.name << " result " << k << ": " << relative_l2(found[k], oracle[k]);
+      }
     }
   State state;
   Graph graph(state);

@@ -99,9 +99,34 @@ size_t cpu_workspace(const NodeView& node, const void*) {
     return kernels::cpu::channel_penalty_workspace<T>(x[0], x[1], node.attrs<ChannelPenalty>());
   });
 }
-// On a CUDA device the primitive ops run, whose kernels are there: the norm, products, pointwise ops.
+
+#if defined(RANVIER_HAS_CUDA)
+bool has_kernel(const NodeView& node) {
+  const Type& x = node.in[0];
+  return x.dtype == DType::bf16 && kernels::cuda::has_channel_field({x.shape[0], x.shape[1]});
+}
+void cuda_run(const Call& c) {
+  const Shape& x = c.node.in[0].shape;
+  kernels::cuda::channel_penalty(x[0], x[1], c.node.attrs<ChannelPenalty>(), c.in<kernels::bf16>(0), c.in<float>(1),
+                                 c.out<float>(0), c.out<kernels::bf16>(1), c.workspace, c.stream);
+}
+size_t cuda_workspace(const NodeView& node, const void*) {
+  const Shape& x = node.in[0].shape;
+  return kernels::cuda::channel_penalty_workspace<kernels::bf16>(x[0], x[1], node.attrs<ChannelPenalty>());
+}
+#endif
+
 constexpr Variant variants[] = {
-    {.name = "cpu", .run = cpu_run, .supports = operand_on_cpu, .workspace = cpu_workspace, .exact = false}};
+    {.name = "cpu", .run = cpu_run, .supports = operand_on_cpu, .workspace = cpu_workspace, .exact = false},
+#if defined(RANVIER_HAS_CUDA)
+    {.name = "handwritten",
+     .backend = Backend::cuda,
+     .run = cuda_run,
+     .supports = has_kernel,
+     .workspace = cuda_workspace,
+     .exact = false},
+#endif
+};
 
 double flops(const NodeView& node) {
   const auto rows = static_cast<double>(node.in[0].shape[0]), n = static_cast<double>(node.in[0].shape[1]);

@@ -43,6 +43,14 @@ bool has_channel_field(const ChannelDims& dims);
 /// to 16 bytes.
 template <class T>
 void channel_field(const ChannelDims& dims, const T* x, const T* a, T* y, CudaStream stream);
+
+/// The penalty and its gradient for as many channels; T is bf16. Products of 16-bit operands on tensor cores, sums in
+/// f32 or f64, one rounding of the gradient. x and slope are aligned to 16 bytes, the workspace to 64.
+template <class T>
+size_t channel_penalty_workspace(int64_t rows, int64_t channels, const ChannelPenalty& penalty);
+template <class T>
+void channel_penalty(int64_t rows, int64_t channels, const ChannelPenalty& penalty, const T* x, const float* k,
+                     float* value, T* slope, void* workspace, CudaStream stream);
 }  // namespace cuda
 #endif
 
