@@ -50,6 +50,9 @@ void check_connections(const ProjectionSpec& p, int64_t sources, int64_t targets
     fail("projection {}: {} targets for {} weights", p.name, c.target.size(), c.count());
   if (!c.delay.empty() && c.delay.size() != c.count())
     fail("projection {}: {} delays for {} weights", p.name, c.delay.size(), c.count());
+  if (!c.part.empty() && c.part.size() != c.delay.size())
+    fail("projection {}: {} parts of {} delays", p.name, c.part.size(), c.delay.size());
+  if (p.stdp && c.fractional()) fail("projection {}: delays of plastic synapses are whole steps", p.name);
   for (size_t i = 0; i < c.target.size(); ++i)
     if (c.target[i] >= static_cast<uint64_t>(targets))
       fail("projection {}: synapse {} has target {} of {} neurons", p.name, i, c.target[i], targets);
@@ -59,7 +62,8 @@ void check_connections(const ProjectionSpec& p, int64_t sources, int64_t targets
   for (size_t s = 0; s + 1 < c.offset.size(); ++s) {
     if (c.offset[s] > c.offset[s + 1]) fail("projection {}: the row of neuron {} ends before it begins", p.name, s);
     for (uint64_t i = c.offset[s] + 1; !c.delay.empty() && i < c.offset[s + 1]; ++i)
-      if (c.delay[i] < c.delay[i - 1]) fail("projection {}: the row of neuron {} is not ordered by delay", p.name, s);
+      if (c.delay_of(i) < c.delay_of(i - 1))
+        fail("projection {}: the row of neuron {} is not ordered by delay", p.name, s);
   }
   for (size_t i = 0; i < c.weight.size(); ++i) {
     if (!std::isfinite(c.weight[i])) fail("projection {}: synapse {} has weight {}", p.name, i, c.weight[i]);
@@ -136,7 +140,7 @@ std::vector<Sizes> sizes_of(const NetworkSpec& s) {
     const bool alike = p.each.empty() && p.current_each.empty() && p.processes.empty();
     parts.push_back({p.name, static_cast<uint64_t>(p.size),
                      element * (2 + static_cast<double>(own_columns(p, s.mode) + (alike ? 0 : 1))) +
-                         static_cast<double>(own_doubles(p)) + 16.0 +
+                         (own_doubles(p) ? 2.0 * sizeof(double) : 0.0) + 16.0 +
                          (p.processes.empty() ? 0 : 4 + static_cast<double>(ExternalCurrent::bytes_per_neuron(p)))});
   }
   if (s.field)
@@ -144,7 +148,7 @@ std::vector<Sizes> sizes_of(const NetworkSpec& s) {
       parts.push_back({"field of " + s.populations[p].name, s.field->cells[p].diameters.size(), Field::bytes_a_cell});
   for (const ProjectionSpec& p : s.projections) {
     const Connections& c = p.connections;
-    const double list = (c.target.empty() ? 0 : 4) + (c.delay.empty() ? 0 : 2);
+    const double list = (c.target.empty() ? 0 : 4) + (c.delay.empty() ? 0 : 2) + (c.part.empty() ? 0 : 1);
     parts.push_back({p.name, c.count(), 4 + list + (p.stdp ? 8.0 + (p.stdp->interval > 0 ? 4 : 0) : 0)});
   }
   return parts;
@@ -155,6 +159,7 @@ void add_projection(Fingerprint& f, const ProjectionSpec& p) {
   f.add(p.synapse.kind), f.add(p.synapse.tau), f.add(p.synapse.tau_rise), f.add(p.synapse.reversal);
   const Connections& c = p.connections;
   f.add(c.offset), f.add(c.target), f.add(c.weight), f.add(c.delay), f.add(c.same_delay);
+  f.add(c.part), f.add(c.same_part);
   f.add(p.short_term.has_value()), f.add(p.stdp.has_value());
   if (p.short_term) f.add(p.short_term->U), f.add(p.short_term->tau_depression), f.add(p.short_term->tau_facilitation);
   if (!p.stdp) return;
@@ -288,7 +293,7 @@ std::string Network::bill() const {
 }
 
 std::string Network::Implementation::fingerprint() const {
-  std::string text = fmt::format("ranvier network 4; {} {} dt {} seed {}", method_text(spec.mode, spec.solver),
+  std::string text = fmt::format("ranvier network 5; {} {} dt {} seed {}", method_text(spec.mode, spec.solver),
                                  name(spec.precision), spec.dt, spec.seed);
   for (const auto& p : spec.populations) text += fmt::format("; {} {}", p.name, p.size);
   for (const auto& p : paths) text += fmt::format("; {} {}", p.spec.name, p.spec.connections.offset.back());

@@ -9,10 +9,10 @@
 #include "kernels/synapse/synapse.h"
 
 // A step: what is due arrives, receptors turn it into current and conductance, neurons step, their spikes are put on
-// their way. Delays are whole numbers of steps; one that is not is rounded up before it comes here, so that no spike is
-// early. A spike of step n that lies inside it reaches its targets in step n + 1 + delay, the first that begins at or
-// after its time + delay; in modes published:2003 and published:2004 in step n + delay, as the scripts have it,
-// where a delay of one step means the step after the one in which v rose above the peak.
+// their way. A spike reaches its targets in the first step that begins at or after its time + delay. In modes
+// published:2003 and published:2004 a spike's time is the start of the step in which v rose above the peak, as the
+// scripts have it: a delay of one step means the next. Delays are counted in 256ths of a step, those of plastic
+// synapses in whole ones; what lies between is rounded up before it comes here, so that no spike is early.
 
 namespace ranvier::neuron {
 
@@ -45,13 +45,23 @@ struct StdpRule {
 
 /// Synapses by source neuron, within a source by delay; a network sorts those of one delay by target.
 struct Connections {
+  static constexpr int step_parts = kernels::synapse::step_parts;
   std::vector<uint64_t> offset;  ///< sources + 1
   std::vector<uint32_t> target;  ///< empty: every source reaches all targets in their order
   std::vector<float> weight;
-  std::vector<uint16_t> delay;  ///< steps; empty: all `same_delay`
+  std::vector<uint16_t> delay;  ///< whole steps, at least one; empty: all `same_delay`
+  std::vector<uint8_t> part;    ///< 256ths of a step beyond them; empty: none, or all `same_part`
   uint16_t same_delay = 1;
-  uint64_t rounded_up = 0;  ///< synapses whose delay, as given or drawn, was no whole number of steps
+  uint8_t same_part = 0;
+  uint64_t rounded_up = 0;  ///< synapses whose delay, as given or drawn, became a larger whole number of steps
   uint64_t count() const { return weight.size(); }
+  /// Of synapse i, in 256ths of a step.
+  int64_t delay_of(uint64_t i) const {
+    const int64_t whole = delay.empty() ? same_delay : delay[i];
+    return whole * step_parts + (delay.empty() ? same_part : part.empty() ? 0 : part[i]);
+  }
+  /// Whether a delay is no whole number of steps.
+  bool fractional() const { return !part.empty() || same_part > 0; }
 };
 
 /// One projection.

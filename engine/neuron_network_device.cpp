@@ -37,7 +37,7 @@ std::vector<Sizes> device_sizes(const NetworkSpec& s) {
   for (const ProjectionSpec& p : s.projections) {
     const Connections& c = p.connections;
     const bool listed = !c.target.empty() || p.stdp;
-    double bytes = 4 + (listed ? 4 : 0) + (c.delay.empty() ? 0 : 2);
+    double bytes = 4 + (listed ? 4 : 0) + (c.delay.empty() ? 0 : 2) + (c.part.empty() ? 0 : 1);
     if (p.stdp) bytes += 8 + (p.stdp->interval > 0 ? 4 : 0);
     parts.push_back({p.name, c.count(), bytes});
   }
@@ -143,6 +143,8 @@ struct NetworkOnDevice<T>::Implementation {
     p.sources = host[p.source].tick->n, p.target_count = host[p.target].tick->n;
     p.synapses = static_cast<int64_t>(c.offset.back());
     p.offset = arena.copy(c.offset), p.targets = arena.copy(c.target), p.delay = arena.copy(c.delay);
+    p.part = arena.copy(c.part), p.fractional = path.fractional;
+    p.same_delay = static_cast<int>(c.same_delay * sy::step_parts + c.same_part);
     if (p.synapses > 0) p.shortest = static_cast<int>(path.shortest), p.longest = static_cast<int>(path.longest);
     p.fixed = arena.copy(path.fixed), p.unit = path.unit;
     p.sums = receptors[p.target][path.receptor].arrived;

@@ -49,23 +49,26 @@ void DeviceRings::add(const Ring& kicked, int64_t neurons, int64_t padded, int m
   rings_.push_back(ring);
 }
 
-/// Spikes of a projection that are on their way at the start of step n, by base and source, each source's in the order
-/// of time.
+/// Spikes of a projection that are on their way at the start of step n, by step and source, each source's in the order
+/// of time. What a spike reaches in one step may be several arrivals: the first of them stands for it.
 std::vector<DeviceRings::Pending> DeviceRings::pending_of(const Path& path, int64_t n) const {
   std::vector<Pending> out;
   const auto size = static_cast<int64_t>(path.due.size());
   for (int64_t at = n; at < n + size; ++at)
-    for (const Arrival& a : path.due[static_cast<size_t>(at % size)])
-      out.push_back({at - path.delay_of(a), a.source, a.factor});
+    for (const Arrival& a : path.due[static_cast<size_t>(at % size)]) {
+      const int64_t steps = path.steps_of(a);
+      Arrival first = a;
+      if (path.fractional) path.arrival(a.source, static_cast<int>(a.moment), a.factor, steps, first);
+      if (first.begin == a.begin) out.push_back({at - steps, a.source, static_cast<int>(a.moment), a.factor});
+    }
   std::stable_sort(out.begin(), out.end(), [](const Pending& a, const Pending& b) { return a.key() < b.key(); });
   return out;
 }
 
 void DeviceRings::make(int64_t n) {
   ring_arena_ = DeviceArena(spec_.device);
-  const int wait = printed() ? 0 : 1;
   for (size_t p = 0; p < rings_.size(); ++p) {
-    std::map<std::pair<int64_t, uint32_t>, Word> places;  // the most spikes that a projection has under way, then
+    std::map<std::tuple<int64_t, uint32_t, int>, Word> places;   // the most spikes a projection has under way, then
     std::vector<std::pair<size_t, std::vector<Pending>>> lists;  // where they begin
     for (size_t k = 0; k < paths_.size(); ++k) {
       if (paths_[k].spec.source != static_cast<int>(p)) continue;
@@ -80,10 +83,11 @@ void DeviceRings::make(int64_t n) {
     for (auto& [key, place] : places) {
       const Word spikes = place;
       place = events.size();
-      events.insert(events.end(), spikes,
-                    {key.second, static_cast<uint32_t>(key.first - wait), spec_.dt});  // its offset says no more
+      const auto& [step, source, moment] = key;
+      const double offset = moment ? (moment - 0.5) / sy::step_parts * spec_.dt : 0;  // it says no more than its moment
+      events.insert(events.end(), spikes, {source, static_cast<uint32_t>(step), offset});
     }
-    fill(static_cast<int>(p), n, wait, events, places);
+    fill(static_cast<int>(p), n, events, places);
     for (const auto& [k, list] : lists)
       if (paths_[k].spec.short_term) fill_factors(rings_[p], projections_[k], places, list);
   }
@@ -91,7 +95,7 @@ void DeviceRings::make(int64_t n) {
 }
 
 template <class Places>
-void DeviceRings::fill(int p, int64_t n, int wait, const std::vector<Event>& events, const Places& places) {
+void DeviceRings::fill(int p, int64_t n, const std::vector<Event>& events, const Places& places) {
   Ring& ring = rings_[p];
   const Word capacity = std::max<Word>(capacities_[p], ring_places(events.size() + ring.worst));
   capacities_[p] = capacity, ring.mask = capacity - 1;
@@ -99,7 +103,7 @@ void DeviceRings::fill(int p, int64_t n, int wait, const std::vector<Event>& eve
   if (!events.empty()) copy_to_device(spec_.device, ring.events, events.data(), events.size() * sizeof(Event));
   std::vector<Word> starts(static_cast<size_t>(ring.slots), 0);
   for (int64_t m = n - ring.reach; m <= n; ++m) {
-    const auto first = places.lower_bound({m + wait, 0});
+    const auto first = places.lower_bound({m, 0, 0});
     starts[static_cast<size_t>((m % ring.slots + ring.slots) % ring.slots)] =
         first == places.end() ? events.size() : first->second;
   }
@@ -145,23 +149,21 @@ void DeviceRings::fetch(Path& path, const Projection& p, const Ring& ring, Word 
   struct Due {
     int64_t step;
     Arrival arrival;
-    size_t slot;
   };
   std::vector<Due> found;
   for (size_t i = 0; i < events.size(); ++i) {
     const Event& e = events[i];
     const int64_t step = n - static_cast<int64_t>(static_cast<uint32_t>(n) - e.step);
-    const int64_t base = step + (printed() || !(e.offset > 0) ? 0 : 1);
+    const int moment = printed() ? 0 : sy::moment_of(e.offset, spec_.dt);
     const int32_t factor = factors.empty() ? whole_weight : factors[(first + i) & ring.mask];
     Arrival a;
-    if (!path.arrival(e.neuron, factor, n - base, a)) continue;
-    found.push_back({step, a, static_cast<size_t>(base + path.delay_of(a)) % path.due.size()});
+    if (path.arrival(e.neuron, moment, factor, n - step, a)) found.push_back({step, a});
   }
   // Atomics order the ring; a source's spikes are in the order of time in it and stay so.
   std::stable_sort(found.begin(), found.end(), [](const Due& a, const Due& b) {
     return std::tie(a.step, a.arrival.source) < std::tie(b.step, b.arrival.source);
   });
-  for (const Due& d : found) path.due[d.slot].push_back(d.arrival);
+  for (const Due& d : found) path.post(d.arrival, d.step);
 }
 
 std::vector<DeviceRings::Event> DeviceRings::events_of(int p, Word first, Word last) const {

@@ -1,6 +1,8 @@
 // Spikes on their way on a CUDA device: its rings, made from the lists of the host and turned back into them. Private
 // to the engine.
 #pragma once
+#include <tuple>
+
 #include "engine/device_arena.h"
 #include "engine/neuron_network_run.h"
 #include "kernels/synapse/network_cuda.h"
@@ -47,14 +49,15 @@ class DeviceRings {
  private:
   /// A spike that has synapses before it.
   struct Pending {
-    int64_t base;  ///< its synapses of delay d are due in step base + d
+    int64_t step;
     uint32_t source;
+    int moment;
     int32_t factor;
-    auto key() const { return std::pair(base, source); }
+    auto key() const { return std::tuple(step, source, moment); }
   };
   std::vector<Pending> pending_of(const Path& path, int64_t n) const;
   template <class Places>
-  void fill(int p, int64_t n, int wait, const std::vector<Event>& events, const Places& places);
+  void fill(int p, int64_t n, const std::vector<Event>& events, const Places& places);
   template <class Places>
   void fill_factors(const Ring& ring, Projection& p, const Places& places, const std::vector<Pending>& list);
   void fetch(Path& path, const Projection& p, const Ring& ring, Word first, const std::vector<Event>& events,

@@ -179,9 +179,9 @@ void Running<T>::send(int p, std::vector<NetworkSpike>* out) {
     const double time = begin + s.offset;
     if (out) out->push_back({time, static_cast<uint32_t>(p), s.neuron});
     if (field) field->spike(p, s.neuron, spec.dt - s.offset);
-    const int64_t wait = printed(spec.mode) || !(s.offset > 0) ? 0 : 1;
+    const int moment = printed(spec.mode) ? 0 : sy::moment_of(s.offset, spec.dt);
     for (Path& path : paths)
-      if (path.spec.source == p) path.send(s.neuron, n, wait, time);
+      if (path.spec.source == p) path.send(s.neuron, n, moment, time);
   }
 }
 

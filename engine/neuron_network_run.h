@@ -44,15 +44,18 @@ class StateArchive {
   }
 };
 
-/// Neighbouring synapses of one source that have one delay, in steps.
+/// Neighbouring synapses of one source that have one delay: its steps, 256ths of a step beyond them, and the number of
+/// synapses, which stands in the four bytes of the next Group where it is not from 1 to 255.
 struct Group {
-  uint16_t delay, count;
+  uint16_t delay;
+  uint8_t part, count;
 };
 
 /// A spike on its way: the synapses of `source` from `begin` on, as far as they have one delay. `group` begins there,
 /// of a projection that has groups.
 struct Arrival {
-  uint64_t begin, group;
+  uint64_t begin;
+  uint64_t group : 48, moment : 16;  ///< `moment`: where in its step the spike was, kernels/synapse/synapse.h
   uint32_t source;
   int32_t factor;
 };
@@ -69,11 +72,12 @@ struct Path {
   bool dense = false;
   kernels::LargeVector<int32_t> fixed;  ///< weights; of plastic synapses spec.connections.weight stays, this is empty
   double unit = 1;
-  /// Delays of static synapses, row by row; one of more than 65535 synapses is several. Plastic ones are asked for
-  /// their delay one by one and have spec.connections.delay instead.
+  /// Delays of static synapses, row by row. Plastic ones are asked for their delay one by one and have
+  /// spec.connections.delay instead.
   std::vector<Group> groups;
   std::vector<uint64_t> first_group;      ///< of each row, and the end
-  int64_t shortest = 0, longest = 0;      ///< delays
+  int64_t shortest = 0, longest = 0;      ///< delays in steps, rounded up
+  bool fractional = false;                ///< some are no whole steps
   std::vector<std::vector<Arrival>> due;  ///< by step, a ring
   // short-term plasticity, per source neuron
   kernels::synapse::ShortTerm short_term{};
@@ -91,15 +95,19 @@ struct Path {
 
   /// `unit`: fixed-point units of weight 1.
   void prepare(int64_t sources, int64_t targets, const NetworkSpec& network, double unit);
-  /// The spike of `source` at the first of its synapses whose delay is not below `delay`; false where there is none.
-  bool arrival(uint32_t source, int32_t factor, int64_t delay, Arrival& out) const;
-  int64_t delay_of(const Arrival& a) const;
-  /// The most synapses of one source with one delay.
+  /// A spike of `source` at the first of its synapses that it reaches not before `steps` after its own step; false
+  /// where there is none.
+  bool arrival(uint32_t source, int moment, int32_t factor, int64_t steps, Arrival& out) const;
+  /// Steps from the spike's own to that in which it is there.
+  int64_t steps_of(const Arrival& a) const;
+  /// The most synapses of one source that a spike may reach in one step.
   int64_t longest_stretch() const;
   /// Lists that only the device reads from now on.
   void leave_to_device();
-  /// Puts a spike of neuron `source` of step n on its way; `wait` is the first delay's addition.
-  void send(uint32_t source, int64_t n, int64_t wait, double time);
+  /// Puts a spike of step n into the list of the step in which it is there, once for each delay that it has then.
+  void post(Arrival a, int64_t n);
+  /// Puts a spike of neuron `source` of step n on its way.
+  void send(uint32_t source, int64_t n, int moment, double time);
   /// Delivers to these targets what is due in step n. Threads call it for ranges that have nothing in common.
   void deliver(int64_t n, Range targets, int64_t* sums);
   /// Puts what was delivered in step n on its way to the later targets; the number of synapses delivered.
@@ -121,6 +129,8 @@ struct Path {
     bool more;
   };
   void make_groups(int64_t sources);
+  /// Synapses of the group at `group`, which goes on to the one after.
+  uint64_t group_count(uint64_t& group) const;
   void sort_targets();
   void make_compact();
   void make_plastic(int64_t sources, const NetworkSpec& network);

@@ -1,5 +1,6 @@
 // Projections at work: spikes on their way, delivery, and plasticity.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <tuple>
 
@@ -33,19 +34,27 @@ sy::Stdp stdp_of(const StdpRule& r, double h) {
 /// Rows of static synapses as groups of one delay.
 void Path::make_groups(int64_t sources) {
   const auto& c = spec.connections;
-  constexpr uint64_t most = 0xffff;
   first_group.assign(1, 0);
   for (int64_t s = 0; s < sources; ++s) {
     for (uint64_t i = c.offset[s], end = c.offset[s + 1]; i < end;) {
-      const uint16_t delay = c.delay.empty() ? c.same_delay : c.delay[i];
+      const int64_t delay = c.delay_of(i);
       uint64_t next = c.delay.empty() ? end : i + 1;
-      while (!c.delay.empty() && next < end && c.delay[next] == delay) ++next;
-      for (; i < next; i += groups.back().count)
-        groups.push_back({delay, static_cast<uint16_t>(std::min(next - i, most))});
+      while (!c.delay.empty() && next < end && c.delay_of(next) == delay) ++next;
+      const uint64_t count = next - i;
+      const bool fits = count <= 0xff;
+      groups.push_back({static_cast<uint16_t>(delay / sy::step_parts), static_cast<uint8_t>(delay % sy::step_parts),
+                        static_cast<uint8_t>(fits ? count : 0)});
+      if (!fits) groups.push_back(std::bit_cast<Group>(static_cast<uint32_t>(count)));
+      i = next;
     }
     first_group.push_back(groups.size());
   }
   groups.shrink_to_fit();
+}
+
+uint64_t Path::group_count(uint64_t& group) const {
+  const uint8_t count = groups[group++].count;
+  return count ? count : std::bit_cast<uint32_t>(groups[group++]);
 }
 
 /// Targets of one delay in rising order, so that those of a range of neurons are neighbours.
@@ -55,7 +64,7 @@ void Path::sort_targets() {
   const auto target = [&](uint64_t i) { return c.target.begin() + static_cast<std::ptrdiff_t>(i); };
   for (size_t s = 0; s + 1 < c.offset.size(); ++s) {
     Arrival a;
-    for (bool more = arrival(static_cast<uint32_t>(s), unchanged, 0, a); more;) {
+    for (bool more = arrival(static_cast<uint32_t>(s), 0, unchanged, 0, a); more;) {
       const Stretch stretch = stretch_of(a);
       const uint64_t end = a.begin + static_cast<uint64_t>(stretch.count);
       if (!std::is_sorted(target(a.begin), target(end))) {
@@ -73,11 +82,12 @@ void Path::prepare(int64_t sources, int64_t targets, const NetworkSpec& network,
   auto& c = spec.connections;
   unit = receptor_unit, targets_ = targets;
   dense = c.target.empty() && c.count() > 0;
-  shortest = longest = c.same_delay;
-  if (!c.delay.empty()) {
-    const auto [low, high] = std::ranges::minmax(c.delay);
-    shortest = low, longest = high;
+  shortest = longest = sy::steps_until(0, c.delay_of(0));
+  for (uint64_t i = 0; i < c.delay.size(); ++i) {
+    const int64_t steps = sy::steps_until(0, c.delay_of(i));
+    shortest = std::min(shortest, steps), longest = std::max(longest, steps);
   }
+  fractional = c.fractional();
   if (!spec.stdp) make_groups(sources);
   if (!c.target.empty()) sort_targets();
   due.resize(static_cast<size_t>(longest) + 2);
@@ -106,7 +116,7 @@ void Path::make_compact() {
     near_.assign(c.target.begin(), c.target.end());
   else
     far_.assign(c.target.begin(), c.target.end());
-  c.target = {}, c.delay = {};
+  c.target = {}, c.delay = {}, c.part = {};
 }
 
 void Path::make_plastic(int64_t sources, const NetworkSpec& network) {
@@ -140,57 +150,67 @@ Path::Stretch Path::stretch_of(const Arrival& a) const {
   const uint64_t row_end = c.offset[a.source + 1];
   uint64_t end = row_end, next = a.group;
   if (!spec.stdp) {
-    const Group& first = groups[next++];
-    end = a.begin + first.count;
-    if (first.count == 0xffff)
-      for (const uint64_t last = first_group[a.source + 1]; next < last && groups[next].delay == first.delay;)
-        end += groups[next++].count;
+    end = a.begin + group_count(next);
   } else if (!c.delay.empty()) {
     for (end = a.begin + 1; end < row_end && c.delay[end] == c.delay[a.begin];) ++end;
   }
-  return {static_cast<int64_t>(end - a.begin), {end, next, a.source, a.factor}, end < row_end};
+  return {static_cast<int64_t>(end - a.begin), {end, next, a.moment, a.source, a.factor}, end < row_end};
 }
 
-int64_t Path::delay_of(const Arrival& a) const {
-  if (!spec.stdp) return groups[a.group].delay;
-  return spec.connections.delay.empty() ? spec.connections.same_delay : spec.connections.delay[a.begin];
+int64_t Path::steps_of(const Arrival& a) const {
+  if (spec.stdp) return sy::steps_until(a.moment, spec.connections.delay_of(a.begin));
+  const Group& group = groups[a.group];
+  return sy::steps_until(a.moment, int64_t{group.delay} * sy::step_parts + group.part);
 }
 
 int64_t Path::longest_stretch() const {
   int64_t most = 0;
   for (size_t s = 0; s + 1 < spec.connections.offset.size(); ++s) {
     Arrival a;
-    for (bool more = arrival(static_cast<uint32_t>(s), unchanged, 0, a); more;) {
+    int64_t count = 0, steps = 0;
+    for (bool more = arrival(static_cast<uint32_t>(s), 0, unchanged, 0, a); more;) {
+      if (steps_of(a) != steps) count = 0, steps = steps_of(a);
       const Stretch stretch = stretch_of(a);
-      most = std::max(most, stretch.count);
+      most = std::max(most, count += stretch.count);
       a = stretch.next, more = stretch.more;
     }
   }
   return most;
 }
 
-bool Path::arrival(uint32_t source, int32_t factor, int64_t delay, Arrival& out) const {
-  out = {spec.connections.offset[source], spec.stdp ? 0 : first_group[source], source, factor};
+bool Path::arrival(uint32_t source, int moment, int32_t factor, int64_t steps, Arrival& out) const {
+  out = {spec.connections.offset[source], spec.stdp ? 0 : first_group[source], static_cast<uint64_t>(moment), source,
+         factor};
   for (const uint64_t end = spec.connections.offset[source + 1]; out.begin < end; out = stretch_of(out).next)
-    if (delay_of(out) >= delay) return true;
+    if (steps_of(out) >= steps) return true;
   return false;
 }
 
-void Path::send(uint32_t source, int64_t n, int64_t wait, double time) {
+void Path::post(Arrival a, int64_t n) {
+  const int64_t steps = steps_of(a);
+  auto& list = due[static_cast<size_t>(n + steps) % due.size()];
+  list.push_back(a);
+  for (Stretch s; fractional && (s = stretch_of(a)).more && steps_of(s.next) == steps; a = s.next)
+    list.push_back(s.next);
+}
+
+void Path::send(uint32_t source, int64_t n, int moment, double time) {
   Arrival a;
-  if (!arrival(source, unchanged, 0, a)) return;
+  if (!arrival(source, moment, unchanged, 0, a)) return;
   if (spec.short_term) {
     a.factor = sy::fixed_factor(sy::release(short_term, resources[source], time - last[source]));
     last[source] = time;
   }
-  due[static_cast<size_t>(n + wait + delay_of(a)) % due.size()].push_back(a);
+  post(a, n);
 }
 
 /// The length of a stretch without a look at its synapses.
 int64_t Path::expected_stretch(const Arrival& a) const {
-  if (!spec.stdp) return groups[a.group].count;
+  uint64_t group = a.group;
+  if (!spec.stdp) return static_cast<int64_t>(group_count(group));
   const auto left = static_cast<int64_t>(spec.connections.offset[a.source + 1] - a.begin);
-  return spec.connections.delay.empty() ? left : std::min<int64_t>(left, left / (longest - delay_of(a) + 1) + 1);
+  if (spec.connections.delay.empty()) return left;
+  return std::min<int64_t>(left, left / (longest - spec.connections.delay[a.begin] + 1) + 1);
 }
 
 template <class Index>
@@ -246,7 +266,9 @@ int64_t Path::go_on(int64_t n) {
   for (const Arrival& a : list) {
     const Stretch s = stretch_of(a);
     total += s.count;
-    if (s.more) due[static_cast<size_t>(n + delay_of(s.next) - delay_of(a)) % due.size()].push_back(s.next);
+    if (!s.more) continue;
+    const int64_t own = n - steps_of(a);  // the spike's step
+    if (own + steps_of(s.next) != n) post(s.next, own);
   }
   list.clear();
   return total;
@@ -276,13 +298,14 @@ void Path::learn(int64_t n, int64_t wait, std::span<const sy::Spike> source, std
 
 void Path::leave_to_device() {
   spec.connections.target = {}, incoming_source = {}, incoming_synapse = {};
-  if (!spec.stdp) spec.connections.delay = {};
+  if (!spec.stdp) spec.connections.delay = {}, spec.connections.part = {};
 }
 
 void Path::check_arrival(const Arrival& a, const std::string& source) const {
   bool there = false;
   Arrival at;
-  if (a.source + size_t{1} < spec.connections.offset.size() && arrival(a.source, unchanged, 0, at)) {
+  if (a.source + size_t{1} < spec.connections.offset.size() && a.moment <= sy::step_parts &&
+      arrival(a.source, 0, unchanged, 0, at)) {
     for (bool more = true; more && !there && at.begin <= a.begin;) {
       there = at.begin == a.begin && at.group == a.group;
       const Stretch stretch = stretch_of(at);
@@ -309,7 +332,7 @@ void Path::state(StateArchive& archive) {
 double Path::bytes() const {
   const auto of = [](const auto&... lists) { return (static_cast<double>(lists.size() * sizeof(lists[0])) + ...); };
   const Connections& c = spec.connections;
-  return of(fixed, near_, far_, groups, c.weight, c.target, c.delay, change, incoming_source, incoming_synapse);
+  return of(fixed, near_, far_, groups, c.weight, c.target, c.delay, c.part, change, incoming_source, incoming_synapse);
 }
 
 }  // namespace ranvier::neuron

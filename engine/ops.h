@@ -238,8 +238,8 @@ Tensor pair_squares(Tensor x, Tensor w, Tensor positions, const CouplingLaw& law
 /// y = x + x a or, as a gate, y = x (1 + tanh(x a)), for bf16 and f16 on CUDA (up to 256 channels, a multiple of 8) in
 /// one pass over x.
 Tensor channel_field(Tensor x, Tensor a, bool gate, Where where = Where::current());
-/// A penalty on the loss of coupled channels, x (rows, channels) and k (channels, channels) of f32 or f64: see
-/// kernels/coupling/channels.h. Its gradient in x is made with it.
+/// A penalty on the loss of coupled channels, x (rows, channels) and k (channels, channels) of f32 or f64, or on CUDA a
+/// bf16 x beside an f32 k: see kernels/coupling/channels.h. Its gradient in x is made with it.
 Tensor channel_penalty(Tensor x, Tensor k, const ChannelPenalty& penalty, Where where = Where::current());
 /// kappa itself, (units, units) with a zero diagonal, for at most 4,096 units.
 Tensor pair_matrix(Tensor positions, const CouplingLaw& law, Where where = Where::current());

@@ -154,7 +154,8 @@ Tensor Coupling::apply(Tensor x) {
   const Tensor norm = read(graph, "buffers", graph.path("norm"), {dtype, {}}, init::constant(NAN));
   read(graph, "buffers", graph.path("scale"), {dtype, {}}, init::constant(NAN));
   if (penalty) {
-    penalties_.push_back(coupling_penalty(cast(as_rows(x), dtype), units, options_.form));
+    const bool as_it_is = in_one_piece(as_rows(x).shape()) && x.dtype() == DType::bf16;
+    penalties_.push_back(coupling_penalty(as_it_is ? as_rows(x) : cast(as_rows(x), dtype), units, options_.form));
     return x;
   }
   const Tensor scale = options_.form == CouplingForm::ephaptic ? norm : coupling_scale(units);

@@ -254,60 +254,6 @@ TEST_F(Conv2dCuda, EveryTileIsExact) {
   check(wide, ConvPass::wgrad, ConvKernel::positional, 64, 64);
 }
 
-/// Each pixel once, and none before one with more taps of both its row and its column.
-TEST(ConvPixelOrder, TakesEveryPixelOnceTheBusiestFirst) {
-  const Conv2dDims maps[] = {{1, 7, 7, 8, 8, 3, 3, 1, 1, 1, 1}, {1, 3, 3, 8, 8, 3, 3, 1, 1, 1, 1},
-                             {1, 2, 9, 8, 8, 3, 3, 1, 1, 1, 1}, {1, 1, 1, 8, 8, 3, 3, 1, 1, 1, 1},
-                             {1, 9, 8, 8, 8, 5, 3, 2, 1, 2, 0}, {1, 8, 7, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1}};
-  const auto check = [](const conv::Taps& rows, const conv::Taps& columns, int height, int width, bool expects_order) {
-    const conv::PixelOrder order{rows, columns};
-    std::vector<int> seen(static_cast<size_t>(height * width));
-    int last = 2;
-    for (int at = 0; at < height * width; ++at) {
-      const int pixel = order.pixel(at, width), i = pixel / width, j = pixel % width;
-      ASSERT_TRUE(pixel >= 0 && pixel < height * width);
-      ++seen[static_cast<size_t>(pixel)];
-      const int busy = (i >= rows.begin && i < rows.end) +
-                       (i >= rows.begin && i < rows.end && j >= columns.begin && j < columns.end);
-      EXPECT_LE(busy, last) << "at " << at;
-      last = busy;
-    }
-    EXPECT_EQ(seen, std::vector<int>(seen.size(), 1)) << height << " x " << width;
-    if (expects_order) {
-      EXPECT_EQ(last, 0);
-    }
-  };
-  using conv::busiest;
-  for (const Conv2dDims& d : maps) {
-    const conv::Geometry g = conv::geometry_of(d);
-    const bool bordered = d.h == 7 && d.p() == 7;
-    check(busiest<ConvPass::forward>(g.h, g.p, g.r, g.stride_h, g.pad_h),
-          busiest<ConvPass::forward>(g.w, g.q, g.s, g.stride_w, g.pad_w), g.p, g.q, bordered);
-    check(busiest<ConvPass::dgrad>(g.h, g.p, g.r, g.stride_h, g.pad_h),
-          busiest<ConvPass::dgrad>(g.w, g.q, g.s, g.stride_w, g.pad_w), g.h, g.w, bordered);
-  }
-  const conv::Taps seven = busiest<ConvPass::forward>(7, 7, 3, 1, 1), dead = busiest<ConvPass::dgrad>(7, 6, 3, 1, 1);
-  EXPECT_EQ(seven.begin, 1);
-  EXPECT_EQ(seven.end, 6);
-  EXPECT_EQ(dead.begin, 1);
-  EXPECT_EQ(dead.end, 5);  // the last row of x meets one row of the floored result
-}
-
-/// Tiles of 256 where they make blocks enough for every multiprocessor several times over, smaller ones on small maps.
-TEST(ConvPlans, LargeTilesForManyChannels) {
-  const auto tile = [](int64_t size, int64_t c, int64_t k, ConvPass pass) {
-    const conv::Plan plan = conv::plan_of({2000, size, size, c, k, 3, 3, 1, 1, 1, 1}, pass, 2, ConvKernel::best);
-    return std::to_string(plan.bm) + "x" + std::to_string(plan.bn) + (plan.pixels_outside ? " by pixels" : "");
-  };
-  EXPECT_EQ(tile(7, 256, 256, ConvPass::forward), "128x256");
-  EXPECT_EQ(tile(7, 256, 256, ConvPass::dgrad), "128x256");
-  EXPECT_EQ(tile(3, 256, 256, ConvPass::forward), "128x128 by pixels");
-  EXPECT_EQ(tile(15, 64, 256, ConvPass::dgrad), "256x64");
-  EXPECT_EQ(tile(15, 64, 64, ConvPass::wgrad), "64x128");
-  EXPECT_EQ(conv::plan_of({2000, 7, 7, 256, 256, 3, 3, 1, 1, 1, 1}, ConvPass::wgrad, 2, ConvKernel::best).budget, 7);
-  EXPECT_EQ(tile(7, 256, 256, ConvPass::wgrad), "256x128");
-}
-
 /// A plan's tiles are those of the kernel that runs, also where channels do not come in chunks.
 TEST_F(Conv2dCuda, PlansOfWgradNameTheTilesThatRun) {
   if (!emulator_multiply_adds) GTEST_SKIP() << "skipped: only the emulator counts multiply-adds";
@@ -502,13 +448,6 @@ TEST_F(Conv2dCuda, NotANumberStaysWhereItIs) {
   x[0] = NAN;  // and one that is read is not lost
   const Values y = run<bf16>(d, ConvPass::forward, ConvKernel::best, x, w);
   EXPECT_EQ(std::count_if(y.begin(), y.end(), [](double v) { return std::isnan(v); }), d.k);
-}
-
-TEST_F(Conv2dCuda, TooManyPixelsAreRefused) {
-  EXPECT_FALSE(
-      conv2d_cuda_supports({1 << 20, 64, 64, 64, 64, 3, 3, 1, 1, 1, 1}, ConvPass::forward, 2, ConvKernel::best));
-  EXPECT_TRUE(
-      conv2d_cuda_supports({1 << 14, 32, 32, 64, 64, 3, 3, 1, 1, 1, 1}, ConvPass::forward, 2, ConvKernel::best));
 }
 
 #endif

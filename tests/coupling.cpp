@@ -270,6 +270,27 @@ TEST(Coupling, PenaltiesOfChannels) {
                "no elements");
 }
 
+/// A bf16 x beside f32 weights, on a device: statistics in f32, products on tensor cores.
+TEST(Coupling, PenaltiesOfChannelsInBf16) {
+  if (!cuda_support().usable) GTEST_SKIP() << "skipped: " << cuda_support().why;
+  for (int64_t kind : {ChannelPenalty::products, ChannelPenalty::squared_products, ChannelPenalty::products_of_squares})
+    for (auto [rows, channels] : {std::pair<int64_t, int64_t>{50, 7}, {130, 16}, {300, 40}}) {
+      OpCase test = penalty_case(kind, rows, channels);
+      test.operands[1].wide = true;
+      const auto oracle = evaluate(test, DType::f64, {.variants = "reference"}, DType::bf16);
+      std::vector<DType> types;
+      const auto found = evaluate(test, DType::bf16, {.device = Device::cuda()}, DType::f32, &types);
+      EXPECT_EQ(types, (std::vector{DType::f32, DType::bf16, DType::f32})) << test.name;
+      for (size_t k = 0; k < oracle.size(); ++k)
+        EXPECT_TRUE(relative_l2(found[k], oracle[k]) <= 4e-3)
+            << test.name << " result " << k << ": " << relative_l2(found[k], oracle[k]);
+    }
+  State state;
+  Graph graph(state);
+  EXPECT_ERROR(channel_penalty(input(graph, "h", {DType::f16, {9, 5}}), input(graph, "k", {DType::f32, {5, 5}}), {}),
+               "must be (rows, channels) of f32, f64 or bf16");
+}
+
 /// Means 1,000 times the deviations cost the penalties and their gradients in x no digits; those in k are primitive
 /// ops, whose means are rounded.
 TEST(Coupling, PenaltiesOfChannelsWithLargeMeans) {

@@ -21,17 +21,10 @@
 namespace ranvier::neuron {
 namespace {
 
+using test::between;
 using test::cells;
 using test::error_of;
 using testing::HasSubstr;
-
-ConnectSpec between(const NetworkSpec& s, const char* name, int source, int target) {
-  ConnectSpec c;
-  c.name = name, c.dt = s.dt, c.seed = s.seed;
-  c.sources = s.populations[source].size, c.targets = s.populations[target].size, c.same = source == target;
-  c.weight.a = 1;
-  return c;
-}
 
 /// One driven neuron onto one silent one.
 NetworkSpec pair(Mode mode, double dt, std::string_view synapse, double weight, double delay) {
@@ -74,39 +67,6 @@ TEST(Network, TwoNeuronsByHand) {
   ASSERT_EQ(times.size(), single.spikes.size());
   for (size_t i = 0; i < times.size(); ++i) EXPECT_NEAR(times[i], single.spikes[i], 1e-9);
   EXPECT_EQ(network.v(0, 0), single.v);
-}
-
-// A delay of 1.2 ms at steps of 0.5 ms: spikes act at the first boundary at or after time + 1.5 ms, never before
-// time + 1.2 ms, and less than two steps after it. What f32 makes of 11 steps of 0.1 ms is 11 steps.
-TEST(Network, DelaysThatAreNoWholeStepsAreRoundedUp) {
-  for (const double delay : {1.2, 1.3, 1.5}) {
-    const double dt = 0.5;
-    NetworkSpec spec = pair(Mode::accurate, dt, "pulse", 5, delay);
-    EXPECT_EQ(spec.projections[0].connections.same_delay, 3);
-    EXPECT_EQ(spec.projections[0].connections.rounded_up, delay == 1.5 ? 0u : 1u);
-    Network network(std::move(spec)), silent(pair(Mode::accurate, dt, "pulse", 0, delay));
-    std::vector<NetworkSpike> spikes;
-    while (spikes.empty()) network.run(1, &spikes), silent.run(1);
-    const auto due = static_cast<int64_t>(std::ceil((spikes[0].time + 1.5) / dt));
-    while (network.step() <= due) {
-      EXPECT_EQ(network.v(1, 0), silent.v(1, 0)) << delay << " at " << network.time();
-      network.run(1), silent.run(1);
-    }
-    EXPECT_GT(network.v(1, 0) - silent.v(1, 0), 1) << delay;
-    const double acts = static_cast<double>(due) * dt, wait = acts - spikes[0].time;
-    EXPECT_TRUE(wait >= delay && wait < delay + 2 * dt) << wait;
-  }
-  ConnectSpec c;
-  c.name = "list", c.sources = c.targets = 10, c.dt = 0.1;
-  c.rule.kind = Rule::Kind::one_to_one, c.delay.a = static_cast<double>(1.1f);
-  EXPECT_EQ(connect(c).same_delay, 11);
-  EXPECT_EQ(connect(c).rounded_up, 0u);
-  c.delay = {Draw::Kind::uniform, 1, 5};
-  const Connections drawn = connect(c);
-  EXPECT_EQ(drawn.rounded_up, 10u);
-  EXPECT_TRUE(std::ranges::all_of(drawn.delay, [](int steps) { return steps >= 11 && steps <= 50; }));
-  c.delay = {Draw::Kind::integers, 1, 5};
-  EXPECT_EQ(connect(c).rounded_up, 0u);
 }
 
 // The caller's current does what the same current of the description does, from the step it is written in.
@@ -283,6 +243,7 @@ double bytes_a_synapse(uint32_t targets, bool own_delays, std::optional<StdpRule
   for (uint32_t i = 0; i < 60000; ++i) {
     c.target.push_back(i * 7919 % targets), c.weight.push_back(0.5f);
     if (own_delays) c.delay.push_back(static_cast<uint16_t>(i + 1));
+    if (own_delays && !stdp) c.part.push_back(static_cast<uint8_t>(i));
   }
   s.projections.push_back({"ab", 0, 1, {}, std::move(c), {}, stdp});
   const std::string bill = Network(std::move(s)).bill();
@@ -474,6 +435,14 @@ TEST(Network, BadInput) {
               HasSubstr("negative"));
   EXPECT_THAT(network_error([](NetworkSpec& s) { s.projections[0].connections.same_delay = 0; }),
               HasSubstr("under one step"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) {
+                s.projections[0].connections.part = {1, 2};
+              }),
+              HasSubstr("2 parts of 0 delays"));
+  EXPECT_THAT(network_error([](NetworkSpec& s) {
+                s.projections[0].stdp = StdpRule{}, s.projections[0].connections.same_part = 7;
+              }),
+              HasSubstr("projection ab: delays of plastic synapses are whole steps"));
   EXPECT_THAT(network_error([](NetworkSpec& s) { s.projections[0].target = 2; }), HasSubstr("2 populations"));
   EXPECT_THAT(network_error([](NetworkSpec& s) { s.solver = Solver::reference; }), HasSubstr("no place in a network"));
   EXPECT_THAT(network_error([](NetworkSpec& s) { s.memory_limit = 50; }), HasSubstr("larger than memory"));

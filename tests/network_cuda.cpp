@@ -63,6 +63,11 @@ void connect(NetworkSpec& s, int source, int target, std::string_view synapse, R
   s.projections.push_back({c.name, source, target, neuron::synapse_named(synapse), neuron::connect(c), {}, {}});
 }
 
+/// Makes a projection plastic; its delays are whole steps then.
+void learns(neuron::ProjectionSpec& p, const StdpRule& rule) {
+  p.stdp = rule, p.connections.part = {}, p.connections.same_part = 0;
+}
+
 Rule rule(Rule::Kind kind, int64_t degree = 5) {
   Rule r;
   r.kind = kind, r.degree = degree, r.p = 0.2;
@@ -245,7 +250,7 @@ TEST_F(NetworkCuda, SpikeTimingDependentPlasticity) {
         connect(s, 0, 1, "pulse", rule(Rule::Kind::out_degree), 10, 3 * scale);
         connect(s, 0, 0, "pulse", rule(Rule::Kind::all_to_all), 1, 0.5 * scale);
         connect(s, 1, 0, "exponential", rule(Rule::Kind::probability), 5, scale);
-        for (auto& p : s.projections) p.stdp = pairs(nearest, interval), p.stdp->high *= scale;
+        for (auto& p : s.projections) learns(p, pairs(nearest, interval)), p.stdp->high *= scale;
         s.projections[0].short_term = ShortTermRule{0.4, 100, 50};
         expect_same(s, 60, 41);
         Network moved(on_device(s));
@@ -262,12 +267,31 @@ TEST_F(NetworkCuda, DenseAndLongRows) {
   connect(s, 0, 1, "exponential", rule(Rule::Kind::all_to_all), 1, 0.4);
   connect(s, 0, 1, "pulse", rule(Rule::Kind::all_to_all), 1, 0.4);
   connect(s, 1, 0, "pulse", rule(Rule::Kind::all_to_all), 1, 0.01);
-  s.projections[2].stdp = pairs(false, 0);
+  learns(s.projections[2], pairs(false, 0));
   Connections& c = s.projections[1].connections;
   c.delay.resize(c.count());
   for (size_t i = 0; i < c.count(); ++i) c.delay[i] = static_cast<uint16_t>(1 + i % 700 / 300);
   ASSERT_TRUE(c.target.empty());
   expect_same(s, 100, 100);
+}
+
+// One delay between steps, and rows of all targets in which many of them end in one step, longer than a warp's share.
+TEST_F(NetworkCuda, DelaysBetweenSteps) {
+  NetworkSpec s;
+  s.dt = 0.5, s.seed = 2;
+  s.populations = {cells("a", 20, 8), cells("b", 700, 3, false)};
+  connect(s, 0, 1, "exponential", rule(Rule::Kind::all_to_all), 1, 0.4);
+  connect(s, 0, 1, "pulse", rule(Rule::Kind::all_to_all), 1, 0.4);
+  connect(s, 1, 0, "ampa", rule(Rule::Kind::out_degree), 3, 0.1);
+  s.projections[0].connections.same_part = 100;
+  Connections& c = s.projections[1].connections;
+  c.delay.resize(c.count()), c.part.resize(c.count());
+  for (size_t i = 0; i < c.count(); ++i) {
+    const size_t parts = 256 + i % 700;
+    c.delay[i] = static_cast<uint16_t>(parts / 256), c.part[i] = static_cast<uint8_t>(parts);
+  }
+  EXPECT_TRUE(s.projections[2].connections.fractional());
+  expect_same(s, 100, 37);
 }
 
 TEST_F(NetworkCuda, NetworksOfTheLiterature) {
@@ -309,7 +333,7 @@ NetworkSpec whole_packs(Precision precision) {
   connect(s, 1, 0, "gaba_b", rule(Rule::Kind::out_degree), 3);
   connect(s, 0, 0, "pulse", rule(Rule::Kind::out_degree), 9);
   s.projections[0].short_term = ShortTermRule{0.3, 300, 100};
-  s.projections[1].stdp = pairs(false, 0), s.projections[3].stdp = pairs(true, 15);
+  learns(s.projections[1], pairs(false, 0)), learns(s.projections[3], pairs(true, 15));
   s.projections[3].short_term = ShortTermRule{0.3, 300, 0};
   return s;
 }

@@ -42,6 +42,8 @@ TEST(NetworkState, OfOtherNetworksAndDamagedOnesAreRefused) {
     c.name = "ab", c.dt = s.dt, c.sources = 20, c.targets = 10, c.weight.a = 1;
     c.rule.kind = Rule::Kind::out_degree, c.rule.degree = 4, c.delay = {Draw::Kind::integers, 1, 3};
     s.projections.push_back({"ab", 0, 1, synapse_named("ampa"), connect(c), ShortTermRule{}, StdpRule{}});
+    s.projections.push_back({"ba", 1, 0, synapse_named("ampa"), {}, {}, {}});
+    s.projections[1].connections.offset.assign(11, 0);
     s.kick = Kick{5, 1};
     return s;
   };
@@ -62,6 +64,7 @@ TEST(NetworkState, OfOtherNetworksAndDamagedOnesAreRefused) {
       [](NetworkSpec& s) { s.projections[0].connections.weight[5] = 2; },
       [](NetworkSpec& s) { s.projections[0].connections.target[0] ^= 1; },
       [](NetworkSpec& s) { ++s.projections[0].connections.delay[3]; },
+      [](NetworkSpec& s) { s.projections[1].connections.same_part = 3; },
       [](NetworkSpec& s) { s.projections[0].short_term->U = 0.4; },
       [](NetworkSpec& s) { s.projections[0].stdp->minus = 0.2; },
       [](NetworkSpec& s) { s.kick->current = 6; },

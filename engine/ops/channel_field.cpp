@@ -4,6 +4,7 @@
 #include "engine/grad.h"
 #include "engine/op.h"
 #include "engine/ops.h"
+#include "engine/ops/coupling.h"
 #include "engine/ops/dispatch.h"
 #include "kernels/coupling/channels.h"
 
@@ -27,18 +28,12 @@ kernels::ChannelDims dims_of(const NodeView& node) {
   return {node.in[0].shape[0], node.in[0].shape[1], node.attrs<ChannelField>().gate};
 }
 
-Tensor identity(Graph& graph, int64_t n, DType dtype) {
-  std::vector<double> unit(static_cast<size_t>(n * n));
-  for (int64_t i = 0; i < n; ++i) unit[static_cast<size_t>(i * n + i)] = 1;
-  return cast(constant<double>(graph, {n, n}, unit), dtype);
-}
-
 void decompose(Vjp& v) {
   const Tensor x = v.x(0), a = v.x(1);
   if (v.attrs<ChannelField>().gate)
     v.set_output(0, x * (1.0 + tanh(matmul(x, a))));
   else if (on_cpu(x.dtype()))  // x's own share in the product's sum: no second pass
-    v.set_output(0, matmul(x, a + identity(v.graph(), x.shape()[1], a.dtype())));
+    v.set_output(0, matmul(x, a + pairs::identity(v.graph(), x.shape()[1], a.dtype())));
   else  // 1 + a would round a's diagonal to 16 bits
     v.set_output(0, x + matmul(x, a));
 }

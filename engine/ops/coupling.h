@@ -20,4 +20,7 @@ struct Dense {
 /// Refused above `most_dense` units.
 Dense dense(Tensor positions, const CouplingLaw& law);
 
+/// The identity matrix.
+Tensor identity(Graph& graph, int64_t n, DType dtype);
+
 }  // namespace ranvier::pairs

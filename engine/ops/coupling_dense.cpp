@@ -63,4 +63,10 @@ Dense dense(Tensor p, const CouplingLaw& law) {
   return result;
 }
 
+Tensor identity(Graph& graph, int64_t n, DType dtype) {
+  std::vector<double> unit(static_cast<size_t>(n * n));
+  for (int64_t i = 0; i < n; ++i) unit[static_cast<size_t>(i * n + i)] = 1;
+  return cast(constant<double>(graph, {n, n}, unit), dtype);
+}
+
 }  // namespace ranvier::pairs

@@ -13,20 +13,28 @@ constexpr int32_t whole_weight = int32_t{1} << weight_bits;
 
 __device__ const Event& at(const Ring& ring, Word i) { return ring.events[i & ring.mask]; }
 
-/// Steps by which a spike's way to its targets begins after the step that it is in.
-__device__ int wait_of(bool printed, const Event& e) { return !printed && e.offset > 0 ? 1 : 0; }
-
-/// Whether two spikes of a ring, neighbours in it, take the same way.
-__device__ bool together(bool printed, const Event& a, const Event& b) {
-  return a.neuron == b.neuron && a.step == b.step && wait_of(printed, a) == wait_of(printed, b);
+/// Where a spike is in its step. To delays of whole steps any moment but its start is one.
+__device__ int moment_here(const PathCall& call, const Event& e, bool fractional) {
+  if (call.printed || !(e.offset > 0)) return 0;
+  return fractional ? moment_of(e.offset, call.h) : step_parts;
 }
 
-/// First place of a row, [begin, end), whose delay is at least `age`: all lanes of a warp ask together.
-__device__ uint64_t first_due(const uint16_t* delay, uint64_t begin, uint64_t end, int age) {
+/// Whether two spikes of a ring, neighbours in it, take the same way through plastic synapses.
+__device__ bool together(const PathCall& call, const Event& a, const Event& b) {
+  return a.neuron == b.neuron && a.step == b.step && moment_here(call, a, false) == moment_here(call, b, false);
+}
+
+/// A synapse's delay in parts of a step.
+__device__ int delay_of(const Projection& p, uint64_t synapse) {
+  return p.delay[synapse] * step_parts + (p.part ? p.part[synapse] : 0);
+}
+
+/// First place of a row, [begin, end), whose delay is at least `least` parts: all lanes of a warp ask together.
+__device__ uint64_t first_due(const Projection& p, uint64_t begin, uint64_t end, int least) {
   const unsigned lane = threadIdx.x % 32;
   while (begin < end) {
     const uint64_t width = (end - begin + 31) / 32, place = begin + lane * width;
-    const unsigned before = __ballot_sync(whole_warp, place < end && delay[place] < age);
+    const unsigned before = __ballot_sync(whole_warp, place < end && delay_of(p, place) < least);
     const auto count = static_cast<uint64_t>(__popc(before));
     if (count == 0) return begin;
     end = begin + count * width < end ? begin + count * width : end;
@@ -78,7 +86,7 @@ __device__ void deliver_plastic(const Projection& p, const Ring& ring, Word firs
   });
 }
 
-/// Everything due in the step. Of plastic projections, spikes at the very start of a step (wait 0) only in the launch
+/// Everything due in the step. Of plastic projections, spikes at the very start of a step (moment 0) only in the launch
 /// `late`: they arrive together with those that their neuron had in the step before, and after them.
 __global__ void __launch_bounds__(threads) deliver_kernel(PathCall call, bool late) {
   const Projection& p = call.projections[blockIdx.z];
@@ -90,20 +98,22 @@ __global__ void __launch_bounds__(threads) deliver_kernel(PathCall call, bool la
   Word delivered = 0;
   for (Word i = from + blockIdx.x * warps + threadIdx.x / 32; i < to; i += gridDim.x * warps) {
     const Event e = at(ring, i);
-    const int wait = wait_of(call.printed, e), age = static_cast<int>(static_cast<uint32_t>(n) - e.step) - wait;
-    if (age < p.shortest || age > p.longest) continue;
-    if (p.plastic && call.located && late == (wait == 1)) continue;
-    if (p.plastic && i > 0 && together(call.printed, at(ring, i - 1), e)) continue;  // goes with the one before
+    const int age = static_cast<int>(static_cast<uint32_t>(n) - e.step), moment = moment_here(call, e, p.fractional);
+    if (age < p.shortest || age > p.longest + 1) continue;
+    if (p.plastic && call.located && late == (moment > 0)) continue;
+    if (p.plastic && i > 0 && together(call, at(ring, i - 1), e)) continue;     // goes with the one before
+    const int most = age * step_parts - moment, least = most - step_parts + 1;  // delays that end in this step
     const uint64_t row = p.offset[e.neuron];
     uint64_t begin = row, end = p.offset[e.neuron + 1];
     if (p.delay) {
-      begin = first_due(p.delay, begin, end, age);
-      end = first_due(p.delay, begin, end, age + 1);
+      begin = first_due(p, begin, end, least);
+      end = first_due(p, begin, end, most + 1);
+    } else if (p.same_delay < least || p.same_delay > most) {
+      continue;
     }
     int count = 1;
     if (p.plastic) {
-      while (i + static_cast<Word>(count) < to && together(call.printed, at(ring, i + static_cast<Word>(count)), e))
-        ++count;
+      while (i + static_cast<Word>(count) < to && together(call, at(ring, i + static_cast<Word>(count)), e)) ++count;
       deliver_plastic(p, ring, i, count, begin, end);
     } else {
       deliver_static(p, p.factors ? p.factors[i & ring.mask] : whole_weight, row, begin, end);

@@ -68,9 +68,12 @@ struct Projection {
   int source = 0, target = 0;         ///< populations
   const uint64_t* offset = nullptr;   ///< sources + 1
   const uint32_t* targets = nullptr;  ///< null: each row reaches all in their order
-  const uint16_t* delay = nullptr;    ///< rising in each row; null: all `shortest`
+  const uint16_t* delay = nullptr;    ///< steps, rising in each row with `part`; null: all `same_delay`
+  const uint8_t* part = nullptr;      ///< 256ths of a step beyond them; null: none
+  int same_delay = step_parts;        ///< 256ths of a step
+  bool fractional = false;            ///< some delay is no whole number of steps
   int64_t sources = 0, target_count = 0, synapses = 0;
-  int shortest = 1, longest = 1;   ///< delays, steps
+  int shortest = 1, longest = 1;   ///< delays, steps, rounded up
   const int32_t* fixed = nullptr;  ///< weights of synapses that are not plastic
   int64_t* sums = nullptr;         ///< of the receptor
   double unit = 1;                 ///< fixed-point units of weight 1
@@ -117,7 +120,7 @@ struct Kick {
 struct Shape {
   int64_t blocks = 0;         ///< of `tick`
   int64_t most_neurons = 0;   ///< of a population
-  int64_t longest_group = 0;  ///< synapses of one source, projection and delay
+  int64_t longest_group = 0;  ///< synapses of one source and projection that are due in one step
   int64_t longest_fan = 0;    ///< plastic synapses of one target and projection
   int64_t most_gathered = 0;  ///< plastic synapses of a projection with an interval
   bool noise = false, short_term = false, plastic = false;

@@ -30,6 +30,23 @@ RANVIER_HD_INLINE int64_t released(int32_t weight, int32_t factor) {
   return (int64_t{weight} * factor + (int64_t{1} << (weight_bits - 1))) >> weight_bits;
 }
 
+// ---- delays ----
+
+/// Parts that a step is counted in where whole ones are too coarse: delays, and moments of spikes inside their step.
+constexpr int step_parts = 256;
+
+/// Where in its step of length h a spike lies: 0 at its very start, else 1 to 256, rounded up.
+RANVIER_HD_INLINE int moment_of(double offset, double h) {
+  const double exact = step_parts * quotient(offset, h);
+  const int below = static_cast<int>(exact), moment = below + (exact > below ? 1 : 0);
+  return moment < step_parts ? moment : step_parts;
+}
+
+/// Steps from a spike's own to the first that begins at or after its time + delay; the delay in parts of a step.
+RANVIER_HD_INLINE int64_t steps_until(int moment, int64_t delay) {
+  return (moment + delay + step_parts - 1) / step_parts;
+}
+
 // ---- receptors ----
 
 /// What an arriving weight does.

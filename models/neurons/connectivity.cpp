@@ -13,6 +13,8 @@
 namespace ranvier::neuron {
 namespace {
 
+constexpr int step_parts = Connections::step_parts;
+
 constexpr std::pair<Rule::Kind, std::string_view> rules[] = {
     {Rule::Kind::all_to_all, "all_to_all"},   {Rule::Kind::one_to_one, "one_to_one"},
     {Rule::Kind::probability, "probability"}, {Rule::Kind::in_degree, "in_degree"},
@@ -134,16 +136,30 @@ std::vector<std::vector<uint32_t>> rows_of(const ConnectSpec& s) {
   return rows;
 }
 
-/// A delay in steps, rounded up: no spike may act before its time + delay. What f32 cannot tell from a whole number of
-/// steps is one. `rounded_up` is counted up where the steps are longer than the delay.
-uint16_t steps_of(double delay, double dt, const std::string& where, uint64_t& rounded_up) {
+/// A delay in 256ths of a step, rounded up: no spike may act before its time + delay. What f32 cannot tell from a whole
+/// number of them is one. `rounded_up` is counted up where only whole steps will do and are longer than the delay.
+uint32_t parts_of(double delay, const ConnectSpec& s, const std::string& where, uint64_t& rounded_up) {
   constexpr double slack = 2e-7;
-  if (!std::isfinite(delay) || delay < dt * (1 - slack))
-    fail("{}: delay {} ms is under one step of {} ms", where, delay, dt);
-  const double exact = delay / dt, steps = std::ceil(exact * (1 - slack));
-  if (steps > 65000) fail("{}: delay {} ms is more than 65000 steps of {} ms", where, delay, dt);
-  rounded_up += steps > exact * (1 + slack);
-  return static_cast<uint16_t>(steps);
+  if (!std::isfinite(delay) || delay < s.dt * (1 - slack))
+    fail("{}: delay {} ms is under one step of {} ms", where, delay, s.dt);
+  const double exact = delay / s.dt, unit = s.whole_delays ? 1 : step_parts;
+  if (exact > 65000) fail("{}: delay {} ms is more than 65000 steps of {} ms", where, delay, s.dt);
+  const double units = std::ceil(exact * (1 - slack) * unit);
+  rounded_up += s.whole_delays && units > exact * (1 + slack);
+  return static_cast<uint32_t>(units * (step_parts / unit));
+}
+
+/// Room for a delay of each synapse.
+void own_delays(Connections& c, const ConnectSpec& s) {
+  c.delay.resize(c.count());
+  if (!s.whole_delays) c.part.resize(c.count());
+}
+void set_delay(Connections& c, uint64_t synapse, uint32_t parts) {
+  c.delay[synapse] = static_cast<uint16_t>(parts / step_parts);
+  if (!c.part.empty()) c.part[synapse] = static_cast<uint8_t>(parts % step_parts);
+}
+void drop_empty_parts(Connections& c) {
+  if (std::ranges::all_of(c.part, [](uint8_t part) { return part == 0; })) c.part = {};
 }
 
 void check(const ConnectSpec& s) {
@@ -248,55 +264,61 @@ Connections connect(const ConnectSpec& s) {
     c.offset.push_back(c.offset.back() + (whole && one_delay ? static_cast<uint64_t>(s.targets) : row.size()));
   c.weight.resize(c.offset.back());
   if (!(whole && one_delay)) c.target.resize(c.offset.back());
-  if (one_delay)
-    c.same_delay = steps_of(s.delay.a, s.dt, where, c.rounded_up), c.rounded_up *= c.count();
-  else
-    c.delay.resize(c.offset.back());
+  if (one_delay) {
+    const uint32_t delay = parts_of(s.delay.a, s, where, c.rounded_up);
+    c.same_delay = static_cast<uint16_t>(delay / step_parts), c.same_part = static_cast<uint8_t>(delay % step_parts);
+    c.rounded_up *= c.count();
+  } else {
+    own_delays(c, s);
+  }
   if (!one_delay && c.offset.back()) {  // the least that can be drawn, so that no thread meets an error
     const double least =
         s.delay.kind == Draw::Kind::normal ? std::max(s.delay.low, s.delay.a - 6 * s.delay.b) : s.delay.a;
     uint64_t not_yet = 0;
-    steps_of(least, s.dt, where, not_yet);
+    parts_of(least, s, where, not_yet);
   }
   std::atomic<uint64_t> rounded_up = 0;
   for_rows(s.sources, 64, [&](int64_t from_row, int64_t to_row) {
     std::vector<uint32_t> order;
-    std::vector<uint16_t> steps;
+    std::vector<uint32_t> parts;
     for (int64_t i = from_row; i < to_row; ++i) {
       const uint64_t begin = c.offset[i], count = c.offset[i + 1] - begin;
       uint64_t up = 0;
       const auto target = [&](uint64_t k) { return rows[i].empty() ? static_cast<uint32_t>(k) : rows[i][k]; };
-      order.resize(count), steps.assign(count, c.same_delay);
+      order.resize(count), parts.assign(one_delay ? 0 : count, 0);
       std::iota(order.begin(), order.end(), 0u);
       for (uint64_t k = 0; !one_delay && k < count; ++k)
-        steps[k] = steps_of(value_of(s.delay, s, delays, i, target(k), k), s.dt, where, up);
+        parts[k] = parts_of(value_of(s.delay, s, delays, i, target(k), k), s, where, up);
       rounded_up += up;
       if (!one_delay)
-        std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return steps[a] < steps[b]; });
+        std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return parts[a] < parts[b]; });
       for (uint64_t k = 0; k < count; ++k) {
         const uint32_t from = order[k];
         c.weight[begin + k] = static_cast<float>(value_of(s.weight, s, weights, i, target(from), from));
         if (!c.target.empty()) c.target[begin + k] = target(from);
-        if (!one_delay) c.delay[begin + k] = steps[from];
+        if (!one_delay) set_delay(c, begin + k, parts[from]);
       }
       rows[i] = {};
     }
   });
   c.rounded_up += rounded_up;
+  drop_empty_parts(c);
   return c;
 }
 
-Connections from_edges(const std::vector<Edge>& edges, int64_t sources, int64_t targets, double dt,
-                       const std::string& from, int64_t first_line) {
+Connections from_edges(const std::vector<Edge>& edges, const ConnectSpec& s, const std::string& from,
+                       int64_t first_line) {
   const auto where = [&](size_t i) { return fmt::format("{}:{}", from, first_line + static_cast<int64_t>(i)); };
-  std::vector<uint16_t> steps(edges.size());
+  std::vector<uint32_t> parts(edges.size());
   Connections c;
   for (size_t i = 0; i < edges.size(); ++i) {
     const Edge& e = edges[i];
-    if (e.source >= static_cast<uint64_t>(sources)) fail("{}: source {} of {} neurons", where(i), e.source, sources);
-    if (e.target >= static_cast<uint64_t>(targets)) fail("{}: target {} of {} neurons", where(i), e.target, targets);
+    if (e.source >= static_cast<uint64_t>(s.sources))
+      fail("{}: source {} of {} neurons", where(i), e.source, s.sources);
+    if (e.target >= static_cast<uint64_t>(s.targets))
+      fail("{}: target {} of {} neurons", where(i), e.target, s.targets);
     if (!std::isfinite(e.weight)) fail("{}: weight {}", where(i), e.weight);
-    steps[i] = steps_of(e.delay, dt, where(i), c.rounded_up);
+    parts[i] = parts_of(e.delay, s, where(i), c.rounded_up);
   }
   std::vector<uint32_t> order(edges.size());
   std::iota(order.begin(), order.end(), 0u);
@@ -309,14 +331,17 @@ Connections from_edges(const std::vector<Edge>& edges, int64_t sources, int64_t 
       fail("{}: {} to {} was there already, at {}", where(order[i]), b.source, b.target, where(order[i - 1]));
   }
   std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-    return std::pair(edges[a].source, steps[a]) < std::pair(edges[b].source, steps[b]);
+    return std::pair(edges[a].source, parts[a]) < std::pair(edges[b].source, parts[b]);
   });
-  c.offset.assign(static_cast<size_t>(sources) + 1, 0);
+  c.offset.assign(static_cast<size_t>(s.sources) + 1, 0);
   for (uint32_t i : order) {
     ++c.offset[edges[i].source + 1];
-    c.target.push_back(edges[i].target), c.weight.push_back(edges[i].weight), c.delay.push_back(steps[i]);
+    c.target.push_back(edges[i].target), c.weight.push_back(edges[i].weight);
   }
-  for (int64_t s = 0; s < sources; ++s) c.offset[s + 1] += c.offset[s];
+  own_delays(c, s);
+  for (uint64_t k = 0; k < order.size(); ++k) set_delay(c, k, parts[order[k]]);
+  drop_empty_parts(c);
+  for (int64_t i = 0; i < s.sources; ++i) c.offset[i + 1] += c.offset[i];
   return c;
 }
 

@@ -44,6 +44,7 @@ struct ConnectSpec {
   Rule rule;
   Draw weight, delay{Draw::Kind::constant, 1};
   double dt = 0.1;
+  bool whole_delays = false;  ///< plastic synapses, and modes whose spikes lie at the ends of steps, need no parts
   uint64_t seed = 0;
   bool weight_given = false, delay_given = false;  ///< a list that has its own is then an error
 };
@@ -51,8 +52,8 @@ struct ConnectSpec {
 /// Synapses that the rule makes: exact, or (probability, sheet) a bound that is passed once in 10^9 times.
 uint64_t expected_synapses(const ConnectSpec& spec);
 
-/// Makes them. A delay that is no whole number of steps is rounded up, so that no spike acts before its time + delay,
-/// and counted; one under a step is an Error, as is any bad value.
+/// Makes them. Delays are rounded up to 256ths of a step, so that no spike acts before its time + delay, or, where
+/// `whole_delays`, to steps, and then counted; one under a step is an Error, as is any bad value.
 Connections connect(const ConnectSpec& spec);
 
 /// One line of a list.
@@ -63,8 +64,8 @@ struct Edge {
 };
 /// A list as connections. Throws Error naming `from` and the line or row of an index out of range, a bad number, a
 /// delay under one step, or a pair that comes twice.
-Connections from_edges(const std::vector<Edge>& edges, int64_t sources, int64_t targets, double dt,
-                       const std::string& from, int64_t first_line);
+Connections from_edges(const std::vector<Edge>& edges, const ConnectSpec& spec, const std::string& from,
+                       int64_t first_line);
 
 /// Lines of a CSV list and rows of a SONATA one, before any is read: what they will take.
 uint64_t edges_in_csv(const std::string& path);

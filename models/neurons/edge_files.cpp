@@ -77,7 +77,7 @@ Connections read_edges_csv(const std::string& path, const ConnectSpec& spec) {
                      static_cast<float>(items.size() > 2 ? number(items[2], where) : weight),
                      items.size() > 3 ? number(items[3], where) : delay});
   }
-  return from_edges(edges, spec.sources, spec.targets, spec.dt, path, 2);
+  return from_edges(edges, spec, path, 2);
 }
 
 #if defined(RANVIER_HAS_HDF5)
@@ -180,7 +180,7 @@ Connections read_edges_sonata(const std::string& path, const std::string& popula
     edges[i] = {static_cast<uint32_t>(sources[i]), static_cast<uint32_t>(targets[i]), static_cast<float>(weight[i]),
                 delay[i]};
   }
-  return from_edges(edges, spec.sources, spec.targets, spec.dt, path, 0);
+  return from_edges(edges, spec, path, 0);
 }
 #else
 uint64_t edges_in_sonata(const std::string& path, const std::string&) {

@@ -186,6 +186,7 @@ Planned plan_projection(Keys keys, const NetworkSpec& s, const std::filesystem::
     keys.useless({"rule", "p", "degree", "self", "sigma_mm", "cutoff_mm", "width_mm", "wrap"},
                  fmt::format("on the list {}", plan.csv.empty() ? plan.sonata : plan.csv));
   read_plasticity(keys, p);
+  c.whole_delays = p.stdp || s.mode != Mode::accurate;
   keys.finish();
   return plan;
 }

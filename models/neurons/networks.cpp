@@ -36,6 +36,7 @@ void add(NetworkSpec& s, ConnectSpec c, int source, int target, const SynapseMod
          std::optional<StdpRule> stdp = {}) {
   c.sources = s.populations[source].size, c.targets = s.populations[target].size;
   c.same = source == target, c.dt = s.dt, c.seed = s.seed;
+  c.whole_delays = stdp || s.mode != Mode::accurate;
   check_memory({{c.name, expected_synapses(c), stdp ? 22.0 : 8.0}}, s.memory_limit);
   s.projections.push_back({c.name, source, target, synapse, connect(c), {}, std::move(stdp)});
 }
@@ -78,7 +79,7 @@ NamedNetwork polychronous(const NetworkOverrides& o) {
   s.kick = Kick{20, 1};
   // A synapse of 100 among 1000 neurons is drawn over both populations and cut into two projections.
   ConnectSpec whole;
-  whole.name = "exc_all", whole.sources = 800, whole.targets = 1000, whole.same = true;
+  whole.name = "exc_all", whole.sources = 800, whole.targets = 1000, whole.same = whole.whole_delays = true;
   whole.rule.kind = Rule::Kind::out_degree, whole.rule.degree = 100, whole.rule.self = false;
   whole.weight.a = 6, whole.delay = {Draw::Kind::integers, 1, 20}, whole.dt = s.dt, whole.seed = s.seed;
   const Connections all = connect(whole);

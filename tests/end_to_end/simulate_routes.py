@@ -57,7 +57,10 @@ class Useless(Case):
                 (("simulate", "net.toml", "--sweep", "dt-ms=0.1:0.3:2"), ["--duration-ms 200", "0.3 ms"])):
             with self.subTest(arguments):
                 self.refused(*arguments, saying=words)
-        (self.folder / "late.toml").write_text(populations.Networks.FILE + "delay_ms = 1.25\n")
+        delayed = populations.Networks.FILE + "delay_ms = 1.25\n"
+        (self.folder / "between.toml").write_text(delayed)
+        self.assertEqual(self.json("simulate", "between.toml")["delays_rounded_up"], {})
+        (self.folder / "late.toml").write_text(delayed + 'stdp = { rule = "pair" }\n')
         value = self.json("simulate", "late.toml")
         self.assertEqual(value["delays_rounded_up"], {"exc_exc": 200})
         self.assertIn("200 of 200 delays are no whole number of steps of 0.1 ms", self.ok("simulate", "late.toml").out)
