@@ -231,8 +231,8 @@ using kernels::CouplingLaw;
 /// and f64; on CUDA f32, and bf16 or f16 x beside f32 positions.
 Tensor pair_apply(Tensor x, Tensor positions, const CouplingLaw& law, Where where = Where::current());
 /// q[0, i] = sum over j != i of kappa(d_ij) w[0, j] (sum over b of x[b, i] x[b, j])^2: x (batch, units), w (1, units),
-/// positions as above; no units x units array is made on the CPU, in gradients neither. f32 and f64; on CUDA in the
-/// dense form, which is refused above 4,096 units.
+/// positions as above; no units x units array is made, in first gradients neither. f32 and f64; on CUDA f32 (f64 in the
+/// dense form, which is refused above 4,096 units).
 Tensor pair_squares(Tensor x, Tensor w, Tensor positions, const CouplingLaw& law, Where where = Where::current());
 /// The field of coupled channels on their own activations, x (rows, channels) and a (channels, channels) of one type:
 /// y = x + x a or, as a gate, y = x (1 + tanh(x a)), for bf16 and f16 on CUDA (up to 256 channels, a multiple of 8) in

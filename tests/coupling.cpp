@@ -95,11 +95,52 @@ TEST(Coupling, SquaresOfProducts) {
     for (int64_t axes : {1, 2, 3}) check_variants(squares_case(axes == 2 ? 7 : 3, 37, axes, law));
   for (auto [batch, units] : {std::pair<int64_t, int64_t>{1, 1}, {0, 5}, {1, 2}, {5, 33}, {300, 64}, {2, 530}})
     check_variants(squares_case(batch, units, 2, {}));
+  const CouplingLaw hard{CouplingLaw::screened_power, 0.5, 1, 3, 0};  // the slope of a unit and itself is infinite
+  check_variants(squares_case(3, 37, 2, hard));
   for (int order = 1; order <= 2; ++order) {
     OpCase test = squares_case(3, 9, 2, laws()[0]);
     test.build = [](std::vector<Tensor> in) { return std::vector{sin(pair_squares(in[0], in[1], in[2], {}))}; };
     check_gradients(test, order, 1e-6);
   }
+}
+
+/// Tiles of the device's kernels, 64 units by 64 units and 64 rows: parts of one, one, several; pieces of the sum, the
+/// last of them (of 516 units) without a unit; rows of whole 16 bytes and not.
+TEST(Coupling, SquaresInTilesAndPieces) {
+  if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device";
+  for (auto [batch, units] : {std::pair<int64_t, int64_t>{64, 1},
+                              {1, 64},
+                              {16, 65},
+                              {17, 63},
+                              {64, 128},
+                              {65, 68},
+                              {130, 66},
+                              {3, 260},
+                              {66, 516},
+                              {65, 2}})
+    check_variants(squares_case(batch, units, units % 3 + 1, laws()[units % 2]));
+}
+
+/// More units than the dense form may have, on a device: tiles there too, and nothing of the size of all pairs.
+TEST(Coupling, SquaresOfManyUnitsAreNotDenseOnADevice) {
+  if (!has_variant("handwritten")) GTEST_SKIP() << "skipped: built without CUDA";
+  State state;
+  Graph graph(state);
+  const int64_t n = 65536, batch = 32;
+  std::vector<Tensor> in = {input(graph, "x", {DType::f32, {batch, n}}), input(graph, "w", {DType::f32, {1, n}}),
+                            input(graph, "p", {DType::f32, {n, 2}})};
+  std::vector<Tensor> results = {pair_squares(in[0], in[1], in[2], {})};
+  for (const Tensor& g : grad(sum(square(results[0])), in)) results.push_back(g);
+  const Plan plan = make_plan(graph, results, {.device = Device::cuda(), .prepare = false});
+  std::vector<std::string> tiled;
+  for (const PlanStep& step : plan.steps) {
+    if (std::string_view(step.op->name).starts_with("pair_squares")) tiled.push_back(std::string(step.op->name));
+    EXPECT_NE(step.op->name, "matmul");
+  }
+  std::sort(tiled.begin(), tiled.end());
+  EXPECT_EQ(tiled, (std::vector<std::string>{"pair_squares", "pair_squares", "pair_squares_positions",
+                                             "pair_squares_values"}));
+  EXPECT_LE(plan.arena_bytes, size_t{64} << 20);
 }
 
 OpCase channel_case(int64_t rows, int64_t channels, bool gate) {

@@ -56,11 +56,11 @@ void check_pairs(Device device, DType dtype, const CouplingLaw& law, int64_t bat
     EXPECT_TRUE(error <= tolerance) << what << ": " << fmt::format("{}", fmt::join(errors, " "));
 }
 
-/// The same of pair_squares on the CPU: q, dx, dw and dp.
-void check_squares(DType dtype, const CouplingLaw& law, int64_t batch, int64_t n, const std::vector<int64_t>& rows,
-                   double tolerance) {
+/// The same of pair_squares: q, dx, dw and dp.
+void check_squares(Device device, DType dtype, const CouplingLaw& law, int64_t batch, int64_t n,
+                   const std::vector<int64_t>& rows, double tolerance) {
   constexpr int64_t axes = 2;
-  State state;
+  State state(device);
   Graph graph(state);
   const Tensor x = input(graph, "x", {dtype, {batch, n}}), w = input(graph, "w", {dtype, {1, n}}),
                g = input(graph, "g", {dtype, {1, n}}), p = input(graph, "p", {dtype, {n, axes}});
@@ -68,7 +68,7 @@ void check_squares(DType dtype, const CouplingLaw& law, int64_t batch, int64_t n
   const Tensor wrt[] = {x, w, p};
   std::vector<Tensor> outputs = {q};
   for (const Tensor& d : grad(sum(q * g), wrt)) outputs.push_back(d);
-  Program program = compile(graph, outputs);
+  Program program = compile(graph, outputs, {.device = device});
   const Operand one{{1, n}};
   const std::vector<double> xs = draw({{batch, n}}, 1), ws = draw(one, 2), gs = draw(one, 3),
                             ps = draw({{n, axes}, {-1.5, 1.5}}, 4);
@@ -113,17 +113,17 @@ TEST(CouplingLarge, SixtyFourOf8192) {
 
 TEST(CouplingLarge, SquaresOfEveryUnit) {
   if (checks_cuda_only()) return;
-  for (const CouplingLaw& law : laws) check_squares(DType::f32, law, 5, 2048, every(2048), 1e-5);
-  check_squares(DType::f32, laws[0], 2, 4096, every(4096), 1e-5);
-  check_squares(DType::f64, laws[0], 3, 2048, every(2048), 1e-10);
+  for (const CouplingLaw& law : laws) check_squares(Device::cpu(), DType::f32, law, 5, 2048, every(2048), 1e-5);
+  check_squares(Device::cpu(), DType::f32, laws[0], 2, 4096, every(4096), 1e-5);
+  check_squares(Device::cpu(), DType::f64, laws[0], 3, 2048, every(2048), 1e-10);
 }
 
 /// More units than the dense form may have.
 TEST(CouplingLarge, SquaresOfSixtyFour) {
   if (checks_cuda_only()) return;
-  check_squares(DType::f32, laws[0], 5, 8192, sixty_four(8192), 1e-5);
-  check_squares(DType::f32, laws[1], 40, 5000, sixty_four(5000), 1e-5);
-  check_squares(DType::f64, laws[2], 2, 5000, sixty_four(5000), 1e-10);
+  check_squares(Device::cpu(), DType::f32, laws[0], 5, 8192, sixty_four(8192), 1e-5);
+  check_squares(Device::cpu(), DType::f32, laws[1], 40, 5000, sixty_four(5000), 1e-5);
+  check_squares(Device::cpu(), DType::f64, laws[2], 2, 5000, sixty_four(5000), 1e-10);
 }
 
 /// bf16 operands and f32 on the device.
@@ -134,6 +134,16 @@ TEST(CouplingLarge, OnCuda) {
       check_pairs(Device::cuda(), DType::bf16, law, batch, n, every(n), 4e-3);
       check_pairs(Device::cuda(), DType::f32, law, batch, n, every(n), 1e-5);
     }
+}
+
+/// All rows and parts of them in registers; more units than the dense form may have, of which the emulator gets few.
+TEST(CouplingLarge, SquaresOnCuda) {
+  if (!cuda_support().usable) GTEST_SKIP() << "skipped: no CUDA device";
+  const int64_t large = emulator_set_mode != nullptr ? 4130 : 16384;
+  for (const CouplingLaw& law : laws)
+    for (auto [batch, n] : {std::pair<int64_t, int64_t>{1, 300}, {70, 270}})
+      check_squares(Device::cuda(), DType::f32, law, batch, n, every(n), 1e-5);
+  check_squares(Device::cuda(), DType::f32, laws[1], 5, large, sixty_four(large), 1e-5);
 }
 
 /// The three kernels of few, some and many rows of bf16 at the sizes of the issue; the emulator gets smaller ones.

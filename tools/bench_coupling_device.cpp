@@ -113,6 +113,30 @@ void bench_units(Bench& b) {
   }
 }
 
+/// The covariance penalty's sums and their gradients, in f32: one product of the values a pair, two of the gradient in
+/// x; share of the f32 rate.
+void bench_squares(Bench& b) {
+  const int64_t n = b.options.units;
+  const double pairs = static_cast<double>(n) * static_cast<double>(n - 1);
+  b.options.common.say("\n{} units, squares of products; share of the f32 rate", n);
+  const auto one = [&](const char* what, const char* op, int products, int64_t batch, int wanted) {
+    const double s = b.time_of(op, [&](Graph& graph) {
+      const Type row{DType::f32, {1, n}};
+      const Tensor in[] = {input(graph, "x", {DType::f32, {batch, n}}), input(graph, "p", {DType::f32, {n, 2}})};
+      const Tensor q = pair_squares(in[0], input(graph, "w", row), in[1], {});
+      return std::vector{wanted < 0 ? q : grad(sum(q * input(graph, "g", row)), in[wanted])};
+    });
+    const double flops = 2 * products * pairs * static_cast<double>(batch);
+    b.note(fmt::format("{} units, batch {}, {}", n, batch, what), DType::f32, s, "ps/pair", s / pairs * 1e12,
+           b.peak.gflops > 0 ? flops / s / 1e9 / b.peak.gflops : 0);
+  };
+  for (int64_t batch : {64, 256}) {
+    one("squares", "pair_squares", 1, batch, -1);
+    one("squares, gradient in x", "pair_squares_values", 2, batch, 0);
+    one("squares, gradient in positions", "pair_squares_positions", 1, batch, 1);
+  }
+}
+
 }  // namespace
 
 void bench_coupling_on_device(Device device, const BenchCouplingOptions& options) {
@@ -121,7 +145,7 @@ void bench_coupling_on_device(Device device, const BenchCouplingOptions& options
     options.common.say("measured: copy {:.0f} GB/s (read + write), bf16 {:.0f} TFLOP/s, f32 {:.1f} TFLOP/s",
                        bench.peak.gbs, bench.peak.gflops_bf16 / 1e3, bench.peak.gflops / 1e3);
   if (options.rows > 0) bench_channels(bench);
-  if (options.units > 0) bench_units(bench);
+  if (options.units > 0) bench_units(bench), bench_squares(bench);
   if (options.wide > 0) bench_wide(device, options, bench.rows);
   options.common.print({{"device", device.description()},
                         {"copy_gb_per_second", bench.peak.gbs},

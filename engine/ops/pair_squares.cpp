@@ -77,16 +77,52 @@ size_t workspace(const NodeView& node, const void*) {
                            [&]<class T>() { return kernels::cpu::pair_squares_workspace<T>(dims_of(node, first)); });
 }
 
-// On a CUDA device they run dense, in primitive ops, and above 4,096 units not at all.
+#if defined(RANVIER_HAS_CUDA)
+void cuda_squares(const Call& c) {
+  kernels::cuda::pair_squares(dims_of(c.node, 0), c.in<float>(0), c.in<float>(1), c.in<float>(2), c.out<float>(0),
+                              c.workspace, c.stream);
+}
+void cuda_values(const Call& c) {
+  kernels::cuda::pair_squares_values(dims_of(c.node, 1), c.in<float>(0), c.in<float>(1), c.in<float>(2), c.in<float>(3),
+                                     c.out<float>(0), c.workspace, c.stream);
+}
+void cuda_positions(const Call& c) {
+  kernels::cuda::pair_squares_positions(dims_of(c.node, 1), c.in<float>(0), c.in<float>(1), c.in<float>(2),
+                                        c.in<float>(3), c.out<float>(0), c.workspace, c.stream);
+}
+template <size_t (*bytes)(const PairDims&), size_t first>
+size_t cuda_workspace(const NodeView& node, const void*) {
+  return bytes(dims_of(node, first));
+}
+#endif
+
 constexpr Variant squares_variants[] = {
     {.name = "cpu", .run = cpu_squares, .supports = operand_on_cpu, .workspace = workspace<0>, .exact = false},
-    {.name = "reference", .run = reference_squares, .supports = operand_on_cpu, .exact = false}};
+    {.name = "reference", .run = reference_squares, .supports = operand_on_cpu, .exact = false},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten",
+                           .backend = Backend::cuda,
+                           .run = cuda_squares,
+                           .supports = operand_is_f32,
+                           .workspace = cuda_workspace<kernels::cuda::pair_squares_workspace, 0>,
+                           .exact = false})};
 constexpr Variant values_variants[] = {
     {.name = "cpu", .run = cpu_values, .supports = operand_on_cpu, .workspace = workspace<1>, .exact = false},
-    {.name = "reference", .run = reference_values, .supports = operand_on_cpu, .exact = false}};
+    {.name = "reference", .run = reference_values, .supports = operand_on_cpu, .exact = false},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten",
+                           .backend = Backend::cuda,
+                           .run = cuda_values,
+                           .supports = operand_is_f32,
+                           .workspace = cuda_workspace<kernels::cuda::pair_squares_values_workspace, 1>,
+                           .exact = false})};
 constexpr Variant positions_variants[] = {
     {.name = "cpu", .run = cpu_positions, .supports = operand_on_cpu, .workspace = workspace<1>, .exact = false},
-    {.name = "reference", .run = reference_positions, .supports = operand_on_cpu, .exact = false}};
+    {.name = "reference", .run = reference_positions, .supports = operand_on_cpu, .exact = false},
+    RANVIER_CUDA_VARIANTS({.name = "handwritten",
+                           .backend = Backend::cuda,
+                           .run = cuda_positions,
+                           .supports = operand_is_f32,
+                           .workspace = cuda_workspace<kernels::cuda::pair_squares_positions_workspace, 1>,
+                           .exact = false})};
 
 double squares_flops(const NodeView& node) {
   const PairDims d = dims_of(node, 0);

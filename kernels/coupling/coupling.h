@@ -84,6 +84,16 @@ template <class T>
 void pair_positions(const PairDims& dims, const T* g, const T* x, const float* positions, float* dp, void* workspace,
                     CudaStream stream);
 void pair_matrix(const PairDims& dims, const float* positions, float* kappa, CudaStream stream);
+/// f32 alone. Workspaces are partial sums, none of them more than 64 MB or what one piece of all senders needs.
+size_t pair_squares_workspace(const PairDims& dims);
+void pair_squares(const PairDims& dims, const float* x, const float* w, const float* positions, float* q,
+                  void* workspace, CudaStream stream);
+size_t pair_squares_values_workspace(const PairDims& dims);
+void pair_squares_values(const PairDims& dims, const float* v, const float* x, const float* w, const float* positions,
+                         float* dx, void* workspace, CudaStream stream);
+size_t pair_squares_positions_workspace(const PairDims& dims);
+void pair_squares_positions(const PairDims& dims, const float* v, const float* x, const float* w,
+                            const float* positions, float* dp, void* workspace, CudaStream stream);
 }  // namespace cuda
 #endif
 

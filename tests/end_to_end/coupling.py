@@ -120,6 +120,9 @@ class Bench(Case):
         for law in ("gaussian", "full law"):
             self.assertGreater(rows[f"40 units, batch 1, {law}, 2 axes", "f32"]["ps/pair"], 0)
             self.assertGreater(rows[f"40 units, batch 256, {law}, 2 axes", "bf16"]["ps/pair"], 0)
+        for what in ("squares", "squares, gradient in x", "squares, gradient in positions"):
+            for batch in (64, 256):
+                self.assertGreater(rows[f"40 units, batch {batch}, {what}", "f32"]["ps/pair"], 0)
         for error in rows["48 units, batch 32, forward and backward", None]["relative_l2"]:
             self.assertLess(error, 1e-5)
 

@@ -3,7 +3,8 @@
 `ranvier bench coupling --device cuda`, with the same sizes and row names, as one JSON object.
 
 Channels: y = x + x A in one call (addmm) and y = x (1 + tanh(x A)), bf16. Units: the matrix K made anew from positions and
-multiplied ("dense"), and a K that is kept ("kept"); f32 at batch 1, bf16 from batch 32 on (K is made in f32 and rounded).
+multiplied ("dense"), and a K that is kept ("kept"); f32 at batch 1, bf16 from batch 32 on (K is made in f32 and rounded);
+squares of products and their gradients (the covariance penalty's) by dense matrices in f32.
 Times are medians over --seconds by CUDA events after a warm-up. What does not fit or cannot be imported is said on
 standard error and left out. """
 import argparse
@@ -122,6 +123,30 @@ class Peers:
                 del kept
                 self.keops(row, name, p, x, per_pair)
 
+    def squares(self):
+        torch, n = self.torch, self.options.units
+        pairs = n * (n - 1)
+        law = self.law("full law")
+        p, w, g = torch.rand(n, 2, device="cuda") * 2 - 1, torch.randn(n, device="cuda"), torch.randn(n, device="cuda")
+
+        def weights():
+            return (g[:, None] * w + w[:, None] * g) * self.matrix(p, law)
+
+        def positions(x):
+            distance = torch.cdist(p, p, compute_mode="donot_use_mm_for_euclid_dist")
+            d2 = distance * distance + SOFTENING**2
+            pull = weights() * (x.t() @ x).square() * (-POWER / (LENGTH**2 + d2) - 1 / (DECAY * d2.sqrt()))
+            return pull.sum(1, keepdim=True) * p - pull @ p
+
+        for batch in (64, 256):
+            x = torch.randn(batch, n, device="cuda")
+            for what, body in (
+                    ("squares", lambda: (self.matrix(p, law) * (x.t() @ x).square()) @ w),
+                    ("squares, gradient in x", lambda: 2 * (x @ (weights() * (x.t() @ x)))),
+                    ("squares, gradient in positions", lambda: positions(x))):
+                self.note(f"{n} units, batch {batch}, {what}", "torch dense", "f32", body,
+                          **{"ps/pair": lambda ms: ms * 1e9 / pairs})
+
     def keops(self, row, name, p, x, figures):
         """KeOps' own reduction in f32, K never stored; its diagonal stays in, which costs nothing and changes nothing."""
         if name != "gaussian" or x.shape[0] > 64:
@@ -143,6 +168,7 @@ class Peers:
             self.channels()
         if self.options.units > 0:
             self.units()
+            self.squares()
         return {"torch": self.torch.__version__, "gpu": self.torch.cuda.get_device_name(), "rows": self.rows}
 
 
