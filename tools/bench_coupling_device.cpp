@@ -60,7 +60,8 @@ struct Bench {
   }
 };
 
-/// Channels: a pass reads x and writes y, 4 bytes an element; a penalty alone need only read x.
+/// Channels: a pass reads x and writes y, 4 bytes an element; a penalty reads x thrice, for its statistics, its sums
+/// and its gradient, which it writes.
 void bench_channels(Bench& b) {
   const int64_t m = b.options.rows;
   b.options.common.say("\nchannels, {} rows; share of the copy's bytes, read and written (80 % wanted)", m);
@@ -76,17 +77,20 @@ void bench_channels(Bench& b) {
       b.note(fmt::format("{} channels, {}", n, gate ? "epistatic" : "ephaptic"), DType::bf16, s, "GB/s", gbs(2, s),
              b.of_copy(gbs(2, s)));
     }
-    models::CouplingOptions coupling;
-    coupling.form = models::CouplingForm::energy;
-    const double s = b.time_of_program([&](Graph& graph) {
-      const Tensor x = input(graph, "x", map);
-      const Scope scope(graph, "bench");
-      const models::Units units = models::coupling_units(graph, n, coupling, DType::f32);
-      const Tensor penalty = models::coupling_penalty(cast(x, DType::f32), units, coupling.form);
-      return std::vector{penalty, grad(penalty, x)};
-    });
-    b.note(fmt::format("{} channels, energy and its gradient", n), DType::bf16, s, "GB/s", gbs(3, s),
-           b.of_copy(gbs(3, s)));
+    for (const auto form :
+         {models::CouplingForm::energy, models::CouplingForm::covariance, models::CouplingForm::epistatic_penalty}) {
+      models::CouplingOptions coupling;
+      coupling.form = form;
+      const double s = b.time_of_program([&](Graph& graph) {
+        const Tensor x = input(graph, "x", map);
+        const Scope scope(graph, "bench");
+        const models::Units units = models::coupling_units(graph, n, coupling, DType::f32);
+        const Tensor penalty = models::coupling_penalty(x, units, form);
+        return std::vector{penalty, grad(penalty, x)};
+      });
+      b.note(fmt::format("{} channels, {} and its gradient", n, models::name_of(form)), DType::bf16, s, "GB/s",
+             gbs(4, s), b.of_copy(gbs(4, s)));
+    }
   }
 }
 

@@ -115,7 +115,7 @@ class Bench(Case):
         for row in rows.values():
             self.assertGreater(row["ms"], 0)
         for channels in (64, 128, 256):
-            for form in ("ephaptic", "epistatic", "energy and its gradient"):
+            for form in ("ephaptic", "epistatic", "energy and its gradient", "covariance and its gradient"):
                 self.assertGreater(rows[f"{channels} channels, {form}", "bf16"]["GB/s"], 0)
         for law in ("gaussian", "full law"):
             self.assertGreater(rows[f"40 units, batch 1, {law}, 2 axes", "f32"]["ps/pair"], 0)
