@@ -315,7 +315,7 @@ struct Pieces {
   void* norm = nullptr;
   size_t bytes = 0;
 
-  Pieces(int64_t rows, int64_t n, const ChannelPenalty& penalty, void* workspace) {
+  Pieces(int64_t rows, int64_t n, const ChannelPenalty& penalty, size_t norm_bytes, void* workspace) {
     const auto take = [&](auto*& piece, int64_t count) {
       using E = std::remove_reference_t<decltype(*piece)>;
       piece = reinterpret_cast<E*>(reinterpret_cast<uintptr_t>(workspace) + bytes);
@@ -331,7 +331,7 @@ struct Pieces {
       take(partial, penalty.kind == ChannelPenalty::squared_products ? moments : sums);
     });
     unsigned char* last = nullptr;
-    take(last, static_cast<int64_t>(cuda::norm_workspace<T>(norm_of(rows, n, penalty.eps))));
+    take(last, static_cast<int64_t>(norm_bytes));
     norm = last;
   }
 };
@@ -368,17 +368,19 @@ namespace cuda {
 
 template <class T>
 size_t channel_penalty_workspace(int64_t rows, int64_t channels, const ChannelPenalty& penalty) {
-  return channel_cuda::Pieces<T>(rows, channels, penalty, nullptr).bytes;
+  using namespace channel_cuda;
+  const size_t norm = norm_workspace<T>(norm_of(rows, channels, penalty.eps));
+  return Pieces<T>(rows, channels, penalty, norm, nullptr).bytes;
 }
 
 template <class T>
 void channel_penalty(int64_t rows, int64_t channels, const ChannelPenalty& penalty, const T* x, const float* k,
                      float* value, T* slope, void* workspace, CudaStream stream) {
   using namespace channel_cuda;
-  const Pieces<T> p(rows, channels, penalty, workspace);
+  const NormDims norm = norm_of(rows, channels, penalty.eps);
+  const Pieces<T> p(rows, channels, penalty, norm_workspace<T>(norm), workspace);
   const Channels& c = p.channels;
-  norm_cuda::statistics<T>(norm_of(rows, channels, penalty.eps),
-                           {x, nullptr, nullptr, nullptr, c.mean, c.variance, c.rstd, nullptr, nullptr, p.norm},
+  norm_cuda::statistics<T>(norm, {x, nullptr, nullptr, nullptr, c.mean, c.variance, c.rstd, nullptr, nullptr, p.norm},
                            stream);
   const bool squares = penalty.kind == ChannelPenalty::products_of_squares;
   const float factor =
