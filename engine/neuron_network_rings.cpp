@@ -50,17 +50,13 @@ void DeviceRings::add(const Ring& kicked, int64_t neurons, int64_t padded, int m
 }
 
 /// Spikes of a projection that are on their way at the start of step n, by step and source, each source's in the order
-/// of time. What a spike reaches in one step may be several arrivals: the first of them stands for it.
+/// of time.
 std::vector<DeviceRings::Pending> DeviceRings::pending_of(const Path& path, int64_t n) const {
   std::vector<Pending> out;
   const auto size = static_cast<int64_t>(path.due.size());
   for (int64_t at = n; at < n + size; ++at)
-    for (const Arrival& a : path.due[static_cast<size_t>(at % size)]) {
-      const int64_t steps = path.steps_of(a);
-      Arrival first = a;
-      if (path.fractional) path.arrival(a.source, static_cast<int>(a.moment), a.factor, steps, first);
-      if (first.begin == a.begin) out.push_back({at - steps, a.source, static_cast<int>(a.moment), a.factor});
-    }
+    for (const Arrival& a : path.due[static_cast<size_t>(at % size)])
+      out.push_back({at - path.steps_of(a), a.source, static_cast<int>(a.moment), a.factor});
   std::stable_sort(out.begin(), out.end(), [](const Pending& a, const Pending& b) { return a.key() < b.key(); });
   return out;
 }

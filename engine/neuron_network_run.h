@@ -51,8 +51,8 @@ struct Group {
   uint8_t part, count;
 };
 
-/// A spike on its way: the synapses of `source` from `begin` on, as far as they have one delay. `group` begins there,
-/// of a projection that has groups.
+/// A spike on its way: the synapses of `source` from `begin` on, as far as it reaches them in one step. `group` begins
+/// there, of a projection that has groups.
 struct Arrival {
   uint64_t begin;
   uint64_t group : 48, moment : 16;  ///< `moment`: where in its step the spike was, kernels/synapse/synapse.h
@@ -100,12 +100,12 @@ struct Path {
   bool arrival(uint32_t source, int moment, int32_t factor, int64_t steps, Arrival& out) const;
   /// Steps from the spike's own to that in which it is there.
   int64_t steps_of(const Arrival& a) const;
-  /// The most synapses of one source that a spike may reach in one step.
+  /// The most synapses that a spike at the very start of a step reaches in one; at another moment it may be more.
   int64_t longest_stretch() const;
   /// Lists that only the device reads from now on.
   void leave_to_device();
-  /// Puts a spike of step n into the list of the step in which it is there, once for each delay that it has then.
-  void post(Arrival a, int64_t n);
+  /// Puts a spike of step n into the list of the step in which it is there.
+  void post(const Arrival& a, int64_t n);
   /// Puts a spike of neuron `source` of step n on its way.
   void send(uint32_t source, int64_t n, int moment, double time);
   /// Delivers to these targets what is due in step n. Threads call it for ranges that have nothing in common.
@@ -122,7 +122,7 @@ struct Path {
   double bytes() const;
 
  private:
-  /// What arrives together, and whether synapses of a longer delay follow.
+  /// Synapses of one delay, and whether some of a longer one follow.
   struct Stretch {
     int64_t count;
     Arrival next;
@@ -135,6 +135,9 @@ struct Path {
   void make_compact();
   void make_plastic(int64_t sources, const NetworkSpec& network);
   Stretch stretch_of(const Arrival& a) const;
+  /// Calls body(part, count) for the stretches that a spike reaches in one step; the last of them.
+  template <class Body>
+  Stretch for_stretches(const Arrival& a, const Body& body) const;
   int64_t expected_stretch(const Arrival& a) const;
   template <class Index>
   void deliver_listed(const std::vector<Arrival>& list, const Index* target, Range range, int64_t* sums);

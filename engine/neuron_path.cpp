@@ -186,12 +186,18 @@ bool Path::arrival(uint32_t source, int moment, int32_t factor, int64_t steps, A
   return false;
 }
 
-void Path::post(Arrival a, int64_t n) {
-  const int64_t steps = steps_of(a);
-  auto& list = due[static_cast<size_t>(n + steps) % due.size()];
-  list.push_back(a);
-  for (Stretch s; fractional && (s = stretch_of(a)).more && steps_of(s.next) == steps; a = s.next)
-    list.push_back(s.next);
+void Path::post(const Arrival& a, int64_t n) { due[static_cast<size_t>(n + steps_of(a)) % due.size()].push_back(a); }
+
+template <class Body>
+Path::Stretch Path::for_stretches(const Arrival& a, const Body& body) const {
+  Stretch stretch = stretch_of(a);
+  body(a, stretch.count);
+  while (fractional && stretch.more && steps_of(stretch.next) == steps_of(a)) {  // whole delays are one a step
+    const Arrival part = stretch.next;
+    stretch = stretch_of(part);
+    body(part, stretch.count);
+  }
+  return stretch;
 }
 
 void Path::send(uint32_t source, int64_t n, int moment, double time) {
@@ -204,13 +210,12 @@ void Path::send(uint32_t source, int64_t n, int moment, double time) {
   post(a, n);
 }
 
-/// The length of a stretch without a look at its synapses.
+/// About how many synapses a spike reaches in its step, without a look at them.
 int64_t Path::expected_stretch(const Arrival& a) const {
   uint64_t group = a.group;
-  if (!spec.stdp) return static_cast<int64_t>(group_count(group));
+  if (!spec.stdp && !fractional) return static_cast<int64_t>(group_count(group));
   const auto left = static_cast<int64_t>(spec.connections.offset[a.source + 1] - a.begin);
-  if (spec.connections.delay.empty()) return left;
-  return std::min<int64_t>(left, left / (longest - spec.connections.delay[a.begin] + 1) + 1);
+  return std::min(left, left / (longest - steps_of({a.begin, a.group, 0, a.source, 0}) + 1) + 1);
 }
 
 template <class Index>
@@ -229,19 +234,17 @@ void Path::deliver_listed(const std::vector<Arrival>& list, const Index* target,
   for (size_t i = 0; i < std::min(ahead, list.size()); ++i) fetch(list[i]);
   for (size_t i = 0; i < list.size(); ++i) {
     if (i + ahead < list.size()) fetch(list[i + ahead]);
-    const Arrival& a = list[i];
-    const int64_t count = stretch_of(a).count;
-    const Index* row = target + a.begin;
-    const int64_t first = sy::cpu::below(count, row, range.begin, targets_);
-    const int64_t last = sy::cpu::below(count, row, range.end, targets_), at = static_cast<int64_t>(a.begin) + first;
-    if constexpr (std::is_same_v<Index, uint32_t>)
-      if (spec.stdp) {
-        sy::cpu::deliver_plastic(stdp, last - first, row + first, spec.connections.weight.data() + at,
-                                 stdp.accumulated ? change.data() + at : nullptr, target_trace.data(), unit, a.factor,
-                                 sums);
-        continue;
-      }
-    sy::cpu::deliver(last - first, row + first, fixed.data() + at, a.factor, sums);
+    for_stretches(list[i], [&](const Arrival& a, int64_t count) {
+      const Index* row = target + a.begin;
+      const int64_t first = sy::cpu::below(count, row, range.begin, targets_);
+      const int64_t last = sy::cpu::below(count, row, range.end, targets_), at = static_cast<int64_t>(a.begin) + first;
+      if constexpr (std::is_same_v<Index, uint32_t>)
+        if (spec.stdp)
+          return sy::cpu::deliver_plastic(stdp, last - first, row + first, spec.connections.weight.data() + at,
+                                          stdp.accumulated ? change.data() + at : nullptr, target_trace.data(), unit,
+                                          a.factor, sums);
+      sy::cpu::deliver(last - first, row + first, fixed.data() + at, a.factor, sums);
+    });
   }
 }
 
@@ -252,11 +255,12 @@ void Path::deliver(int64_t n, Range range, int64_t* sums) {
   if (!dense) return deliver_listed(list, spec.connections.target.data(), range, sums);
   for (size_t i = 0; i < list.size(); ++i) {
     if (i + 1 < list.size()) sy::cpu::fetch(fixed.data() + list[i + 1].begin + range.begin, 1024);
-    const Arrival& a = list[i];
-    const auto row = static_cast<int64_t>(spec.connections.offset[a.source]);
-    const int64_t first = std::max(range.begin, static_cast<int64_t>(a.begin) - row);
-    const int64_t last = std::min(range.end, static_cast<int64_t>(a.begin) - row + stretch_of(a).count);
-    if (first < last) sy::cpu::deliver_row(last - first, fixed.data() + row + first, a.factor, sums + first);
+    for_stretches(list[i], [&](const Arrival& a, int64_t count) {
+      const auto row = static_cast<int64_t>(spec.connections.offset[a.source]);
+      const int64_t first = std::max(range.begin, static_cast<int64_t>(a.begin) - row);
+      const int64_t last = std::min(range.end, static_cast<int64_t>(a.begin) - row + count);
+      if (first < last) sy::cpu::deliver_row(last - first, fixed.data() + row + first, a.factor, sums + first);
+    });
   }
 }
 
@@ -264,11 +268,8 @@ int64_t Path::go_on(int64_t n) {
   auto& list = due[static_cast<size_t>(n) % due.size()];
   int64_t total = 0;
   for (const Arrival& a : list) {
-    const Stretch s = stretch_of(a);
-    total += s.count;
-    if (!s.more) continue;
-    const int64_t own = n - steps_of(a);  // the spike's step
-    if (own + steps_of(s.next) != n) post(s.next, own);
+    const Stretch last = for_stretches(a, [&](const Arrival&, int64_t count) { total += count; });
+    if (last.more) post(last.next, n - steps_of(a));
   }
   list.clear();
   return total;
@@ -318,7 +319,10 @@ void Path::check_arrival(const Arrival& a, const std::string& source) const {
 void Path::state(StateArchive& archive) {
   for (auto& list : due) {  // in an order that is the same on every device; a source's spikes keep that of time
     if (!archive.loading)
-      std::stable_sort(list.begin(), list.end(), [](const Arrival& a, const Arrival& b) { return a.begin < b.begin; });
+      std::stable_sort(list.begin(), list.end(), [&](const Arrival& a, const Arrival& b) {
+        return std::tuple(a.begin, steps_of(b), uint64_t{a.moment}) <
+               std::tuple(b.begin, steps_of(a), uint64_t{b.moment});
+      });
     archive.list(list);
     if (archive.loading)
       for (const Arrival& a : list) check_arrival(a, archive.source);

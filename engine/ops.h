@@ -239,8 +239,12 @@ Tensor pair_squares(Tensor x, Tensor w, Tensor positions, const CouplingLaw& law
 /// one pass over x.
 Tensor channel_field(Tensor x, Tensor a, bool gate, Where where = Where::current());
 /// A penalty on the loss of coupled channels, x (rows, channels) and k (channels, channels) of f32 or f64, or on CUDA a
-/// bf16 x beside an f32 k: see kernels/coupling/channels.h. Its gradient in x is made with it.
+/// bf16 x beside an f32 k: see kernels/coupling/channels.h. Its gradient in x is made with it. Beside a bf16 x the
+/// gradient in k has bf16's precision.
 Tensor channel_penalty(Tensor x, Tensor k, const ChannelPenalty& penalty, Where where = Where::current());
+/// Whether it has a kernel for a map as it is: bf16, up to 256 channels, a multiple of 8. Others are better cast to
+/// f32.
+bool channel_penalty_takes_16_bits(const Type& x);
 /// kappa itself, (units, units) with a zero diagonal, for at most 4,096 units.
 Tensor pair_matrix(Tensor positions, const CouplingLaw& law, Where where = Where::current());
 

@@ -154,8 +154,9 @@ Tensor Coupling::apply(Tensor x) {
   const Tensor norm = read(graph, "buffers", graph.path("norm"), {dtype, {}}, init::constant(NAN));
   read(graph, "buffers", graph.path("scale"), {dtype, {}}, init::constant(NAN));
   if (penalty) {
-    const bool as_it_is = in_one_piece(as_rows(x).shape()) && x.dtype() == DType::bf16;
-    penalties_.push_back(coupling_penalty(as_it_is ? as_rows(x) : cast(as_rows(x), dtype), units, options_.form));
+    const Tensor rows = as_rows(x);
+    const bool as_it_is = in_one_piece(rows.shape()) && channel_penalty_takes_16_bits(rows.type());
+    penalties_.push_back(coupling_penalty(as_it_is ? rows : cast(rows, dtype), units, options_.form));
     return x;
   }
   const Tensor scale = options_.form == CouplingForm::ephaptic ? norm : coupling_scale(units);

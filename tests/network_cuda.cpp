@@ -338,6 +338,26 @@ NetworkSpec whole_packs(Precision precision) {
   return s;
 }
 
+// Spikes of one neuron in one step take their ways at different moments: states are the same bytes all along.
+TEST_F(NetworkCuda, StatesOfBurstsAreTheSameBytes) {
+  NetworkSpec s = bursting();
+  s.projections.clear();
+  connect(s, 0, 1, "pulse", rule(Rule::Kind::out_degree), 9, 0.1);
+  ASSERT_TRUE(s.projections[0].connections.fractional());
+  Network host(s), device(on_device(s));
+  const auto here = scratch("bursts_host"), there = scratch("bursts_device");
+  int64_t bursts = 0;
+  for (int step = 0; step < 40; ++step) {
+    std::vector<NetworkSpike> spikes;
+    host.run(1, &spikes), device.run(1);
+    for (size_t k = 1; k < spikes.size(); ++k)
+      bursts += spikes[k].population == spikes[k - 1].population && spikes[k].neuron == spikes[k - 1].neuron;
+    host.save(here), device.save(there);
+    ASSERT_TRUE(bytes_of(here) == bytes_of(there)) << "step " << step;
+  }
+  EXPECT_GT(bursts, 20);
+}
+
 TEST_F(NetworkCuda, StatesGoFromOneDeviceToTheOther) {
   for (const Precision precision : {Precision::f32, Precision::f64}) {
     const NetworkSpec spec = whole_packs(precision);

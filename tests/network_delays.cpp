@@ -75,6 +75,14 @@ TEST(Network, DelaysAreRoundedUp) {
   EXPECT_EQ(made(1.13, false).delay_of(3), 11 * 256 + 77);  // 76.8
   EXPECT_EQ(made(1.13, true).delay_of(3), 12 * 256);
   EXPECT_EQ(made(1.13, true).rounded_up, 10u);
+  c.dt = 0.001;  // as many steps as a delay may have
+  EXPECT_EQ(made(20, false).delay_of(0), 20000 * 256);
+  c.dt = 0.1;
+  for (const double delay : {1953.1, 2000.0, 6499.9}) {
+    EXPECT_EQ(made(delay, false).delay_of(0), std::llround(delay / 0.1) * 256) << delay;
+    EXPECT_EQ(made(delay + 0.05, false).delay_of(0), std::llround(delay / 0.1) * 256 + 128) << delay;
+  }
+  c.whole_delays = true;
   c.delay = {Draw::Kind::uniform, 1, 5};
   const Connections drawn = connect(c);
   EXPECT_EQ(drawn.rounded_up, 10u);

@@ -60,8 +60,8 @@ struct Bench {
   }
 };
 
-/// Channels: a pass reads x and writes y, 4 bytes an element; a penalty reads x thrice, for its statistics, its sums
-/// and its gradient, which it writes.
+/// Channels: a pass reads x and writes y, 4 bytes an element; a penalty has to read x thrice, for its statistics, its
+/// sums and its gradient, which it writes.
 void bench_channels(Bench& b) {
   const int64_t m = b.options.rows;
   b.options.common.say("\nchannels, {} rows; share of the copy's bytes, read and written (80 % wanted)", m);

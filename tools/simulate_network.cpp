@@ -71,7 +71,7 @@ std::vector<Plastic> plastic_of(const neuron::NetworkSpec& spec) {
   return list;
 }
 
-/// Says where delays are longer than they were given or drawn; how many by projection.
+/// Says where delays were rounded up to whole steps; how many by projection.
 Json rounded_delays(const Common& common, const neuron::NetworkSpec& spec) {
   Json json = Json::object();
   for (const neuron::ProjectionSpec& p : spec.projections) {

@@ -101,10 +101,7 @@ size_t cpu_workspace(const NodeView& node, const void*) {
 }
 
 #if defined(RANVIER_HAS_CUDA)
-bool has_kernel(const NodeView& node) {
-  const Type& x = node.in[0];
-  return x.dtype == DType::bf16 && kernels::cuda::has_channel_field({x.shape[0], x.shape[1]});
-}
+bool has_kernel(const NodeView& node) { return channel_penalty_takes_16_bits(node.in[0]); }
 void cuda_run(const Call& c) {
   const Shape& x = c.node.in[0].shape;
   kernels::cuda::channel_penalty(x[0], x[1], c.node.attrs<ChannelPenalty>(), c.in<kernels::bf16>(0), c.in<float>(1),
@@ -146,6 +143,14 @@ const OpDef channel_penalty_op{.name = "channel_penalty",
 Tensor channel_penalty(Tensor x, Tensor k, const ChannelPenalty& penalty, Where where) {
   const Tensor in[] = {x, k};
   return x.graph->emit(channel_penalty_op, Attrs::of(penalty), in, where);
+}
+
+bool channel_penalty_takes_16_bits([[maybe_unused]] const Type& x) {
+#if defined(RANVIER_HAS_CUDA)
+  return x.dtype == DType::bf16 && kernels::cuda::has_channel_field({x.shape[0], x.shape[1]});
+#else
+  return false;
+#endif
 }
 
 std::vector<const OpDef*> catalogue::channel_penalty() { return {&channel_penalty_op}; }

@@ -3,10 +3,10 @@
 #include "kernels/coupling/channels.h"
 #include "kernels/norm/passes.cuh"
 
-// z is made anew from x in each pass and stored nowhere; beside the statistics x is read twice and the gradient written
-// once. Products take z, or z^2 - 1, whose mean is near 0 so that its 16 bits hold what fluctuates; moments take x as
-// it is, without a rounding, but where its mean is large. Sums and all else are f32 and better, and cut by the shape
-// only.
+// z is made anew from x in each pass and stored nowhere; beside the statistics x is read twice (thrice by the moments
+// of more than 128 channels) and the gradient written once. Products take z, or z^2 - 1, whose mean is near 0 so that
+// its 16 bits hold what fluctuates; moments take x as it is, without a rounding, but where its mean is large. Sums and
+// all else are f32 and better, and cut by the shape only.
 
 namespace ranvier::kernels {
 namespace channel_cuda {
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(threads, at_once(width))
 
 /// What is taken off a channel before its moments are summed: nothing, as long as its mean costs f32 sums few digits.
 __device__ __forceinline__ float taken_off(float mean, float rstd) {
-  return product(mean, rstd) > 4 || product(mean, rstd) < -4 ? mean : 0.0f;
+  return product(mean, rstd) > 2 || product(mean, rstd) < -2 ? mean : 0.0f;
 }
 
 /// How the warps of a block share the sums: each has groups of 16 channels against a slice of up to 128, for rows of
@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(threads, at_once(width))
 
 /// A row of the weights' even part, times the moments for squared products, and its sums: a block a row.
 template <class T, int64_t kind>
-__global__ void __launch_bounds__(threads) weights_kernel(int n, int64_t rows, const float* k, int parts,
+__global__ void __launch_bounds__(threads) weights_kernel(int n, int64_t rows, double eps, const float* k, int parts,
                                                           const float* partial, T* weights, Channels channels) {
   RANVIER_SHARED(double, shared, [threads]);
   const int i = static_cast<int>(blockIdx.x), j = static_cast<int>(threadIdx.x);
@@ -267,11 +267,12 @@ __global__ void __launch_bounds__(threads) weights_kernel(int n, int64_t rows, c
       double moment = 0;
 #pragma unroll 4
       for (int p = 0; p < parts; ++p) moment += static_cast<double>(partial[(int64_t{p} * n + i) * n + j]);
+      const auto rstd = [&](int c) { return static_cast<double>(channels.rstd[c]); };
       const auto left = [&](int c) {
         return static_cast<double>(channels.mean[c] - taken_off(channels.mean[c], channels.rstd[c]));
       };
-      moment = (moment / static_cast<double>(rows) - left(i) * left(j)) * static_cast<double>(channels.rstd[i]) *
-               static_cast<double>(channels.rstd[j]);
+      moment = (moment / static_cast<double>(rows) - left(i) * left(j)) * rstd(i) * rstd(j);
+      if (i == j) moment = 1 - eps * rstd(i) * rstd(i);  // what it is without a rounding
       weight *= moment, share = weight * moment;
     }
     weights[i * n + j] =
@@ -342,8 +343,8 @@ void by_sums(const Rows<T>& rows, const ChannelPenalty& penalty, const Pieces<T>
   constexpr int64_t kind = squares ? ChannelPenalty::products_of_squares : ChannelPenalty::products;
   const int64_t blocks = penalty_blocks<width>(rows.count);
   const int n = rows.channels;
-  launch(weights_kernel<T, kind>, {grid_of(n), threads, 0, stream}, n, rows.count, k, 0, p.partial, p.weights,
-         p.channels);
+  launch(weights_kernel<T, kind>, {grid_of(n), threads, 0, stream}, n, rows.count, penalty.eps, k, 0, p.partial,
+         p.weights, p.channels);
   launch(sums_kernel<T, width, squares>, {grid_of(blocks), threads, (stages + 1) * tile_bytes, stream}, rows, p.weights,
          p.channels, p.partial);
   launch(spread_kernel<squares>, {grid_of(n / by_block), threads, 0, stream}, rows.count, n,
@@ -351,14 +352,15 @@ void by_sums(const Rows<T>& rows, const ChannelPenalty& penalty, const Pieces<T>
 }
 
 template <class T, int width>
-void by_moments(const Rows<T>& rows, const Pieces<T>& p, const float* k, CudaStream stream) {
+void by_moments(const Rows<T>& rows, const ChannelPenalty& penalty, const Pieces<T>& p, const float* k,
+                CudaStream stream) {
   const int64_t blocks = moment_blocks<width>(rows.count);
   const int n = rows.channels;
   launch(moments_kernel<T, width>,
          {dim3(grid_of(blocks), width / Share<width>::slice), dim3(threads), (stages + 1) * tile_bytes, stream}, rows,
          p.channels, p.partial);
-  launch(weights_kernel<T, ChannelPenalty::squared_products>, {grid_of(n), threads, 0, stream}, n, rows.count, k,
-         static_cast<int>(blocks * Share<width>::cuts), p.partial, p.weights, p.channels);
+  launch(weights_kernel<T, ChannelPenalty::squared_products>, {grid_of(n), threads, 0, stream}, n, rows.count,
+         penalty.eps, k, static_cast<int>(blocks * Share<width>::cuts), p.partial, p.weights, p.channels);
 }
 
 }  // namespace
@@ -388,7 +390,7 @@ void channel_penalty(int64_t rows, int64_t channels, const ChannelPenalty& penal
   with_width(channels, [&](auto width) {
     const Rows<T> all{rows, static_cast<int>(channels), x};
     if (penalty.kind == ChannelPenalty::squared_products)
-      by_moments<T, width()>(all, p, k, stream);
+      by_moments<T, width()>(all, penalty, p, k, stream);
     else if (squares)
       by_sums<T, width(), true>(all, penalty, p, k, stream);
     else

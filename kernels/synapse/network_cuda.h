@@ -120,7 +120,7 @@ struct Kick {
 struct Shape {
   int64_t blocks = 0;         ///< of `tick`
   int64_t most_neurons = 0;   ///< of a population
-  int64_t longest_group = 0;  ///< synapses of one source and projection that are due in one step
+  int64_t longest_group = 0;  ///< about the most synapses of a projection that a spike reaches in one step
   int64_t longest_fan = 0;    ///< plastic synapses of one target and projection
   int64_t most_gathered = 0;  ///< plastic synapses of a projection with an interval
   bool noise = false, short_term = false, plastic = false;

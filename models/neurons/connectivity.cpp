@@ -137,16 +137,16 @@ std::vector<std::vector<uint32_t>> rows_of(const ConnectSpec& s) {
 }
 
 /// A delay in 256ths of a step, rounded up: no spike may act before its time + delay. What f32 cannot tell from a whole
-/// number of them is one. `rounded_up` is counted up where only whole steps will do and are longer than the delay.
+/// number of steps is one. `rounded_up` is counted up where only whole steps will do and are longer than the delay.
 uint32_t parts_of(double delay, const ConnectSpec& s, const std::string& where, uint64_t& rounded_up) {
   constexpr double slack = 2e-7;
   if (!std::isfinite(delay) || delay < s.dt * (1 - slack))
     fail("{}: delay {} ms is under one step of {} ms", where, delay, s.dt);
-  const double exact = delay / s.dt, unit = s.whole_delays ? 1 : step_parts;
-  if (exact > 65000) fail("{}: delay {} ms is more than 65000 steps of {} ms", where, delay, s.dt);
-  const double units = std::ceil(exact * (1 - slack) * unit);
-  rounded_up += s.whole_delays && units > exact * (1 + slack);
-  return static_cast<uint32_t>(units * (step_parts / unit));
+  const double exact = delay / s.dt, whole = std::ceil(exact * (1 - slack));
+  if (whole > 65000) fail("{}: delay {} ms is more than 65000 steps of {} ms", where, delay, s.dt);
+  if (whole <= exact * (1 + slack)) return static_cast<uint32_t>(whole) * step_parts;
+  rounded_up += s.whole_delays;
+  return static_cast<uint32_t>(s.whole_delays ? whole * step_parts : std::ceil(exact * step_parts));
 }
 
 /// Room for a delay of each synapse.

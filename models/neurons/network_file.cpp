@@ -238,7 +238,7 @@ NamedNetwork read_network(const std::string& path, const NetworkOverrides& overr
     plans.push_back(plan_projection(std::move(keys), n.spec, folder));
     const Planned& plan = plans.back();
     // the finished synapse, and its list of targets and weights while it is made; a file's columns and their order too
-    const double finished = plan.projection.stdp ? 30.0 : 18.0;
+    const double finished = plan.projection.stdp ? 30.0 : 22.0;
     if (!plan.csv.empty())
       parts.push_back({plan.connect.name, edges_in_csv(plan.csv), finished + 40});
     else if (!plan.sonata.empty())

@@ -52,7 +52,7 @@ constexpr NetworkKey keys[] = {
     {"projection", "edges", "text (the only one)", "NAME of the edges; with sonata"},
     {"projection", "weight", "draw (1)", "current (pulse: for 1 ms) or conductance; not where the list has its own"},
     {"projection", "delay_ms", "draw (1)",
-     "at least a step; whole steps with stdp, rounded up; not where the list has its own"},
+     "at least a step; rounded up, with stdp and in published modes to whole steps; not where the list has its own"},
     {"projection", "synapse", "text (exponential)", "pulse, exponential, ampa, nmda, gaba_a, gaba_b"},
     {"projection", "tau_ms", "number (5, 5, 150, 6, 150)", "decay; all but pulse, in their order"},
     {"projection", "tau_rise_ms", "number (2, 10)", "rise; nmda, gaba_b"},
