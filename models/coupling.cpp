@@ -100,9 +100,10 @@ void CouplingOptions::check() const {
 Tensor coupling_penalty(Tensor x, const Units& u, CouplingForm form) {
   if (in_one_piece(x.shape())) {
     const double units = static_cast<double>(x.shape()[1]);
+    if (!channel_penalty_takes_16_bits(x.type())) x = cast(x, u.send.dtype());
     return channel_penalty(x, sender_matrix(u) / coupling_scale(u) * (1 / units), channel_penalty_of(form));
   }
-  const Tensor z = standardised(x);
+  const Tensor z = standardised(cast(x, u.send.dtype()));
   if (form == CouplingForm::covariance) return covariance_of_pairs(z, u);
   return penalty_of_pairs(form == CouplingForm::energy ? z : square(z), u);
 }
@@ -154,9 +155,7 @@ Tensor Coupling::apply(Tensor x) {
   const Tensor norm = read(graph, "buffers", graph.path("norm"), {dtype, {}}, init::constant(NAN));
   read(graph, "buffers", graph.path("scale"), {dtype, {}}, init::constant(NAN));
   if (penalty) {
-    const Tensor rows = as_rows(x);
-    const bool as_it_is = in_one_piece(rows.shape()) && channel_penalty_takes_16_bits(rows.type());
-    penalties_.push_back(coupling_penalty(as_it_is ? rows : cast(rows, dtype), units, options_.form));
+    penalties_.push_back(coupling_penalty(as_rows(x), units, options_.form));
     return x;
   }
   const Tensor scale = options_.form == CouplingForm::ephaptic ? norm : coupling_scale(units);
