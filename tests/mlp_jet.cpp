@@ -18,7 +18,7 @@ std::vector<NetCase> cases() {
   return {{{{1, 1, 1}}, 1},    {{{1, 12, 2}}, 5},     {{{1, 20, 2}}, 17},      {{{2, 17, 5, 3}}, 33},
           {{{1, 3}}, 4},       {{{3, 40, 2}}, 9},     {{{1, 128, 33, 2}}, 63}, {{{5, 16, 16, 1}}, 65},
           {{{2, 34, 7}}, 0},   {{{1, 12, 2}}, 16, 3}, {{{1, 36, 2}}, 7, 2},    {{{1, 4, 4, 4, 4, 2}}, 40},
-          {{{1, 6, 2}}, 1100}, {{{1, 33, 2}}, 700}};
+          {{{1, 6, 2}}, 1100}, {{{1, 33, 2}}, 700},   {{{40, 40}}, 700},       {{{2, 64, 48, 33, 2}}, 130}};
 }
 
 Shape with_batch(const NetCase& c, std::initializer_list<int64_t> extents) {
@@ -78,6 +78,29 @@ TEST(MlpJet, VariantsAndDecomposition) {
       return results;
     };
     check_variants(test);
+  }
+}
+
+// Numbers that AMX's parts cannot hold: a network that diverges does so alike in every variant.
+TEST(MlpJet, InfiniteWeightsInEveryVariant) {
+  for (const char* variants : {"", "mlp_jet=cpu,mlp_jet_grad=cpu", "mlp_jet=reference,mlp_jet_grad=reference"}) {
+    for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+      State state;
+      Graph graph(state);
+      const MlpShape shape{{1, 40, 40, 1}};
+      const Tensor x = input(graph, "x", {DType::f32, {3, 1}});
+      const Tensor theta = input(graph, "theta", {DType::f32, {shape.parameters()}});
+      const Jet jet = mlp_jet(x, full(graph, x.type(), 1), theta, shape);
+      Program program = compile(graph, std::vector{jet.value, grad(sum(jet.value), theta)}, {.variants = variants});
+      std::vector<float> weights(static_cast<size_t>(shape.parameters()), 0.01f);
+      weights[80 + 40 * 3 + 5] = bad;  // from unit 5 to unit 3
+      program.set<float>("theta", weights);
+      program.set<float>("x", std::vector{-0.5f, 0.25f, 1.0f});
+      program.run();
+      const bool infinite = std::isinf(bad);  // tanh(inf) is 1
+      for (const float y : program.get<float>(0)) EXPECT_EQ(std::isfinite(y), infinite) << variants;
+      EXPECT_TRUE(std::isfinite(program.get<float>(1).back())) << variants;  // dL / d(last bias) = 1
+    }
   }
 }
 

@@ -88,6 +88,10 @@ void grad_as(const Call& c, Kernel&& kernel, Scratch... scratch) {
          wants_x ? c.out<T>(1) : nullptr, wants_x ? c.out<T>(2) : nullptr, scratch...);
 }
 
+bool amx_runs(const NodeView& node) {
+  return node.in[0].dtype == DType::f32 && kernels::cpu::mlp_jet_amx_runs(dims_of(node));
+}
+
 #if defined(RANVIER_HAS_CUDA)
 void cuda_jet(const Call& c) {
   dispatch_floating(c.node.in[0].dtype, [&]<class T>() { jet_as<T>(c, kernels::cuda::mlp_jet<T>, c.stream); });
@@ -126,7 +130,12 @@ size_t cuda_workspace_rows(const NodeView& node, const void*) {
     return dispatch_floating(node.in[0].dtype,                                                                       \
                              [&]<class T>() { return kernels::cpu::kernel##_workspace<T>(dims_of(node)); });         \
   }                                                                                                                  \
+  void amx_##pass(const Call& call) { pass##_as<float>(call, kernels::cpu::kernel##_amx, call.workspace); }          \
+  size_t amx_workspace_##pass(const NodeView& node, const void*) {                                                   \
+    return kernels::cpu::kernel##_amx_workspace(dims_of(node));                                                      \
+  }                                                                                                                  \
   constexpr Variant pass##_variants[] = {                                                                            \
+      {.name = "amx", .run = amx_##pass, .supports = amx_runs, .workspace = amx_workspace_##pass, .exact = false},   \
       {.name = "cpu", .run = run_##pass, .workspace = workspace_##pass, .exact = false},                             \
       {.name = "reference", .run = reference_##pass, .exact = false},                                                \
       __VA_ARGS__};

@@ -133,16 +133,21 @@ RANVIER_FLATTEN void stage(Lanes rows[16]) {
     if ((i & Step) == 0) exchange<Step>(rows[i], rows[i + Step], std::make_index_sequence<16>());
 }
 
+/// Transposes sixteen rows of sixteen lanes.
+RANVIER_FLATTEN void all(Lanes rows[16]) {
+  stage<8>(rows);
+  stage<4>(rows);
+  stage<2>(rows);
+  stage<1>(rows);
+}
+
 }  // namespace transpose
 
 /// to[j * to_stride + i] = from[i * from_stride + j] for i, j < 16.
 inline void transpose_16x16(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
   transpose::Lanes rows[16];
   for (int i = 0; i < 16; ++i) std::memcpy(&rows[i], from + i * from_stride, sizeof rows[i]);
-  transpose::stage<8>(rows);
-  transpose::stage<4>(rows);
-  transpose::stage<2>(rows);
-  transpose::stage<1>(rows);
+  transpose::all(rows);
   for (int i = 0; i < 16; ++i) std::memcpy(to + i * to_stride, &rows[i], sizeof rows[i]);
 }
 

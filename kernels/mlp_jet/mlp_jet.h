@@ -99,6 +99,14 @@ size_t mlp_jet_narrow_backward_workspace(const MlpDims& dims);
 template <class T>
 void mlp_jet_narrow_backward(const MlpDims& dims, const T* x, const T* dx, const T* theta, const T* state, const T* gy,
                              const T* gdy, T* dtheta, T* gx, T* gdx, void* workspace);
+/// Wide f32 networks with a layer of at least 32 x 32 on AMX's tiles, where the machine has them (amx_tiles.h).
+bool mlp_jet_amx_runs(const MlpDims& dims);
+size_t mlp_jet_amx_workspace(const MlpDims& dims);
+size_t mlp_jet_backward_amx_workspace(const MlpDims& dims);
+void mlp_jet_amx(const MlpDims& dims, const float* x, const float* dx, const float* theta, float* y, float* dy,
+                 float* state, void* workspace);
+void mlp_jet_backward_amx(const MlpDims& dims, const float* x, const float* dx, const float* theta, const float* state,
+                          const float* gy, const float* gdy, float* dtheta, float* gx, float* gdx, void* workspace);
 }  // namespace cpu
 
 namespace cuda {
