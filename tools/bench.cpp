@@ -315,11 +315,11 @@ void bench_train(const BenchOptions& options) {
 }  // namespace
 
 void add_bench(CLI::App& app) {
-  auto* bench = app.add_subcommand("bench", "Speed: ops and their variants, planning, training");
+  auto* bench = subcommand(app, "bench", "Speed: ops and their variants, planning, training");
   bench->require_subcommand(1);
   const auto add = [&](const char* name, const char* help, auto run) {
     auto options = std::make_shared<BenchOptions>();
-    auto* command = bench->add_subcommand(name, help);
+    auto* command = subcommand(*bench, name, help);
     options->common.add_to(*command);
     options->common.add_network_to(*command);
     command->add_option("--model", options->model, "tiny, speednet or resnet18")->capture_default_str();

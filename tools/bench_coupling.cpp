@@ -243,8 +243,7 @@ void run(const BenchCouplingOptions& o) {
 void add_bench_coupling(CLI::App& bench) {
   auto options = std::make_shared<BenchCouplingOptions>();
   options->common.device = "cpu";
-  auto* command =
-      bench.add_subcommand("coupling", "Coupling of units: fused against dense, a wide layer, `tiny`'s step");
+  auto* command = subcommand(bench, "coupling", "Coupling of units: fused against dense, a wide layer, `tiny`'s step");
   options->common.add_to(*command);
   const auto count = CLI::Range(int64_t{0}, int64_t{1} << 31);
   command->add_option("--units", options->units, "Units of the comparison, 0 to leave it out")

@@ -87,8 +87,7 @@ void bench(const BenchNetworks& o) {
 
 void add_bench_networks(CLI::App& bench_command) {
   auto options = std::make_shared<BenchNetworks>();
-  auto* command =
-      bench_command.add_subcommand("networks", "Networks of neurons: loop time and synaptic events a second");
+  auto* command = subcommand(bench_command, "networks", "Networks of neurons: loop time and synaptic events a second");
   options->common.add_to(*command);
   command->add_option("--repeats", options->repeats, "Runs of each")->check(above_zero)->capture_default_str();
   command->add_option("--only", options->only, "cortical or sparse")->check(CLI::IsMember({"cortical", "sparse"}));

@@ -337,8 +337,7 @@ void run(const Options& options) {
 
 void add_bench_neurons(CLI::App& bench) {
   auto options = std::make_shared<Options>();
-  auto* command =
-      bench.add_subcommand("neurons", "Neuron-steps a second of uncoupled populations, beside their bounds");
+  auto* command = subcommand(bench, "neurons", "Neuron-steps a second of uncoupled populations, beside their bounds");
   options->common.add_to(*command);
   command->add_option("--seconds", options->seconds, "Time for each case")->capture_default_str()->check(above_zero);
   command->add_option("--only", options->only, "Cases whose name has this in it");

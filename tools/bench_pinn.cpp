@@ -99,7 +99,7 @@ void run(const BenchPinnOptions& o) {
 
 void add_bench_pinn(CLI::App& bench) {
   auto options = std::make_shared<BenchPinnOptions>();
-  auto* command = bench.add_subcommand("pinn", "Milliseconds of a PINN's training step");
+  auto* command = subcommand(bench, "pinn", "Milliseconds of a PINN's training step");
   options->common.add_to(*command);
   command->add_option("--steps", options->steps, "Steps to time")->capture_default_str()->check(above_zero);
   command->callback([options] { run(*options); });

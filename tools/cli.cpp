@@ -51,6 +51,10 @@ std::function<void(const Plan&)> tell_exceptions(const std::string& variants) {
 
 }  // namespace
 
+CLI::App* subcommand(CLI::App& parent, const std::string& name, const std::string& description) {
+  return parent.add_subcommand(name, description);
+}
+
 const CLI::Validator above_zero = number_check("POSITIVE", "above 0", [](double x) { return x > 0; }),
                      not_below_zero = number_check("NONNEGATIVE", "from 0 up", [](double x) { return x >= 0; });
 

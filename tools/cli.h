@@ -42,6 +42,9 @@ struct Common {
   void print(const nlohmann::ordered_json& object) const;
 };
 
+/// A subcommand of `parent`. CLI11 lives in headers: whoever makes an App compiles all of its parser and its help.
+CLI::App* subcommand(CLI::App& parent, const std::string& name, const std::string& description);
+
 /// Checks of an option's number. Those of CLI11 print the whole range of a double where a number is refused.
 extern const CLI::Validator above_zero, not_below_zero;
 

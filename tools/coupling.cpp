@@ -220,10 +220,10 @@ void show(const ShowOptions& options) {
 }  // namespace
 
 void add_coupling(CLI::App& app) {
-  auto* coupling = app.add_subcommand("coupling", "Coupling between the units of a layer");
+  auto* coupling = subcommand(app, "coupling", "Coupling between the units of a layer");
   coupling->require_subcommand(1);
   auto options = std::make_shared<ShowOptions>();
-  auto* command = coupling->add_subcommand("show", "Draws the law, the units with size and myelin, and K's spectrum");
+  auto* command = subcommand(*coupling, "show", "Draws the law, the units with size and myelin, and K's spectrum");
   CLI::Option* checkpoint =
       command->add_option("--checkpoint", options->checkpoint, "Shows the geometry of a coupled layer of this file");
   command->add_option("--layer", options->layer, "Which one (block2.norm); the first where it is not given")

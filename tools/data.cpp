@@ -78,11 +78,11 @@ void sample(const DataOptions& options) {
 }  // namespace
 
 void add_data(CLI::App& app) {
-  auto* data = app.add_subcommand("data", "Data sets: what they hold, fetching, importing");
+  auto* data = subcommand(app, "data", "Data sets: what they hold, fetching, importing");
   data->require_subcommand(1);
   const auto add = [&](const char* name, const char* help, auto run) {
     auto options = std::make_shared<DataOptions>();
-    auto* command = data->add_subcommand(name, help);
+    auto* command = subcommand(*data, name, help);
     options->common.add_to(*command);
     command->callback([options, run] { run(*options); });
     return std::pair{command, options};

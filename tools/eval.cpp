@@ -109,7 +109,7 @@ void run(const EvalOptions& options) {
 
 void add_eval(CLI::App& app) {
   auto options = std::make_shared<EvalOptions>();
-  auto* command = app.add_subcommand("eval", "Accuracy of a checkpoint, per class, with the confusion matrix");
+  auto* command = subcommand(app, "eval", "Accuracy of a checkpoint, per class, with the confusion matrix");
   options->common.add_to(*command);
   options->common.add_network_to(*command);
   command->add_option("--checkpoint", options->checkpoint, "File written by train")->required();

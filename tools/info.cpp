@@ -12,7 +12,7 @@ namespace ranvier::cli {
 
 void add_info(CLI::App& app) {
   auto common = std::make_shared<Common>();
-  auto* command = app.add_subcommand("info", "Devices, variants and build");
+  auto* command = subcommand(app, "info", "Devices, variants and build");
   common->add_to(*command);
   command->callback([common] {
     const Device device = common->start();

@@ -152,7 +152,7 @@ void evaluate(const PinnEvalOptions& o) {
 
 void add_pinn(CLI::App& app) {
   auto options = std::make_shared<PinnOptions>();
-  auto* command = app.add_subcommand("pinn", "Every spike of an Izhikevich neuron from its equations, by networks");
+  auto* command = subcommand(app, "pinn", "Every spike of an Izhikevich neuron from its equations, by networks");
   PinnOptions& o = *options;
   o.add_problem(*command);
   o.add_solver(*command);
@@ -168,7 +168,7 @@ void add_pinn(CLI::App& app) {
   add_pinn_infer(*command);
   add_pinn_many(*command);
   auto loaded = std::make_shared<PinnEvalOptions>();
-  auto* eval = command->add_subcommand("eval", "A saved solution: its spikes, and v and u at times of your own");
+  auto* eval = subcommand(*command, "eval", "A saved solution: its spikes, and v and u at times of your own");
   loaded->common.add_to(*eval);
   eval->add_option("--model", loaded->model, "model.safetensors of a run")->required();
   eval->add_option("--sample-ms", loaded->sample_ms, "Time step of --out")->capture_default_str();

@@ -127,7 +127,7 @@ void compare(const PinnOptions& o) {
 
 void add_pinn_compare(CLI::App& pinn) {
   auto options = std::make_shared<PinnOptions>();
-  auto* command = pinn.add_subcommand("compare", "Designs and integrators side by side: spikes, errors, time");
+  auto* command = subcommand(pinn, "compare", "Designs and integrators side by side: spikes, errors, time");
   options->add_problem(*command);
   options->add_solver(*command);
   static const std::vector<std::string> all = options->designs;

@@ -151,7 +151,7 @@ void run(const ManyOptions& o) {
 void add_pinn_many(CLI::App& pinn) {
   auto options = std::make_shared<ManyOptions>();
   ManyOptions& o = *options;
-  auto* command = pinn.add_subcommand("many", "Many neurons or parameter sets in one program");
+  auto* command = subcommand(pinn, "many", "Many neurons or parameter sets in one program");
   o.common.add_to(*command);
   o.who.add_to(*command, "Parameters changed in all: a=0.03,d=50");
   command->add_option("--sets", o.sets, "CSV: line 1 names parameters, every further line is a neuron");

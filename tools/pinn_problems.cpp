@@ -115,7 +115,7 @@ void solve_pde(PdeOptions o) {
 
 void add_pinn_infer(CLI::App& command) {
   auto inferred = std::make_shared<InferOptions>();
-  auto* inverse = command.add_subcommand("infer", "Parameters of a neuron, with intervals, from a recorded voltage");
+  auto* inverse = subcommand(command, "infer", "Parameters of a neuron, with intervals, from a recorded voltage");
   inferred->common.add_to(*inverse);
   inverse->add_option("--trace", inferred->trace, "CSV with columns t_ms and v_mv")->required();
   inferred->who.add_to(*inverse, "Known parameters, and where the unknown start: a=0.05,d=60");
@@ -125,7 +125,7 @@ void add_pinn_infer(CLI::App& command) {
 
 void add_pinn_pde(CLI::App& command) {
   auto equation = std::make_shared<PdeOptions>();
-  auto* pde = command.add_subcommand("pde", "Burgers' or the Allen-Cahn equation by the same parts, and its error");
+  auto* pde = subcommand(command, "pde", "Burgers' or the Allen-Cahn equation by the same parts, and its error");
   equation->common.add_to(*pde);
   pde->add_option("--problem", equation->problem, "burgers or allen-cahn")
       ->check(CLI::IsMember({"burgers", "allen-cahn"}))

@@ -53,7 +53,7 @@ void run(const PredictOptions& options) {
 
 void add_predict(CLI::App& app) {
   auto options = std::make_shared<PredictOptions>();
-  auto* command = app.add_subcommand("predict", "Top classes of pictures, with probabilities");
+  auto* command = subcommand(app, "predict", "Top classes of pictures, with probabilities");
   options->common.add_to(*command);
   options->common.add_network_to(*command);
   command->add_option("images", options->images, "JPEG or PNG files of any size")->required();

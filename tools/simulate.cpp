@@ -229,8 +229,8 @@ void run(const NeuronOptions& options) {
 
 void add_simulate(CLI::App& app) {
   auto options = std::make_shared<NeuronOptions>();
-  auto* command = app.add_subcommand(
-      "simulate", "Runs an Izhikevich neuron or a network; compares solvers; draws the twenty patterns");
+  auto* command = subcommand(app, "simulate",
+                             "Runs an Izhikevich neuron or a network; compares solvers; draws the twenty patterns");
   command->require_subcommand(0, 1);
   options->add_neuron(*command);
   options->add_method(*command);

@@ -244,7 +244,7 @@ void run(const CompareOptions& options) {
 
 void add_simulate_compare(CLI::App& simulate) {
   auto options = std::make_shared<CompareOptions>();
-  auto* command = simulate.add_subcommand("compare", "Every solver at several steps: errors, spikes, work and time");
+  auto* command = subcommand(simulate, "compare", "Every solver at several steps: errors, spikes, work and time");
   options->add_neuron(*command);
   command->add_option("--steps", options->steps, "Step lengths, ms")->capture_default_str();
   command->add_option("--solvers", options->solvers, "Only these, joined by commas");

@@ -184,7 +184,7 @@ void run(const FieldOptions& given) {
 
 void add_simulate_field(CLI::App& simulate) {
   auto options = std::make_shared<FieldOptions>();
-  auto* command = simulate.add_subcommand("field", "Synchrony of a network as its cells feel each other's field more");
+  auto* command = subcommand(simulate, "field", "Synchrony of a network as its cells feel each other's field more");
   options->add_neuron(*command);
   options->add_method(*command);
   command->add_option("file", options->file, "A network with a field as TOML (default: --preset ephaptic400)");

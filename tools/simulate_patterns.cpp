@@ -146,8 +146,7 @@ void run(const PatternOptions& options) {
 
 void add_simulate_patterns(CLI::App& simulate) {
   auto options = std::make_shared<PatternOptions>();
-  auto* command =
-      simulate.add_subcommand("patterns", "The twenty patterns of 2004 in mode published:2004 and accurate");
+  auto* command = subcommand(simulate, "patterns", "The twenty patterns of 2004 in mode published:2004 and accurate");
   options->common.add_to(*command);
   command->add_option("--solver", options->solver, "Of mode accurate")->capture_default_str();
   command->add_option("--dt-ms", options->dt, "Step of mode accurate, ms; published:2004 has the paper's")

@@ -156,7 +156,7 @@ void run(const StabilityOptions& options) {
 
 void add_simulate_stability(CLI::App& simulate) {
   auto options = std::make_shared<StabilityOptions>();
-  auto* command = simulate.add_subcommand("stability", "Every fixed-step solver as the step grows from 0.01 to 10 ms");
+  auto* command = subcommand(simulate, "stability", "Every fixed-step solver as the step grows from 0.01 to 10 ms");
   options->add_neuron(*command);
   command->add_option("--steps", options->steps, "Step lengths, ms")->capture_default_str();
   command->add_option("--mode", options->mode, "accurate or published (reset on the grid)")->capture_default_str();

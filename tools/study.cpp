@@ -390,11 +390,11 @@ void run(const StudyOptions& options) {
 }  // namespace
 
 void add_study(CLI::App& app) {
-  auto* study = app.add_subcommand("study", "Compares ways to train: arms by seeds, paired, with a report");
+  auto* study = subcommand(app, "study", "Compares ways to train: arms by seeds, paired, with a report");
   study->require_subcommand(1);
   auto options = std::make_shared<StudyOptions>();
-  auto* command = study->add_subcommand(
-      "coupling", "Arms by seeds from a TOML design; finished runs are kept, the same command goes on");
+  auto* command = subcommand(*study, "coupling",
+                             "Arms by seeds from a TOML design; finished runs are kept, the same command goes on");
   options->common.add_to(*command);
   options->common.add_network_to(*command);
   command->add_option("config", options->config, "TOML file")->required();

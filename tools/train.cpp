@@ -429,7 +429,7 @@ class Trainer {
 
 void add_train(CLI::App& app) {
   auto options = std::make_shared<TrainOptions>();
-  auto* command = app.add_subcommand("train", "Train a model: a TOML file, flags that override it, a run folder");
+  auto* command = subcommand(app, "train", "Train a model: a TOML file, flags that override it, a run folder");
   command->add_option("config", options->config, "TOML file");
   command->add_flag("--json", options->common.json,
                     "One JSON object on standard output, everything else on standard error");

@@ -73,7 +73,7 @@ void report(const ReportOptions&) { missing(); }
 
 void add_report(CLI::App& app) {
   auto options = std::make_shared<ReportOptions>();
-  auto* command = app.add_subcommand("report", "Writes runs as one HTML file to send to a colleague");
+  auto* command = subcommand(app, "report", "Writes runs as one HTML file to send to a colleague");
   command->add_flag("--json", options->common.json, "One JSON object on standard output");
   command->add_option("runs", options->runs, "Run folders")->required();
   command->add_option("--out", options->out, "The file")->capture_default_str();
@@ -85,7 +85,7 @@ void add_report(CLI::App& app) {
 void add_view(CLI::App& app) {
   add_report(app);
   auto options = std::make_shared<ViewOptions>();
-  auto* command = app.add_subcommand("view", "Shows a live neuron, a live population and every run in a browser");
+  auto* command = subcommand(app, "view", "Shows a live neuron, a live population and every run in a browser");
   options->common.add_to(*command);
   command->add_option("--port", options->port, "0 for any free one")->capture_default_str();
   command->add_option("--runs", options->runs, "The folder of run folders")->capture_default_str();

@@ -275,6 +275,13 @@ void run_grid(dim3 grid, dim3 size, size_t shared_bytes, const std::function<voi
 }  // namespace emulator
 
 /// The ways in which tests run every kernel: three orders of threads with late copies (0 to 2) and with early ones.
+extern "C" int emulator_checks_races() {
+#if defined(RANVIER_EMULATOR_RACE)
+  return 1;
+#else
+  return 0;
+#endif
+}
 extern "C" void emulator_set_mode(int mode) {
   emulator::options.order = static_cast<emulator::Order>(mode % 3);
   emulator::options.late_copies = mode < 3;
