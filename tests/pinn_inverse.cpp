@@ -9,6 +9,7 @@
 #include "models/collocation.h"
 #include "models/pinn_baseline.h"
 #include "tests/case.h"
+#include "tests/support/sanitized.h"
 
 namespace ranvier::pinn {
 namespace {
@@ -58,6 +59,7 @@ void expect_found(const InverseResult& result, const Neuron& truth, double share
 // The exact trajectory's own misfit against the least: with white noise their difference is chi-squared with as many
 // degrees of freedom as there are unknowns. A search that ends elsewhere, or equations that give way, is outside.
 TEST(PinnInverse, FourParametersOfHighestLikelihood) {
+  if (test::sanitized) GTEST_SKIP() << "skipped: minutes under a sanitizer; CapacitanceAndGain runs the same code";
   const Neuron truth = Neuron::preset("rs2007");
   const Current current = Current::parse("step:100@20");
   constexpr double duration = 200;
@@ -83,6 +85,7 @@ TEST(PinnInverse, FourParametersOfHighestLikelihood) {
 
 /// Neurons four to six times as quick as that: their pieces are shorter.
 TEST(PinnInverse, QuickNeurons) {
+  if (test::sanitized) GTEST_SKIP() << "skipped: minutes under a sanitizer; CapacitanceAndGain runs the same code";
   {
     const Neuron truth = Neuron::preset("rs2003");
     Neuron guess = truth;

@@ -12,6 +12,7 @@
 
 #include "models/neurons/presets.h"
 #include "tests/support/files.h"
+#include "tests/support/sanitized.h"
 #include "tools/view/app.h"
 
 namespace ranvier::view {
@@ -342,9 +343,7 @@ TEST_F(ViewServer, ItEndsWhileTabsWatch) {
 }
 
 TEST_F(ViewServer, ADayOfStreamingKeepsMemoryFlat) {
-#if defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP() << "skipped: a sanitizer keeps what is freed, and would take minutes";
-#endif
+  if (test::sanitized) GTEST_SKIP() << "skipped: a sanitizer keeps what is freed, and would take minutes";
   Tab tab(port());
   tab.set("neuron.solver.1", "none");
   tab.set("neuron.dt.0", 2);

@@ -121,9 +121,13 @@ void pack_panel(const T* source, int64_t depth, int64_t columns, int64_t first, 
   const int64_t width = panel_columns<T>(columns, first), count = std::min(width, columns - first);
   source += first * column_stride;
   if (column_stride == 1) {
-    for (int64_t p = 0; p < depth; ++p) {
-      std::copy_n(source + p * depth_stride, count, panel + p * width);
-      std::fill(panel + p * width + count, panel + (p + 1) * width, T(0));
+    for (int64_t p = 0; p < depth; ++p, source += depth_stride, panel += width) {
+      if (count == width) {  // a call of memmove for each row costs as much as the row
+        for (int64_t j = 0; j < width; j += Vec<T>::width) Vec<T>::store(panel + j, Vec<T>::load(source + j));
+      } else {
+        std::copy_n(source, count, panel);
+        std::fill(panel + count, panel + width, T(0));
+      }
     }
     return;
   }

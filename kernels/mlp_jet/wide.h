@@ -140,10 +140,10 @@ void add_to_values(int64_t points, int64_t width, const T* bias, T* rows) {
 
 /// A thread's memory: two matrices of a chunk's rows, one for the inputs' gradients, and what `Products` needs.
 template <class T, class Products>
-struct Chunk {
+struct ThreadMemory {
   T *rows, *other, *lowest;
   typename Products::Thread thread;
-  Chunk(const MlpDims& d, bool forward, Carver carve)
+  ThreadMemory(const MlpDims& d, bool forward, Carver carve)
       : rows(carve.take<T>(elements(d))),
         other(carve.take<T>(elements(d))),
         lowest(forward ? nullptr : carve.take<T>(elements(d))),
@@ -159,10 +159,10 @@ template <class T, class Products>
 class Passes {
  public:
   static size_t forward_workspace(const MlpDims& d) {
-    return Carver::line + Products::bytes(d, true) + most_shards * Chunk<T, Products>::bytes(d, true);
+    return Carver::line + Products::bytes(d, true) + most_shards * ThreadMemory<T, Products>::bytes(d, true);
   }
   static size_t backward_workspace(const MlpDims& d) {
-    return Carver::line + Products::bytes(d, false) + most_shards * Chunk<T, Products>::bytes(d, false) +
+    return Carver::line + Products::bytes(d, false) + most_shards * ThreadMemory<T, Products>::bytes(d, false) +
            Carver::bytes<T>(most_shards * d.parameters());
   }
 
@@ -183,7 +183,7 @@ class Passes {
   }
 
  private:
-  using Memory = Chunk<T, Products>;
+  using Memory = ThreadMemory<T, Products>;
 
   static void network_forward(const MlpDims& d, const T* x, const T* dx, const T* theta, T* y, T* dy, T* state,
                               void* workspace) {

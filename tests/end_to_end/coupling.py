@@ -11,7 +11,7 @@ from common import DEVICE, TINY_RUN, Case, metrics, tensors, write_batches
 class Train(Case):
     def setUp(self):
         super().setUp()
-        self.data = write_batches(self.folder / "data")
+        self.data = write_batches(self.folder / "data", train=64, test=20)
 
     def train(self, out, *arguments):
         self.json("train", *TINY_RUN, "--data", self.data, "--out", out, *arguments)

@@ -37,13 +37,13 @@ strengths = [0.1, 0.5]
 class Eval(Case):
     def setUp(self):
         super().setUp()
-        write_batches(self.folder / "data")
+        write_batches(self.folder / "data", train=64)
         self.ok("train", "--data", "data", "--epochs", 2, "--batch", 16, "--device", "cpu", "--out", "run")
         self.command = ["eval", "--checkpoint", "run/checkpoint.safetensors", "--data", "data", "--no-tta", "--robust"]
 
     def test_everything(self):
-        result = self.json(*self.command, "--images", 16, "--strong-images", 8, "--square-queries", 20)["robustness"]
-        self.assertEqual(result["images"], 16)
+        result = self.json(*self.command, "--images", 8, "--strong-images", 2, "--square-queries", 10)["robustness"]
+        self.assertEqual(result["images"], 8)
         self.assertEqual([row["attack"] for row in result["attacks"]],
                          ["fgsm", "fgsm", "fgsm", "pgd20", "pgd20", "pgd50x10", "apgd-ce", "apgd-t", "square"])
         for row in result["attacks"]:
@@ -54,7 +54,7 @@ class Eval(Case):
         self.assertEqual(len(result["corruptions"]["rows"]), 15)
         self.assertGreater(result["calibration"]["temperature"], 0)
         self.assertEqual(len(result["weight_noise"]), 4)
-        again = self.json(*self.command, "--images", 16, "--attacks", "pgd20", "--no-corruptions",
+        again = self.json(*self.command, "--images", 8, "--attacks", "pgd20", "--no-corruptions",
                           "--no-damage")["robustness"]
         self.assertEqual(again["attacks"][0]["robust_accuracy"], result["attacks"][3]["robust_accuracy"])
         self.assertNotIn("corruptions", again)

@@ -94,7 +94,7 @@ class RunFolder(Case):
 
 class Config(Case):
     def test_flags_override_the_file(self):
-        data = write_batches(self.folder / "data")
+        data = write_batches(self.folder / "data", train=64)
         (self.folder / "run.toml").write_text(
             f'model = "tiny"\ndata = "{data}"\nepochs = 9\nbatch = 32\nseed = 5\nlr = 0.02\nflip = true\n')
         self.json("train", "run.toml", "--epochs", 1, "--seed", 6, "--lr", "1e-2", "--flip", "false", "--out", "run",
