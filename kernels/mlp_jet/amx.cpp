@@ -13,8 +13,7 @@ bool fills_tiles(const MlpDims& d, int64_t l) { return d.width[l] >= thinnest &&
 /// As `Panels`. Layers that fill no tiles, and numbers that cannot be split, go there.
 class Tiles {
  public:
-  Tiles(const MlpDims& d, const float* theta, bool forward, Carver& carve)
-      : d_(d), forward_(forward), panels_(d, theta, forward, carve) {
+  Tiles(const MlpDims& d, const float* theta, bool forward, Carver& carve) : d_(d), panels_(d, theta, forward, carve) {
     for (int64_t l = 0; l < d.layers; ++l) {
       weights_[l] = nullptr;
       if (!fills_tiles(d, l)) continue;
@@ -74,7 +73,6 @@ class Tiles {
   }
 
   const MlpDims& d_;
-  bool forward_;
   wide::Panels<float> panels_;
   const uint16_t* weights_[MlpDims::max_layers];
 };
