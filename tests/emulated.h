@@ -4,7 +4,7 @@
 
 extern "C" {
 __attribute__((weak)) void emulator_set_mode(int mode);
-__attribute__((weak)) int emulator_checks_races();
+__attribute__((weak)) int emulator_orders_take_turns();
 __attribute__((weak)) void emulator_count_bank_conflicts(int on);
 __attribute__((weak)) int64_t emulator_bank_conflicts(const char* file);
 }
@@ -20,7 +20,7 @@ void in_every_emulated_mode(Body&& body) {
   static int calls = 0;
   const int orders = 3, turn = calls++ % orders;
   for (int mode = 0; mode < 2 * orders; ++mode) {
-    if (emulator_checks_races() && mode % orders != turn) continue;
+    if (emulator_orders_take_turns() && mode % orders != turn) continue;
     emulator_set_mode(mode);
     body();
   }

@@ -275,8 +275,8 @@ void run_grid(dim3 grid, dim3 size, size_t shared_bytes, const std::function<voi
 }  // namespace emulator
 
 /// The ways in which tests run every kernel: three orders of threads with late copies (0 to 2) and with early ones.
-extern "C" int emulator_checks_races() {
-#if defined(RANVIER_EMULATOR_RACE)
+extern "C" int emulator_orders_take_turns() {
+#if defined(RANVIER_EMULATOR_RACE) || defined(RANVIER_EMULATOR_ASAN)
   return 1;
 #else
   return 0;
