@@ -7,8 +7,8 @@ namespace ranvier::kernels::amx {
 
 // A float is the sum of three bf16 numbers, exactly: 8 + 8 + 8 binary digits. Of the nine products of parts the six
 // that can reach the last digit of the whole are summed in f32, the small ones first, so that a result lies nearer to
-// the exact one than a plain f32 sum of fma does (tests/amx_tiles.cpp), at about twice the rate of AVX-512 (`ranvier
-// bench pinn`). The unit counts numbers below 2^-126 as zero, and the parts of a number reach down to 2^-23 of it.
+// the exact one than a plain f32 sum of fma does (tests/amx_tiles.cpp). The unit counts numbers below 2^-126 as zero,
+// and the parts of a number reach down to 2^-23 of it.
 //
 // An operand with `rows` rows and `depth`, the axis that is summed over, lies as (row tiles, depth tiles, 3 parts,
 // 512): tiles of 16 rows x 32, filled up with zeros. In the left operand's tile a row's depth lies side by side; in the
